@@ -1,0 +1,131 @@
+"""The architecture parameters: what is chosen, what follows from it.
+
+One frozen dataclass holds every number that the generated Verilog depends on. Named instances are
+in :mod:`bivit.hw.targets`. The compiler, the simulators and the generator all take an ``Arch``.
+"""
+
+import dataclasses
+
+__all__ = ["Arch", "ArchError"]
+
+
+class ArchError(ValueError):
+    """A combination of architecture parameters that cannot be built."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arch:
+    """Parameters of one accelerator (depths in words, widths in bits).
+
+    Parameters
+    ----------
+    rows, cols, lanes : int
+        The array: `rows` tokens by `cols` output channels by `lanes` bits of K a cycle.
+    tile_rows, tile_cols : int
+        Processing elements in one mesh tile: operands are broadcast inside a tile and registered
+        between tiles. They divide `rows` and `cols`.
+    pop_stages : int
+        Pipeline registers inside a popcount (1 or more).
+    post_rows : int
+        Rows that the arithmetic lanes and the vector unit take in one cycle; there are
+        ``post_rows * cols`` lanes. A tile drains in ``ceil(rows / post_rows)`` cycles.
+    count_bits : int
+        Width of a mismatch count: the longest dot product is ``2**count_bits - 1``.
+    acc_bits : int
+        Width of a bit-plane sum ``sum(count << (i + j))``.
+    resid_bits : int
+        Width W of the residual stream.
+    weights : {"rom", "loaded"}
+        Whether the constant memories are initialised in the bitstream or written at start through
+        the stream port.
+    """
+
+    name: str
+    rows: int
+    cols: int
+    lanes: int
+    tile_rows: int = 1
+    tile_cols: int = 1
+    pop_stages: int = 1
+    post_rows: int = 1
+    count_bits: int = 13
+    acc_bits: int = 28
+    resid_bits: int = 16
+    weights: str = "rom"
+    queue_depth: int = 8
+    score_slots: int = 4
+    score_tiles: int = 64
+    program_depth: int = 2048
+    weight_depth: int = 8192
+    thr_depth: int = 1024
+    scale_depth: int = 1024
+    norm_depth: int = 1024
+    pos_depth: int = 1024
+    imem_depth: int = 512
+    xmem_depth: int = 512
+    hmem_depth: int = 1024
+    pmem_depth: int = 256
+    bmem_depth: int = 1024
+    pv_depth: int = 128
+    resid_depth: int = 2048
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type is int and (not isinstance(value, int) or value < 1):
+                raise ArchError(f"{field.name} of target {self.name} must be a positive integer, "
+                                f"not {value!r}")
+        self._require(self.rows <= self.cols, "rows must be at most cols: a block of tokens is one "
+                      "group of keys on the column side")
+        self._require(self.cols <= self.lanes, "lanes must be at least cols: a word holds whole "
+                      "column groups")
+        self._require(self.lanes % 4 == 0, "lanes must be a multiple of 4, the bytes of a beat")
+        self._require(self.rows % self.tile_rows == 0, "tile_rows must divide rows")
+        self._require(self.cols % self.tile_cols == 0, "tile_cols must divide cols")
+        self._require(self.post_rows <= self.rows, "post_rows must be at most rows")
+        self._require(self.weights in ("rom", "loaded"), "weights must be 'rom' or 'loaded'")
+        self._require(self.rows < 64 and self.cols < 256, "rows must be below 64 and cols below 256")
+        self._require(self.queue_depth >= 2, "queue_depth must be at least 2")
+        self._require(self.score_slots <= 4, "score_slots must be at most 4")
+        self._require(self.resid_bits <= 16, "resid_bits must be at most 16")
+
+    def _require(self, condition, message):
+        if not condition:
+            raise ArchError(f"target {self.name}: {message}")
+
+    # ---- what follows -------------------------------------------------------------------------
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Binary multiply-accumulates in a cycle."""
+        return self.rows * self.cols * self.lanes
+
+    @property
+    def drain_cycles(self) -> int:
+        """Row groups in a block, and so cycles to drain one tile through the arithmetic lanes."""
+        return -(-self.rows // self.post_rows)
+
+    @property
+    def chunks_per_word(self) -> int:
+        """Column groups of `cols` bits in the `lanes` bits of a word; the rest is zero."""
+        return self.lanes // self.cols
+
+    @property
+    def blocks_per_key_group(self) -> int:
+        """Token blocks (of `rows`) in one group of keys on the column side."""
+        return self.cols // self.rows
+
+    @property
+    def keys_per_group(self) -> int:
+        """Keys in one score tile; columns past it are padding."""
+        return self.blocks_per_key_group * self.rows
+
+    @property
+    def key_groups_per_word(self) -> int:
+        """Score tiles whose bits share one word along the keys."""
+        return self.lanes // self.keys_per_group
+
+    @property
+    def blocks_per_key_word(self) -> int:
+        """Token blocks in one word along the keys."""
+        return self.key_groups_per_word * self.blocks_per_key_group

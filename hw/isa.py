@@ -1,0 +1,192 @@
+"""The instruction set: opcodes, fields and widths, in one place.
+
+Hardware, assembler, instruction-set simulator, cycle model and the reference in ``docs/isa.md`` all
+take these layouts. An instruction is ``INSTR_BITS`` wide: the header, then the fields of its
+opcode, then zeros; a non-zero reserved bit is an illegal instruction.
+
+Every instruction goes, in program order, to the queue of one unit, and units run side by side.
+A unit finishes its instructions in order. The ``wait_*`` fields of the header say which earlier
+instructions must have finished first: ``wait_mm = d`` waits for the d-th most recent instruction
+that was sent to the matrix unit before this one (1 is the latest), 0 waits for nothing. A wait can
+only point backwards, so no program can hang.
+"""
+
+import functools
+
+from amaranth.hdl import unsigned
+from amaranth.lib import data, enum
+
+__all__ = [
+    "ASource", "AddSource", "BSource", "Destination", "FORMATS", "HEADER", "INSTR_BITS", "Opcode",
+    "UNIT_OF", "Unit", "WAIT_FIELDS", "decode", "encode", "layout_of",
+]
+
+INSTR_BITS = 224
+"""Width of every instruction: seven 32-bit words."""
+
+
+class Opcode(enum.Enum, shape=unsigned(4)):
+    """What an instruction does; 0 is illegal so that an empty memory stops at once."""
+
+    HALT = 1
+    LOAD = 2
+    MM_BITS = 3
+    MM_SCORE = 4
+    MM_ACC = 5
+    SOFTMAX = 6
+    NORM_BITS = 7
+    NORM_CODES = 8
+    OUTPUT = 9
+
+
+class Unit(enum.IntEnum, shape=unsigned(2)):
+    """The units with a queue of their own."""
+
+    LOAD = 0
+    MM = 1
+    SOFTMAX = 2
+    VEC = 3
+
+
+UNIT_OF = {
+    Opcode.LOAD: Unit.LOAD,
+    Opcode.MM_BITS: Unit.MM, Opcode.MM_SCORE: Unit.MM, Opcode.MM_ACC: Unit.MM,
+    Opcode.SOFTMAX: Unit.SOFTMAX,
+    Opcode.NORM_BITS: Unit.VEC, Opcode.NORM_CODES: Unit.VEC, Opcode.OUTPUT: Unit.VEC,
+}
+"""Which unit runs an opcode; HALT is the sequencer's own."""
+
+
+class ASource(enum.Enum, shape=unsigned(2)):
+    """Memory that feeds the rows of the array; words of ``rows * lanes`` bits."""
+
+    IMEM = 0  # pixel planes
+    XMEM = 1  # LayerNorm bits and planes
+    HMEM = 2  # bits of the compare lanes
+    PMEM = 3  # attention bits
+
+
+class BSource(enum.Enum, shape=unsigned(1)):
+    """Memory that feeds the columns of the array; words of ``cols * lanes`` bits."""
+
+    WEIGHT = 0
+    BMEM = 1
+
+
+class Destination(enum.Enum, shape=unsigned(2)):
+    """Where the compare lanes put their bits."""
+
+    HMEM = 0  # rows of tokens, next operand A
+    K = 1     # BMEM, columns of tokens along the channels
+    V = 2     # BMEM, columns of channels along the tokens; their ones are counted in PV
+
+
+class AddSource(enum.Enum, shape=unsigned(2)):
+    """What a rescaled tile is added to."""
+
+    NONE = 0
+    RESID = 1
+    POS = 2
+
+
+WAIT_FIELDS = {Unit.LOAD: "wait_load", Unit.MM: "wait_mm", Unit.SOFTMAX: "wait_softmax",
+               Unit.VEC: "wait_vec"}
+HEADER = {"opcode": Opcode, **{name: 8 for name in WAIT_FIELDS.values()}}
+
+_MATMUL = {
+    "a_src": ASource, "a_addr": 16, "b_src": BSource, "b_addr": 24,
+    "n_tiles": 12,   # column tiles, at least 1
+    "k_words": 8,    # words of K per tile, at least 1
+}
+_NORM = {
+    "src_addr": 16,    # RESID, first column tile of the block
+    "n_tiles": 12,     # column tiles, at least 1
+    "channels": 12,    # N of the mean and the variance
+    "groups": 6,       # row groups, 1 to drain_cycles
+    "param_addr": 16,  # NORM word of the first column tile
+    "dst_addr": 16,    # XMEM
+    "eps": 32,
+}
+
+FORMATS = {
+    Opcode.HALT: {},
+    # `tokens` tokens of `pixels` bytes from the stream into IMEM as 8 planes of k_words words;
+    # the first goes to row `row` of the block.
+    Opcode.LOAD: {"dst_addr": 16, "row": 6, "tokens": 6, "pixels": 12, "k_words": 8, "last": 1},
+    # bit = (count <= thr + pv) ^ flip
+    Opcode.MM_BITS: _MATMUL | {
+        "param_addr": 16,  # THR word of tile 0; one more per tile
+        "dst": Destination, "dst_addr": 16,
+        "dst_pos": 8,      # HMEM, K: chunk of tile 0 in its word; V: token block in its word
+        "dst_col": 8,      # K: token block in its group of columns
+        "dst_stride": 12,  # V: words from one tile to the next
+        "rows": 6,         # V: valid rows of the block, 1 to `rows`
+        "use_pv": 1,       # add PV[pv_addr + tile] to the threshold
+        "pv_first": 1,     # V: start the count, else add to it
+        "pv_addr": 12,     # PV word of tile 0
+    },
+    # counts into the score buffer of a slot, and their row minimum over the valid keys
+    Opcode.MM_SCORE: _MATMUL | {"slot": 2, "keys": 16},
+    # sum the planes, rescale, add, saturate to `sat` bits, write to RESID
+    Opcode.MM_ACC: _MATMUL | {
+        "a_planes": 4, "b_planes": 4,  # 1 to 8
+        "param_addr": 16,  # SCALE word of tile 0; one more per tile
+        "dst_addr": 16,    # RESID word of tile 0; drain_cycles more per tile
+        "add_src": AddSource, "add_addr": 16,
+        "row_lo": 6, "row_hi": 6,  # rows row_lo <= r < row_hi are written
+        "base": 28,        # unsigned: K * (2**a_planes - 1) * (2**b_planes - 1)
+        "shift": 2,        # index into numeric.RESCALE_SHIFTS
+        "sat": 5,
+    },
+    # bit = count <= minimum + delta for valid keys, into PMEM
+    Opcode.SOFTMAX: {"slot": 2, "n_tiles": 12, "keys": 16, "delta": 12, "dst_addr": 16},
+    Opcode.NORM_BITS: _NORM,
+    Opcode.NORM_CODES: _NORM | {"shift": 2, "k_words": 8},  # k_words: words from plane to plane
+    # `count` numbers of row `row` to the output stream
+    Opcode.OUTPUT: {"src_addr": 16, "row": 6, "count": 12},
+}
+
+
+@functools.cache
+def layout_of(opcode: Opcode) -> data.StructLayout:
+    """Layout of an instruction with `opcode`, reserved bits included; first field lowest."""
+    fields = HEADER | FORMATS[opcode]
+    used = data.StructLayout(fields).size
+    assert used < INSTR_BITS, f"{opcode} takes {used} bits"
+    return data.StructLayout(fields | {"reserved": INSTR_BITS - used})
+
+
+def encode(opcode: Opcode, **fields: int) -> int:
+    """The instruction as an integer of ``INSTR_BITS`` bits; absent fields are 0.
+
+    Raises ``ValueError`` for an unknown field or a value that does not fit.
+    """
+    word, position, known = 0, 0, {**HEADER, **FORMATS[opcode]}
+    if unknown := set(fields) - set(known):
+        raise ValueError(f"{opcode.name} has no field {sorted(unknown)[0]!r}")
+    for name, field in layout_of(opcode):
+        if name == "reserved":
+            continue
+        value = opcode.value if name == "opcode" else fields.get(name, 0)
+        value = int(getattr(value, "value", value))
+        if not 0 <= value < 1 << field.width:
+            raise ValueError(f"{name}={value} of {opcode.name} does not fit {field.width} bits")
+        word |= value << position
+        position += field.width
+    return word
+
+
+def decode(word: int) -> tuple[Opcode, dict[str, int]]:
+    """Opcode and fields (plain integers, header included) of an instruction.
+
+    Raises ``ValueError`` for an unknown opcode or a non-zero reserved bit.
+    """
+    opcode = Opcode(word & 15)
+    fields, position = {}, 0
+    for name, field in layout_of(opcode):
+        fields[name] = word >> position & ((1 << field.width) - 1)
+        position += field.width
+    if fields.pop("reserved"):
+        raise ValueError(f"reserved bits of {opcode.name} are not zero")
+    fields.pop("opcode")
+    return opcode, fields

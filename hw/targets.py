@@ -1,0 +1,27 @@
+"""The named targets: plain instances of :class:`bivit.hw.arch.Arch`."""
+
+from bivit.hw.arch import Arch
+
+__all__ = ["DEFAULT", "TARGETS"]
+
+TARGETS = {arch.name: arch for arch in (
+    Arch(name="tiny", rows=2, cols=4, lanes=16, tile_rows=2, tile_cols=2, post_rows=1,
+         program_depth=4096, weight_depth=32768, thr_depth=4096, scale_depth=4096, norm_depth=4096,
+         pos_depth=4096, imem_depth=1024, xmem_depth=1024, hmem_depth=4096, pmem_depth=1024,
+         bmem_depth=2048, pv_depth=256, resid_depth=4096),
+    Arch(name="odd", rows=3, cols=5, lanes=24, tile_rows=1, tile_cols=5, post_rows=2,
+         weights="loaded",
+         program_depth=4096, weight_depth=16384, thr_depth=2048, scale_depth=2048, norm_depth=2048,
+         pos_depth=2048, hmem_depth=2048, bmem_depth=2048),
+    Arch(name="ecp5-25f", rows=6, cols=8, lanes=64, tile_rows=2, tile_cols=4, post_rows=6),
+    Arch(name="ecp5-85f", rows=8, cols=8, lanes=64, tile_rows=4, tile_cols=4, post_rows=4,
+         pop_stages=2),
+    Arch(name="zynq-7020", rows=6, cols=16, lanes=64, tile_rows=3, tile_cols=4, post_rows=3,
+         pop_stages=2),
+    Arch(name="k26", rows=16, cols=16, lanes=64, tile_rows=4, tile_cols=4, post_rows=6,
+         pop_stages=3),
+)}
+"""Target name to parameters."""
+
+DEFAULT = "ecp5-25f"
+"""The target of the demo."""
