@@ -1,0 +1,107 @@
+"""The graph of integer operations: nodes in order, checked, and evaluated by NumPy."""
+
+import dataclasses
+
+import numpy as np
+
+from bivit.compiler.ir.ops import OPS, OpError, TensorType
+
+__all__ = ["Graph", "GraphError", "Node", "OBSERVED_KINDS"]
+
+OBSERVED_KINDS = ("bits", "attention", "codes", "numbers")
+"""Kinds whose values are observation points, under the node's name."""
+
+
+class GraphError(ValueError):
+    """A graph that is not legal; the message names the layer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """One operation of the graph.
+
+    Parameters
+    ----------
+    name : str
+        Path of the layer in the model, unique, such as ``blocks.0.attn.q_sign``.
+    op : str
+        Key of :data:`bivit.compiler.ir.ops.OPS`.
+    inputs : tuple of str
+        Names of earlier nodes, or ``"input"``.
+    attributes : dict of str to int
+    tensors : dict of str to integer array
+    """
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    attributes: dict[str, int] = dataclasses.field(default_factory=dict)
+    tensors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph:
+    """A network: an image of ``input_shape`` (C, H, W, uint8) through `nodes` to the last one."""
+
+    input_shape: tuple[int, int, int]
+    nodes: tuple[Node, ...]
+    metadata: dict = dataclasses.field(default_factory=dict)
+
+    def node(self, name: str) -> Node:
+        """The node called `name`."""
+        return next(node for node in self.nodes if node.name == name)
+
+    def infer(self) -> dict[str, TensorType]:
+        """Check every node; give the type of every value, ``"input"`` included.
+
+        Raises
+        ------
+        GraphError
+            Naming the layer and what is wrong with it.
+        """
+        if len(self.input_shape) != 3 or min(self.input_shape) < 1:
+            raise GraphError(f"the input shape {self.input_shape} is not (channels, height, width)")
+        types = {"input": TensorType("pixels", tuple(self.input_shape))}
+        if not self.nodes:
+            raise GraphError("the graph has no layers")
+        for node in self.nodes:
+            if node.name in types:
+                raise GraphError(f"layer {node.name}: the name is used twice")
+            try:
+                types[node.name] = self._infer_node(node, types)
+            except OpError as error:
+                raise GraphError(f"layer {node.name} ({node.op}): {error}") from None
+        return types
+
+    @staticmethod
+    def _infer_node(node, types):
+        if node.op not in OPS:
+            raise OpError(f"unknown operation; known are {', '.join(OPS)}")
+        op = OPS[node.op]
+        required = sum(not kind.endswith("?") for kind in op.inputs)
+        if not required <= len(node.inputs) <= len(op.inputs):
+            raise OpError(f"takes {required} to {len(op.inputs)} inputs, not {len(node.inputs)}")
+        for name, kind in zip(node.inputs, op.inputs, strict=False):
+            if name not in types:
+                raise OpError(f"its input {name} does not come before it")
+            if types[name].kind != kind.rstrip("?"):
+                raise OpError(f"needs {kind.rstrip('?')} and {name} gives {types[name].kind}")
+        for what, given, wanted in (("attribute", node.attributes, op.attributes),
+                                    ("tensor", node.tensors, op.tensors)):
+            if set(given) != set(wanted):
+                raise OpError(f"has {what}s {sorted(given)} where {sorted(wanted)} are needed")
+        for name, value in node.attributes.items():
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise OpError(f"attribute {name} is not an integer")
+        for name, value in node.tensors.items():
+            if not np.issubdtype(value.dtype, np.integer):
+                raise OpError(f"tensor {name} is {value.dtype}, not integer")
+        return op.infer([types[name] for name in node.inputs], node.attributes, node.tensors)
+
+    def evaluate(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Value of every node for one image (C, H, W) uint8."""
+        values = {"input": image}
+        for node in self.nodes:
+            values[node.name] = OPS[node.op].evaluate(
+                [values[name] for name in node.inputs], node.attributes, node.tensors)
+        return values
