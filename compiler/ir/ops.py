@@ -1,6 +1,6 @@
 """The integer operations of a graph: legal shapes and kinds, and what each computes (NumPy).
 
-A *kind* says how a tensor is held: ``pixels`` (uint8 image), ``codes`` (uint8 ``p`` standing for the
+A *kind* says how a tensor is held: ``pixels`` (uint8 image), ``codes`` (uint8 ``p`` for the
 odd number ``2 p - 255``), ``bits`` (0/1 for -1/+1), ``attention`` (0/1 as themselves), ``dot``
 (exact integer accumulators), ``numbers`` (signed fixed point of at most 16 bits).
 """
@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-
 from bivit.compiler.ir import numeric
 
 __all__ = ["OPS", "Op", "OpError", "TensorType"]
@@ -83,7 +82,7 @@ def _patchify_type(inputs, attributes, tensors):
 
 
 def patchify(image, size):
-    """Image (C, H, W) to patches (N, C*size*size): row-major patches, (channel, row, column) inside."""
+    """Image (C, H, W) to patches (N, C*size*size): row-major; (channel, row, column) inside."""
     channels, height, width = image.shape
     grid = image.reshape(channels, height // size, size, width // size, size)
     return grid.transpose(1, 3, 0, 2, 4).reshape(-1, channels * size * size)
