@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+
 from bivit.compiler.ir.ops import OPS, OpError, TensorType
 
 __all__ = ["Graph", "GraphError", "Node", "OBSERVED_KINDS"]

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+
 from bivit.compiler.ir import numeric
 
 __all__ = ["OPS", "Op", "OpError", "TensorType"]
