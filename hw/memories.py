@@ -1,0 +1,74 @@
+"""Names, widths and depths of all memories of the machine, from its parameters.
+
+The top, the compiler and the instruction-set simulator take the sizes from here; the layouts of the
+words are in ``docs/architecture.md``, section 2.
+"""
+
+from typing import NamedTuple
+
+from amaranth.utils import ceil_log2
+
+from bivit.hw.arch import Arch
+from bivit.hw.isa import INSTR_BITS
+
+__all__ = ["BEAT_BITS", "BIAS_BITS", "MEM_LATENCY", "MemorySize", "SCALE_BITS", "beats_per_word",
+           "constant_memories", "constant_order", "memories"]
+
+MEM_LATENCY = 2
+"""Cycles from an address to its data."""
+SCALE_BITS = 16
+"""Bits of a scale (or of a LayerNorm threshold)."""
+BIAS_BITS = 24
+"""Bits of a bias."""
+BEAT_BITS = 32
+"""Bits of a beat of either stream."""
+
+constant_order = ("program", "weight", "thr", "scale", "norm", "pos")
+"""The constant memories; the position is the number that LOAD_SELECT takes."""
+
+
+class MemorySize(NamedTuple):
+    """Size of a memory: bits of a word, number of words."""
+
+    width: int
+    depth: int
+
+    @property
+    def address_bits(self) -> int:
+        """Bits of an address, at least 1."""
+        return max(1, ceil_log2(self.depth))
+
+
+def memories(arch: Arch) -> dict[str, MemorySize]:
+    """Size of every memory by name, the constant ones first and in `constant_order`."""
+    row_word = arch.rows * arch.lanes
+    column_word = arch.cols * arch.lanes
+    number_word = arch.post_rows * arch.cols * arch.resid_bits
+    parameter_word = arch.cols * (SCALE_BITS + BIAS_BITS)
+    return {name: MemorySize(width, depth) for name, width, depth in (
+        ("program", INSTR_BITS, arch.program_depth),
+        ("weight", column_word, arch.weight_depth),
+        ("thr", arch.cols * (arch.count_bits + 2), arch.thr_depth),
+        ("scale", parameter_word, arch.scale_depth),
+        ("norm", parameter_word, arch.norm_depth),
+        ("pos", number_word, arch.pos_depth),
+        ("imem", row_word, arch.imem_depth),
+        ("xmem", row_word, arch.xmem_depth),
+        ("hmem", row_word, arch.hmem_depth),
+        ("pmem", row_word, arch.pmem_depth),
+        ("bmem", column_word, arch.bmem_depth),
+        ("resid", number_word, arch.resid_depth),
+        ("score", arch.rows * arch.cols * arch.count_bits, arch.score_slots * arch.score_tiles),
+        ("pv", arch.cols * arch.count_bits, arch.pv_depth),
+    )}
+
+
+def constant_memories(arch: Arch) -> dict[str, MemorySize]:
+    """The part of `memories` that is initialised or loaded, in `constant_order`."""
+    sizes = memories(arch)
+    return {name: sizes[name] for name in constant_order}
+
+
+def beats_per_word(width: int) -> int:
+    """Beats of the input stream that make one word of `width` bits, lowest bits first."""
+    return -(-width // BEAT_BITS)
