@@ -171,7 +171,7 @@ def _parameters(component):
     """Constructor parameters of a component, which it keeps as attributes of the same names."""
     found = []
     for name, parameter in inspect.signature(type(component).__init__).parameters.items():
-        if name == "self":
+        if name in ("self", "src_loc_at"):
             continue
         if not hasattr(component, name) or parameter.kind in (
                 parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
