@@ -107,7 +107,7 @@ class VerilogPlatform:
         top = top[:top.index("\nend")]
         alternative = (component.simulation_model(module)
                        if hasattr(component, "simulation_model") else None)
-        clocked = re.search(r"(?m)^  wire .*\binput \d+ \\clk$", top) is not None
+        clocked = re.search(r"(?m)^  wire .*\binput \d+ +\\clk$", top) is not None
         return _Block(module=module, rtlil=text, comment=_comment(component), clocked=clocked,
                       alternative=alternative)
 
@@ -169,10 +169,10 @@ def _ports(component):
 
 def _parameters(component):
     """Constructor parameters of a component, which it keeps as attributes of the same names."""
-    found = []
-    for name, parameter in inspect.signature(type(component).__init__).parameters.items():
-        if name in ("self", "src_loc_at"):
-            continue
+    found, initialise = [], type(component).__init__
+    if initialise is wiring.Component.__init__:
+        return ()  # ports declared as annotations: all of the class are equal
+    for name, parameter in list(inspect.signature(initialise).parameters.items())[1:]:
         if not hasattr(component, name) or parameter.kind in (
                 parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise TypeError(f"{type(component).__name__} must keep its constructor parameter "
