@@ -1,0 +1,198 @@
+"""The command ``bivit``: every subcommand parses, calls one Python function, prints the result."""
+
+import enum
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bivit.cli.output import UNUSABLE, execute
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="Binary vision transformers on FPGAs, bit for bit and cycle for cycle.",
+    epilog="Exit status: 0 done, 1 a check failed, 2 the input was unusable, 3 a defect of bivit.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, "
+                                                   "on standard output.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+class Engine(enum.StrEnum):
+    """What runs the program."""
+
+    RTL = "rtl"
+    ISS = "iss"
+
+
+class Dataset(enum.StrEnum):
+    """What can be trained."""
+
+    DIGITS = "digits"
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("-o", "--output", help="Build folder.")]
+    = Path("build/demo"),
+    target: Annotated[str | None, typer.Option(help="Target; the default one if not given.")]
+    = None,
+    images: Annotated[int, typer.Option(min=1, help="Held-out digits to simulate.")] = 100,
+    as_json: Json = False, debug: Debug = False,
+):
+    """Compile the shipped network, simulate held-out digits in RTL and check every bit."""
+    from bivit.cli import show
+
+    def action(progress):
+        from bivit.sim.demo import demo
+
+        return demo(folder, target=target, images=images, progress=progress)
+
+    execute(action, show.demo, as_json=as_json, debug=debug,
+            passed=lambda result: result["mismatches"] == 0)
+
+
+@app.command()
+def train(
+    dataset: Annotated[Dataset, typer.Argument(help="What to train on.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint to write.")],
+    resume: Annotated[bool, typer.Option(help="Go on where an interrupted run stopped.")] = True,
+    as_json: Json = False, debug: Debug = False,
+):
+    """Train a binary network, turn it into integers and export a checkpoint."""
+    from bivit.cli import show
+
+    def action(progress):
+        from bivit.models.train import train_digits
+
+        return train_digits(output, resume=resume, progress=progress)
+
+    execute(action, show.train, as_json=as_json, debug=debug)
+
+
+@app.command()
+def convert(
+    state: Annotated[Path, typer.Argument(help="Trained float state, as `bivit train` keeps it.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint to write.")],
+    as_json: Json = False, debug: Debug = False,
+):
+    """Turn a trained float network into integers and export a checkpoint."""
+    from bivit.cli import show
+
+    def action(progress):
+        from bivit.models.train import convert_state
+
+        return convert_state(state, output, progress=progress)
+
+    execute(action, show.convert, as_json=as_json, debug=debug)
+
+
+@app.command("compile")
+def compile_(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint (.safetensors).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Build folder to write.")],
+    target: Annotated[str | None, typer.Option(
+        help="Name of a target, or a .toml file with its parameters; the default one if not "
+             "given.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older build.")]
+    = False,
+    as_json: Json = False, debug: Debug = False,
+):
+    """Turn a checkpoint into Verilog, ROM images and a program for a target."""
+    from bivit.cli import show
+
+    def action(progress):
+        from bivit.compiler import compile
+        from bivit.hw.targets import DEFAULT
+        from bivit.sim.report import report
+
+        compile(checkpoint, target or DEFAULT, output, overwrite=overwrite, progress=progress)
+        return report(output)
+
+    execute(action, show.report, as_json=as_json, debug=debug)
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="Build folder.")],
+    images: Annotated[int | None, typer.Option(
+        min=1, help="How many images; held-out digits unless --input is given.")] = None,
+    input_file: Annotated[Path | None, typer.Option(
+        "--input", help="Images to take instead: .npy, uint8, (count, channels, height, width).")]
+    = None,
+    engine: Annotated[Engine, typer.Option(help="rtl: the Verilog in Verilator; iss: the "
+                                                "instruction-set simulator.")] = Engine.RTL,
+    check: Annotated[bool, typer.Option("--check", help="Compare with the PyTorch integer model.")]
+    = False,
+    observe: Annotated[int, typer.Option(
+        min=0, help="Images to compare at every observation point, not only in logits.")] = 16,
+    ignore_hashes: Annotated[bool, typer.Option(
+        "--ignore-hashes", help="Take a build folder whose files were changed.")] = False,
+    trace: Annotated[Path | None, typer.Option(
+        help="Write waves (.fst) of the first image there; rtl only.")] = None,
+    stall_seed: Annotated[int | None, typer.Option(
+        help="Stall both streams at random, from this seed; rtl only.")] = None,
+    as_json: Json = False, debug: Debug = False,
+):
+    """Run a build on images; with --check compare it with PyTorch, bit for bit."""
+    from bivit.cli import show
+
+    def action(progress):
+        from bivit.sim.demo import simulate_folder
+
+        return simulate_folder(
+            folder, count=images, input_file=input_file, engine=engine.value, check=check,
+            observe=observe, ignore_hashes=ignore_hashes, trace=trace, stall_seed=stall_seed,
+            progress=progress)
+
+    execute(action, show.simulate, as_json=as_json, debug=debug,
+            passed=lambda result: not result["mismatches"])
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Build folder.")],
+    as_json: Json = False, debug: Debug = False,
+):
+    """Show cycles per layer and unit, where the array's cycles go, and the memory in use."""
+    from bivit.cli import show
+
+    def action(progress):
+        from bivit.sim.report import report
+
+        return report(folder)
+
+    execute(action, show.report, as_json=as_json, debug=debug)
+
+
+@app.command()
+def models(as_json: Json = False, debug: Debug = False):
+    """List the networks that bivit knows and ships."""
+    from bivit.cli import show
+
+    def action(progress):
+        from bivit.models.registry import table
+
+        return {"models": table()}
+
+    execute(action, show.models, as_json=as_json, debug=debug)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line on `arguments` (those of the process if None) and exit."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        status = app(arguments or ["--help"], standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        print("bivit: stopped", file=sys.stderr)
+        status = 130
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # not a usage error of the parser
+            raise
+        print(f"bivit: {error.format_message()} (bivit --help lists the commands)",
+              file=sys.stderr)
+        status = UNUSABLE
+    sys.exit(status)

@@ -1,0 +1,122 @@
+"""How every command runs, speaks and ends: progress to stderr, result to stdout, exit status."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Callable
+
+import typer
+
+from bivit.compiler.ir.errors import UserError
+
+__all__ = ["CHECK_FAILED", "DONE", "INTERNAL", "UNUSABLE", "execute", "plain", "refuse"]
+
+DONE, CHECK_FAILED, UNUSABLE, INTERNAL = 0, 1, 2, 3
+"""Exit statuses: done; a check found a difference; the input was unusable; a defect of bivit."""
+
+
+class Progress:
+    """Progress bars on stderr, one for each description; shown only on a terminal.
+
+    Called as ``progress(description, done, total)`` from long-running functions.
+    """
+
+    def __init__(self, *, quiet: bool):
+        from rich import progress
+        from rich.console import Console
+
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description}"), progress.BarColumn(),
+            progress.MofNCompleteColumn(), progress.TimeElapsedColumn(),
+            console=Console(stderr=True), disable=quiet)
+        self._tasks = {}
+
+    def __enter__(self):
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._bars.stop()
+
+    def __call__(self, description: str, done: float, total: float) -> None:
+        """Show that `done` of `total` steps of the work called `description` are done."""
+        task = self._tasks.get(description)
+        if task is None:
+            task = self._tasks[description] = self._bars.add_task(description, total=total)
+        self._bars.update(task, completed=done, total=total)
+
+
+def execute(action: Callable, show: Callable, *, as_json: bool, debug: bool,
+            passed: Callable = lambda result: True) -> None:
+    """Run a command and end the process as the command line promises.
+
+    Parameters
+    ----------
+    action : callable (progress) -> result
+        The work. What it or its libraries print goes to stderr.
+    show : callable (result, console) -> None
+        Prints the result for people.
+    as_json : bool
+        Print the result as one JSON object instead.
+    debug : bool
+        Let exceptions through with their traceback.
+    passed : callable (result) -> bool
+        Whether the checks that the command made have passed.
+
+    Raises
+    ------
+    typer.Exit
+        Always.
+    """
+    try:
+        with (contextlib.redirect_stdout(sys.stderr),
+              Progress(quiet=not sys.stderr.isatty()) as progress):
+            result = action(progress)
+    except UserError as error:
+        if debug:
+            raise
+        refuse(str(error), as_json=as_json)
+    except OSError as error:
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        refuse(f"{where}{error.strerror or error}", as_json=as_json)
+    except Exception as error:
+        if debug:
+            raise
+        refuse(f"internal error ({type(error).__name__}: {error}); run again with --debug for the "
+               "traceback and report it", as_json=as_json, status=INTERNAL)
+    if as_json:
+        print(json.dumps(plain(result), allow_nan=False))
+    else:
+        from rich.console import Console
+
+        width = None if sys.stdout.isatty() else 100
+        show(result, Console(highlight=False, width=width))
+    raise typer.Exit(DONE if passed(result) else CHECK_FAILED)
+
+
+def refuse(sentence: str, *, as_json: bool, status: int = UNUSABLE) -> None:
+    """Say on stderr (and with `as_json` as an object on stdout) why nothing was done; exit."""
+    print(f"bivit: {' '.join(sentence.split())}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": sentence}))
+    raise typer.Exit(status)
+
+
+def plain(value):
+    """`value` as JSON knows it: dataclasses to objects, arrays to lists, paths to text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name))
+                for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, pathlib.Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # NumPy arrays and scalars
+        return value.tolist()
+    return value
