@@ -1,0 +1,16 @@
+"""PyTorch side: networks, training, conversion to integers, the integer reference, export."""
+
+import importlib
+
+_HOMES = {
+    "ExportError": "tracing", "GraphModel": "tracing", "ViTConfig": "config",
+    "export": "tracing", "load": "tracing", "random_graph": "synthetic",
+    "random_model": "synthetic", "to_graph": "tracing",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

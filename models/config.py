@@ -1,0 +1,72 @@
+"""The shape of a vision transformer."""
+
+import dataclasses
+
+__all__ = ["ViTConfig"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViTConfig:
+    """Sizes of a vision transformer, under timm's names.
+
+    Parameters
+    ----------
+    img_size : int or (int, int)
+        Side of a square image, or (height, width).
+    class_token : bool
+        Put a learned token before the patches and classify it; without one, the first patch's
+        token is classified.
+    """
+
+    img_size: int | tuple[int, int] = 224
+    in_chans: int = 3
+    patch_size: int = 16
+    num_classes: int = 1000
+    embed_dim: int = 192
+    depth: int = 12
+    num_heads: int = 3
+    mlp_ratio: float = 4.0
+    class_token: bool = True
+    norm_eps: float = 1e-5
+
+    def __post_init__(self):
+        height, width = self.image_shape[1:]
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(f"patch_size {self.patch_size} does not divide the image "
+                             f"{height}x{width}")
+        if self.embed_dim % self.num_heads:
+            raise ValueError(f"num_heads {self.num_heads} does not divide embed_dim "
+                             f"{self.embed_dim}")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        size = self.img_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.in_chans, height, width
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of an image."""
+        _, height, width = self.image_shape
+        return (height // self.patch_size) * (width // self.patch_size)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the sequence."""
+        return self.num_patches + self.class_token
+
+    @property
+    def patch_pixels(self) -> int:
+        """Numbers in one patch."""
+        return self.in_chans * self.patch_size**2
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one attention head."""
+        return self.embed_dim // self.num_heads
+
+    @property
+    def hidden_dim(self) -> int:
+        """Channels inside the MLP."""
+        return max(1, int(self.embed_dim * self.mlp_ratio))
