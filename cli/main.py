@@ -112,7 +112,7 @@ def compile_(
         compile(checkpoint, target or DEFAULT, output, overwrite=overwrite, progress=progress)
         return report(output)
 
-    execute(action, show.report, as_json=as_json, debug=debug)
+    execute(action, show.compiled, as_json=as_json, debug=debug)
 
 
 @app.command()
@@ -141,9 +141,9 @@ def simulate(
     from bivit.cli import show
 
     def action(progress):
-        from bivit.sim.demo import simulate_folder
+        from bivit.sim.demo import simulate_build
 
-        return simulate_folder(
+        return simulate_build(
             folder, count=images, input_file=input_file, engine=engine.value, check=check,
             observe=observe, ignore_hashes=ignore_hashes, trace=trace, stall_seed=stall_seed,
             progress=progress)

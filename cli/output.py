@@ -78,6 +78,11 @@ def execute(action: Callable, show: Callable, *, as_json: bool, debug: bool,
         if debug:
             raise
         refuse(str(error), as_json=as_json)
+    except ModuleNotFoundError as error:
+        if debug or (error.name or "").startswith("bivit"):
+            raise
+        refuse(f"this command needs {error.name}, which is not installed: "
+               "pip install 'bivit[train]'", as_json=as_json)
     except OSError as error:
         if debug:
             raise

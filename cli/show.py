@@ -1,0 +1,151 @@
+"""What the commands print for people: tables and pictures."""
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["compiled", "convert", "demo", "digit_pictures", "models", "report", "simulate",
+           "train"]
+
+EXPLANATIONS = {
+    "useful": "a full array needs these for the binary MACs",
+    "padding": "rows, columns or lanes without work",
+    "drain": "results leave more slowly than products come",
+    "other layers": "8-bit layers between binary ones",
+    "load": "array waits for pixels",
+    "matrix results": "array waits for its own results",
+    "softmax": "array waits for attention bits",
+    "vector": "array waits for LayerNorm",
+    "dispatch": "array waits for an instruction",
+    "pipeline": "start, and way of the last results",
+}
+
+
+def _table(title, *columns):
+    """A table; the first column is text, the others are numbers unless called ``(text)``."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
+                  pad_edge=False)
+    for index, column in enumerate(columns):
+        text = index == 0 or column.endswith(" ")
+        table.add_column(column.strip(), justify="left" if text else "right")
+    return table
+
+
+def _percent(share):
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def digit_pictures(images, captions, per_line=10) -> list[str]:
+    """Lines of text with the images (N, H, W), two pixels a character, captions below."""
+    lines, width = [], max(images.shape[2], *(len(caption) for caption in captions)) + 2
+    for start in range(0, len(images), per_line):
+        group = images[start:start + per_line] >= 96
+        for row in range(0, images.shape[1], 2):
+            cells = []
+            for image in group:
+                pairs = zip(image[row], image[row + 1], strict=True)
+                cells.append("".join(" ▄▀█"[2 * upper + lower] for upper, lower in pairs))
+            lines.append("".join(cell.ljust(width) for cell in cells).rstrip())
+        lines.append("".join(caption.ljust(width)
+                             for caption in captions[start:start + per_line]).rstrip())
+    return lines
+
+
+def demo(result, console):
+    """The demo: digits, what was checked, where the cycles go."""
+    import numpy as np
+
+    shown = result["pictures"]
+    captions = [f"is {item['label']}: {item['prediction']}" for item in shown]
+    console.print(f"[bold]{len(shown)} of {result['images']} held-out digits[/] (what each is: "
+                  "what the accelerator says)\n")
+    for line in digit_pictures(np.array([item["pixels"] for item in shown], np.uint8), captions,
+                               per_line=8):
+        console.print(Text(line))
+    console.print()
+    simulate(result, console)
+    report(result["report"], console)
+
+
+def simulate(result, console):
+    """One line for each fact of a simulation."""
+    facts = [("engine", result["engine"]), ("images", f"{result['images']:,}")]
+    if result["checked"]:
+        facts.append(("mismatches", f"{result['mismatches']} (logits of {result['images']} images; "
+                                    f"every observation point of {result['observed_images']})"))
+        if result["first_mismatch"]:
+            facts.append(("first that differs", result["first_mismatch"]))
+    if result["top1"] is not None:
+        facts.append(("top-1", _percent(result["top1"])))
+    facts.append(("cycles per image", f"{result['cycles_per_image']:,}"
+                  if result["cycles_per_image"] is not None else "not measured"))
+    facts.append(("predicted", f"{result['predicted_cycles_per_image']:,}"))
+    if result["simulated_cycles_per_second"]:
+        facts.append(("simulation speed",
+                      f"{result['simulated_cycles_per_second']:,.0f} cycles/s"))
+    for name, value in facts:
+        console.print(f"{name:<20}{value}", markup=False)
+
+
+def report(result, console):
+    """Cycles per layer and unit, where the array's cycles go, memory in use."""
+    table = _table("Layers", "layer", "unit ", "instructions", "first cycle", "last cycle",
+                   "busy", "MACs", "array use")
+    for row in result["layers"]:
+        table.add_row(row["name"], row["unit"], str(row["instructions"]),
+                      f"{row['first_cycle']:,}", f"{row['last_cycle']:,}", f"{row['busy']:,}",
+                      f"{row['macs']:,}" if row["macs"] else "", _percent(row["array_share"]))
+    console.print(table)
+    table = _table("Units", "unit", "busy cycles", "share of all")
+    for name, unit in result["units"].items():
+        table.add_row(name, f"{unit['busy']:,}", _percent(unit["share"]))
+    console.print(table)
+    if result["utilization"] is not None:
+        table = _table("The array, from the first binary layer's start to the last one's end",
+                       "cycles", "number", "share", "what they are ")
+        for cause, cycles in result["spent"].items():
+            if cycles:
+                table.add_row(cause, f"{cycles:,.0f}", _percent(cycles / result["binary_cycles"]),
+                              EXPLANATIONS[cause])
+        table.add_row("all", f"{result['binary_cycles']:,}", _percent(1.0), "")
+        console.print(table)
+    table = _table("Memories", "memory", "words used", "of", "share", "kbit")
+    for name, memory in result["memory"].items():
+        table.add_row(name, f"{memory['words']:,}", f"{memory['depth']:,}",
+                      _percent(memory["words"] / memory["depth"]),
+                      f"{memory['width'] * memory['depth'] / 1024:,.0f}")
+    console.print(table)
+    console.print(f"target {result['target']}: {result['macs_per_cycle']:,} binary MACs per cycle, "
+                  f"{result['cycles_per_image']:,} cycles per image"
+                  + (f", utilisation {_percent(result['utilization'])}"
+                     if result["utilization"] is not None else ""), markup=False)
+
+
+def compiled(result, console):
+    """What a compilation wrote."""
+    console.print(f"wrote {result['folder']}: {result['instructions']:,} instructions for "
+                  f"{result['target']}, {result['cycles_per_image']:,} cycles per image"
+                  + (f", utilisation {_percent(result['utilization'])}"
+                     if result["utilization"] is not None else "")
+                  + f"; bivit report {result['folder']} says more", markup=False)
+
+
+def train(result, console):
+    """What a training reached."""
+    for name, value in result.items():
+        text = _percent(value) if isinstance(value, float) and value <= 1 else str(value)
+        console.print(f"{name.replace('_', ' '):<32}{text}", markup=False)
+
+
+convert = train
+
+
+def models(result, console):
+    """The table of known networks."""
+    rows = result["models"]
+    if not rows:
+        return
+    table = _table("Networks", *(f"{name.replace('_', ' ')} " for name in rows[0]))
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    console.print(table)

@@ -1,0 +1,60 @@
+"""The images that a build is run on: held-out digits, or a file of the user's."""
+
+import pathlib
+
+import numpy as np
+
+from bivit.compiler.ir.errors import UserError
+
+__all__ = ["ImageError", "held_out_digits", "load_images"]
+
+DIGIT_SHAPE = (1, 8, 8)
+
+
+class ImageError(UserError):
+    """Images that the network cannot take; the message is one sentence."""
+
+
+def load_images(path, shape: tuple[int, int, int], count: int | None = None) -> np.ndarray:
+    """Images (N, C, H, W) uint8 of a ``.npy`` file, the first `count` of them.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read, or holds another type or shape than `shape` (C, H, W).
+    """
+    path = pathlib.Path(path)
+    try:
+        images = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError) as error:
+        raise ImageError(f"{path} is no .npy file of numbers: {error}") from None
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        raise ImageError(f"{path} holds {getattr(images, 'dtype', 'several arrays')} where uint8 "
+                         "pixels are needed")
+    if images.ndim != 4 or images.shape[1:] != tuple(shape) or not len(images):
+        raise ImageError(f"{path} has shape {images.shape} where the network takes "
+                         f"(count, {', '.join(map(str, shape))})")
+    if count is not None and count > len(images):
+        raise ImageError(f"{path} holds {len(images)} images, fewer than the {count} asked for")
+    return images[:count]
+
+
+def held_out_digits(shape: tuple[int, int, int], count: int | None = None):
+    """Images (N, 1, 8, 8) uint8 and labels (N,) of the first `count` held-out digits.
+
+    Raises
+    ------
+    ImageError
+        If a network for images of `shape` cannot take them, or there are not so many.
+    """
+    from bivit.models.data import digits
+
+    if tuple(shape) != DIGIT_SHAPE:
+        raise ImageError(f"the network takes images of shape {tuple(shape)} and the digits have "
+                         f"{DIGIT_SHAPE}; give images of your own with --input")
+    part = digits("held_out")
+    if count is not None and count > len(part):
+        raise ImageError(f"there are {len(part)} held-out digits, fewer than the {count} asked for")
+    return part.images[:count], part.labels[:count]
