@@ -1,0 +1,233 @@
+"""Issue of matrix products: loops, addresses, the drain rule, and the record of each pass."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from bivit.hw.arch import Arch
+from bivit.hw.blocks.array import latency as array_latency
+from bivit.hw.blocks.lanes import PARAM_LEAD, Mode, delayed, pass_layout
+from bivit.hw.blocks.post import latency as post_latency
+from bivit.hw.blocks.sequencer import INSTRUCTION
+from bivit.hw.isa import ASource, BSource, Destination, Opcode, layout_of
+
+__all__ = ["MatmulIssue", "WORD_LATENCY", "next_counter", "passes_of", "timing"]
+
+WORD_LATENCY = 3
+"""Cycles from the address of a word pair to the pair at the array: memory, then source register."""
+
+
+def passes_of(opcode: Opcode, fields: dict[str, int]) -> int:
+    """Passes (tile, plane of A, plane of B) of an instruction."""
+    return fields["n_tiles"] * fields.get("a_planes", 1) * fields.get("b_planes", 1)
+
+
+def timing(arch: Arch, opcode: Opcode, fields: dict[str, int], counter: int = 0):
+    """Occupancy and completion of a matrix product.
+
+    Parameters
+    ----------
+    counter : int
+        The drain counter in the cycle after the pop: what :func:`next_counter` gives for the
+        instruction before.
+
+    Returns
+    -------
+    tuple[int, int]
+        Cycles from the pop to the next possible pop, and to the ``done`` pulse.
+    """
+    drain = arch.drain_cycles if opcode is Opcode.MM_ACC else 1
+    words = fields["k_words"]
+    occupancy = max(counter, words) + (passes_of(opcode, fields) - 1) * max(words, drain)
+    return occupancy, (occupancy + WORD_LATENCY + array_latency(arch) + drain - 1
+                       + post_latency(arch))
+
+
+def next_counter(arch: Arch, opcode: Opcode, idle: int) -> int:
+    """Drain counter in the cycle after a pop, `idle` cycles after `opcode`'s last word."""
+    drain = arch.drain_cycles if opcode is Opcode.MM_ACC else 1
+    return max(drain - idle, 0)
+
+
+class MatmulIssue(wiring.Component):
+    """Turns MM instructions into one word pair a cycle for the array, and a record for each pass.
+
+    The next instruction is popped in the cycle of the last word, so that instructions follow each
+    other without a bubble; see :func:`timing`. The operands reach the array ``WORD_LATENCY`` cycles
+    after their address, the record ``PARAM_LEAD`` cycles before the counts of its pass.
+
+    Members
+    -------
+    i : ``In(stream.Signature(INSTRUCTION))``
+        Instructions.
+    a_addr, b_addr : ``Out``
+        Read address of all operand memories of either side.
+    a_data, b_data : ``In``, arrays
+        Their data, two cycles later, in the order of ``ASource`` and ``BSource``.
+    a, b, valid, first, last : ``Out``
+        To the array.
+    pass_valid, pass_ : ``Out``
+        To the post-processing.
+    """
+
+    def __init__(self, arch: Arch):
+        self.arch = arch
+        super().__init__({
+            "i": In(stream.Signature(INSTRUCTION)),
+            "a_addr": Out(16),
+            "b_addr": Out(24),
+            "a_data": In(arch.rows * arch.lanes).array(len(ASource)),
+            "b_data": In(arch.cols * arch.lanes).array(len(BSource)),
+            "a": Out(arch.rows * arch.lanes),
+            "b": Out(arch.cols * arch.lanes),
+            "valid": Out(1),
+            "first": Out(1),
+            "last": Out(1),
+            "pass_valid": Out(1),
+            "pass_": Out(pass_layout(arch)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        active = Signal()
+        a_source, b_source = Signal(ASource), Signal(BSource)
+        word, word_last = Signal(8), Signal(8)
+        plane_a, plane_b = Signal(4), Signal(4)
+        planes_a_last, planes_b_last = Signal(4), Signal(4)
+        tiles_last = Signal(12)
+        record = Signal(pass_layout(self.arch))
+        drain = Signal(range(self.arch.drain_cycles + 1))
+
+        self._keys_left, self._stride = Signal(16), Signal(12)
+        issue, end_pass, end_tile, end = Signal(), Signal(), Signal(), Signal()
+        last_a, last_b = plane_a == planes_a_last, plane_b == planes_b_last
+        m.d.comb += [
+            issue.eq(active & ((word != 0) | (drain <= word_last + 1))),
+            end_pass.eq(issue & (word == word_last)),
+            end_tile.eq(end_pass & last_a & last_b),
+            end.eq(end_tile & (record.tile == tiles_last)),
+            self.i.ready.eq(~active | end),
+        ]
+        with m.If(end_pass):
+            m.d.sync += drain.eq(Mux(record.mode == Mode.ACC, self.arch.drain_cycles, 1))
+        with m.Elif(drain != 0):
+            m.d.sync += drain.eq(drain - 1)
+
+        with m.If(issue):
+            m.d.sync += word.eq(Mux(word == word_last, 0, word + 1))
+        with m.If(end_pass):
+            m.d.sync += plane_b.eq(Mux(last_b, 0, plane_b + 1))
+            with m.If(last_b):
+                m.d.sync += plane_a.eq(Mux(last_a, 0, plane_a + 1))
+        with m.If(end):
+            m.d.sync += active.eq(0)
+        self._step_addresses(m, issue, end_pass, last_a, last_b)
+        with m.If(end_tile):
+            self._step_record(m, record)
+
+        take = self.i.valid & self.i.ready
+        with m.If(take):
+            bits, score, acc = (data.View(layout_of(opcode), self.i.payload.word) for opcode in
+                                (Opcode.MM_BITS, Opcode.MM_SCORE, Opcode.MM_ACC))
+            planes = bits.opcode == Opcode.MM_ACC
+            m.d.sync += [
+                active.eq(1), word.eq(0), plane_a.eq(0), plane_b.eq(0),
+                a_source.eq(bits.a_src), b_source.eq(bits.b_src),
+                word_last.eq(bits.k_words - 1), tiles_last.eq(bits.n_tiles - 1),
+                planes_a_last.eq(Mux(planes, acc.a_planes - 1, 0)),
+                planes_b_last.eq(Mux(planes, acc.b_planes - 1, 0)),
+                self._a_base.eq(bits.a_addr), self._a_plane.eq(bits.a_addr),
+                self.a_addr.eq(bits.a_addr),
+                self._b_tile.eq(bits.b_addr), self.b_addr.eq(bits.b_addr),
+            ]
+            self._start_record(m, record, bits, score, acc)
+
+        self._operands(m, issue, a_source, b_source, word == 0, word == word_last)
+        issued = Signal.like(record)
+        m.d.comb += [
+            issued.eq(record),
+            issued.last_pass.eq(last_a & last_b & (record.tile == tiles_last)),
+            issued.plane_first.eq((plane_a == 0) & (plane_b == 0)),
+            issued.plane_last.eq(last_a & last_b),
+            issued.plane_shift.eq(plane_a + plane_b),
+        ]
+        delay = WORD_LATENCY + array_latency(self.arch) - PARAM_LEAD
+        m.d.comb += self.pass_valid.eq(delayed(m, end_pass, delay, name="pass_valid_after", init=0))
+        m.d.comb += self.pass_.eq(delayed(m, issued, delay, name="pass_after"))
+        return m
+
+    def _step_addresses(self, m, issue, end_pass, last_a, last_b):
+        """A goes back to its plane for each plane of B; B goes back to its tile for each of A."""
+        self._a_base, self._a_plane = Signal(16), Signal(16)
+        self._b_tile = Signal(24)
+        a_next, b_next = self.a_addr + 1, self.b_addr + 1
+        with m.If(issue):
+            m.d.sync += [self.a_addr.eq(a_next), self.b_addr.eq(b_next)]
+        with m.If(end_pass):
+            with m.If(~last_b):
+                m.d.sync += self.a_addr.eq(self._a_plane)
+            with m.Elif(~last_a):
+                m.d.sync += [self._a_plane.eq(a_next), self.b_addr.eq(self._b_tile)]
+            with m.Else():
+                m.d.sync += [self.a_addr.eq(self._a_base), self._a_plane.eq(self._a_base),
+                             self._b_tile.eq(b_next)]
+
+    def _start_record(self, m, record, bits, score, acc):
+        """The record of tile 0."""
+        self._set_valid_cols(m, record, score.keys)
+        for name in ("dst", "dst_addr", "dst_pos", "dst_col", "rows", "use_pv", "pv_first",
+                     "pv_addr"):
+            m.d.sync += record[name].eq(bits[name])
+        for name in ("add_src", "add_addr", "row_lo", "row_hi", "base", "shift", "sat"):
+            m.d.sync += record[name].eq(acc[name])
+        m.d.sync += [
+            self._stride.eq(bits.dst_stride),
+            record.mode.eq(bits.opcode.as_value() - Opcode.MM_BITS.value),
+            record.tag.eq(self.i.payload.tag),
+            record.tile.eq(0), record.first_tile.eq(1),
+            record.param_addr.eq(Mux(bits.opcode == Opcode.MMMode.ACC, acc.param_addr,
+                                     bits.param_addr)),
+            record.resid_addr.eq(acc.dst_addr),
+            record.slot.eq(score.slot),
+        ]
+
+    def _step_record(self, m, record):
+        """From one tile to the next."""
+        drain_cycles = self.arch.drain_cycles
+        self._set_valid_cols(m, record, self._keys_left)
+        m.d.sync += [
+            record.tile.eq(record.tile + 1), record.first_tile.eq(0),
+            record.param_addr.eq(record.param_addr + 1),
+            record.pv_addr.eq(record.pv_addr + 1),
+            record.resid_addr.eq(record.resid_addr + drain_cycles),
+            record.add_addr.eq(record.add_addr + drain_cycles),
+        ]
+        with m.If(record.dst == Destination.V):
+            m.d.sync += record.dst_addr.eq(record.dst_addr + self._stride)
+        with m.Elif(record.dst_pos == self.arch.chunks_per_word - 1):
+            m.d.sync += [record.dst_pos.eq(0), record.dst_addr.eq(record.dst_addr + 1)]
+        with m.Else():
+            m.d.sync += record.dst_pos.eq(record.dst_pos + 1)
+
+    def _set_valid_cols(self, m, record, keys: Value):
+        full = self.arch.keys_per_group
+        with m.If(keys >= full):
+            m.d.sync += [record.valid_cols.eq(full), self._keys_left.eq(keys - full)]
+        with m.Else():
+            m.d.sync += [record.valid_cols.eq(keys), self._keys_left.eq(0)]
+
+    def _operands(self, m, issue, a_source, b_source, first, last):
+        """Select the sources two cycles after the address, and register."""
+        control = delayed(m, Cat(a_source, b_source, first, last), WORD_LATENCY - 1,
+                          name="control")
+        valid = delayed(m, issue, WORD_LATENCY - 1, name="word_valid", init=0)
+        with m.Switch(control[:2]):
+            for source in ASource:
+                with m.Case(source):
+                    m.d.sync += self.a.eq(self.a_data[source.value])
+        with m.Switch(control[2]):
+            for source in BSource:
+                with m.Case(source):
+                    m.d.sync += self.b.eq(self.b_data[source.value])
+        m.d.sync += [self.valid.eq(valid), self.first.eq(control[3]), self.last.eq(control[4])]
+

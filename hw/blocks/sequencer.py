@@ -1,0 +1,243 @@
+"""Fetch, check, dispatch and synchronisation of instructions."""
+
+import functools
+import operator
+
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, ceil_log2
+
+from bivit.hw.arch import Arch, ArchError
+from bivit.hw.blocks.checks import ErrorCode, check_instruction, unit_bits
+from bivit.hw.emit import place
+from bivit.hw.isa import HEADER, INSTR_BITS, UNIT_OF, WAIT_FIELDS, Opcode, Unit
+
+__all__ = ["DISPATCH_LATENCY", "INSTRUCTION", "InstructionQueue", "Sequencer"]
+
+INSTRUCTION = data.StructLayout({"word": INSTR_BITS, "tag": 16})
+"""What a unit takes from the sequencer: the instruction and its program counter."""
+
+DISPATCH_LATENCY = 4
+"""Busy cycles before the cycle in which the first instruction is dispatched."""
+
+_FETCH_DEPTH = 4  # cycles from an address until its slot is free again
+_HEADER_BITS = data.StructLayout(HEADER).size
+_OPCODE_BITS = 4
+
+
+class InstructionQueue(wiring.Component):
+    """Instructions of one unit, in order, with a register at the head.
+
+    An instruction written in cycle t is at the head in cycle t + 2 at the earliest. The queue
+    holds `depth` instructions besides the head.
+
+    Parameters
+    ----------
+    width, depth : int
+        Bits of an entry; entries.
+    """
+
+    def __init__(self, *, width: int, depth: int):
+        self.width, self.depth = width, depth
+        super().__init__({"i": In(stream.Signature(width)), "o": Out(stream.Signature(width))})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.storage = storage = Memory(shape=self.width, depth=self.depth, init=[])
+        write, read = storage.write_port(), storage.read_port(domain="comb")
+        level, push, move = Signal(range(self.depth + 1)), Signal(), Signal()
+        m.d.comb += [
+            self.i.ready.eq(level != self.depth),
+            push.eq(self.i.valid & self.i.ready),
+            move.eq((level != 0) & (~self.o.valid | self.o.ready)),
+            write.en.eq(push), write.data.eq(self.i.payload),
+        ]
+        m.d.sync += level.eq(level + push - move)
+        for port, step, name in ((write, push, "tail"), (read, move, "front")):
+            pointer = Signal(range(self.depth), name=name)
+            m.d.comb += port.addr.eq(pointer)
+            with m.If(step):
+                m.d.sync += pointer.eq(Mux(pointer == self.depth - 1, 0, pointer + 1))
+        with m.If(move):
+            m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(read.data)]
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        return m
+
+
+class Sequencer(wiring.Component):
+    """Runs a program: dispatches its instructions to the units and keeps their waits.
+
+    The first instruction is dispatched ``DISPATCH_LATENCY`` cycles after `busy` rises, then one a
+    cycle while there is room in the queue of its unit. Wait targets and completed instructions are
+    counted in full, since a program is a straight list. An error stops the machine: nothing more
+    is popped, and only a reset makes it ready again.
+
+    Members
+    -------
+    start : ``In(1)``
+        Pulse; ignored while busy and after an error.
+    busy, finished : ``Out(1)``
+        Running; ended with HALT (until the next start).
+    error_code, error_tag : ``Out``
+        What stopped the machine, and the program counter of the instruction.
+    cycles : ``Out(32)``
+        Cycles with `busy` since the start.
+    run, stall, idle : ``Out(32)``, arrays
+        Of these, for each unit: occupied by an instruction; its head waits; nothing to do.
+    program_addr, program_data : ``Out``, ``In``
+        Program memory, two cycles of latency.
+    units : ``Out(stream.Signature(INSTRUCTION))``, array
+        Instructions of each unit.
+    done : ``In(4)``
+        Pulse of each unit for each completed instruction.
+    unit_error, unit_error_tag : ``In``
+        Pulse with a code from a unit, and its program counter.
+    """
+
+    def __init__(self, arch: Arch):
+        if arch.program_depth > 1 << 16:
+            raise ArchError(f"target {arch.name}: program_depth must be at most 65536, the range "
+                            "of a program counter")
+        self.arch = arch
+        units, counter = len(Unit), Out(32).array(len(Unit))
+        super().__init__({
+            "start": In(1), "busy": Out(1), "finished": Out(1),
+            "error_code": Out(ErrorCode), "error_tag": Out(16),
+            "cycles": Out(32), "run": counter, "stall": counter, "idle": counter,
+            "program_addr": Out(ceil_log2(arch.program_depth)),
+            "program_data": In(INSTR_BITS),
+            "units": Out(stream.Signature(INSTRUCTION)).array(units),
+            "done": In(units),
+            "unit_error": In(ErrorCode), "unit_error_tag": In(16),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        count_bits = bits_for(self.arch.program_depth)
+        sent = [Signal(count_bits, name=f"sent_{unit.name.lower()}") for unit in Unit]
+        completed = [Signal(count_bits, name=f"completed_{unit.name.lower()}") for unit in Unit]
+
+        # Units before the start, so that the start clears their counters.
+        targets, dispatch = Signal(data.ArrayLayout(count_bits, len(Unit))), Signal()
+        stage = Signal(data.StructLayout({
+            "valid": 1, "word": INSTR_BITS, "tag": 16, "error": ErrorCode, "unit": Unit}))
+        queues = [self._unit(m, platform, unit, completed, targets, stage, dispatch)
+                  for unit in Unit]
+        for unit in Unit:
+            m.d.sync += completed[unit].eq(completed[unit] + self.done[unit])
+            m.d.sync += sent[unit].eq(sent[unit] + (dispatch & (stage.unit == unit)))
+
+        with m.If(self.busy):
+            m.d.sync += self.cycles.eq(self.cycles + 1)
+        with m.Elif(self.start & (self.error_code == ErrorCode.NONE)):
+            m.d.sync += [self.busy.eq(1), self.finished.eq(0), self.cycles.eq(0)]
+            for unit in Unit:
+                m.d.sync += [counter.eq(0) for counter in (
+                    sent[unit], completed[unit], self.run[unit], self.stall[unit],
+                    self.idle[unit])]
+
+        self._fetch(m, stage, dispatch)
+        self._dispatch(m, stage, dispatch, targets, sent, completed,
+                       Array(queue.i.ready for queue in queues)[stage.unit])
+        return m
+
+    def _fetch(self, m, stage, dispatch):
+        """Program memory, a short queue, then the register that dispatches from."""
+        depth, arch = _FETCH_DEPTH, self.arch
+        m.submodules.fetched = fetched = Memory(shape=INSTR_BITS, depth=depth, init=[])
+        write, read = fetched.write_port(), fetched.read_port(domain="comb")
+        address, tag = Signal(bits_for(arch.program_depth)), Signal(bits_for(arch.program_depth))
+        free, level = Signal(range(depth + 1), init=depth), Signal(range(depth + 1))
+        arriving = Signal(2)
+        ask, take = Signal(), Signal()
+        m.d.comb += [
+            self.program_addr.eq(address),
+            ask.eq(free != 0),
+            take.eq((level != 0) & (~stage.valid | dispatch)),
+            write.en.eq(arriving[1]), write.data.eq(self.program_data),
+        ]
+        error = check_instruction(m, arch, read.data)
+        unit = Signal(Unit)
+        with m.Switch(read.data[:_OPCODE_BITS]):
+            for opcode, owner in UNIT_OF.items():
+                with m.Case(opcode.value):
+                    m.d.comb += unit.eq(owner)
+        with m.If(take):
+            m.d.sync += [
+                stage.word.eq(read.data), stage.tag.eq(tag), stage.unit.eq(unit),
+                stage.error.eq(Mux(tag == arch.program_depth, ErrorCode.OPCODE.value,
+                                   error.as_value())),
+            ]
+        with m.If(self.busy):
+            m.d.sync += [
+                address.eq(address + ask), tag.eq(tag + take),
+                arriving.eq(Cat(ask, arriving)),
+                write.addr.eq(write.addr + arriving[1]), read.addr.eq(read.addr + take),
+                free.eq(free - ask + take), level.eq(level + arriving[1] - take),
+                stage.valid.eq(take | (stage.valid & ~dispatch)),
+            ]
+        with m.Else():
+            m.d.sync += [signal.eq(signal.init) for signal in (
+                address, tag, arriving, write.addr, read.addr, free, level)]
+            m.d.sync += stage.valid.eq(0)
+
+    def _dispatch(self, m, stage, dispatch, targets, sent, completed, room):
+        """Turn waits into targets; stop at HALT and at errors."""
+        view = data.View(data.StructLayout(HEADER), stage.word[:_HEADER_BITS])
+        beyond = Signal(len(Unit))
+        for unit, name in WAIT_FIELDS.items():
+            distance = view[name]
+            m.d.comb += [
+                beyond[unit].eq(distance > sent[unit]),
+                targets[unit].eq(Mux(distance == 0, 0, sent[unit] - distance + 1)),
+            ]
+        with m.If(self.busy):
+            with m.If(self.unit_error != ErrorCode.NONE):
+                self._stop(m, self.unit_error, self.unit_error_tag)
+            with m.Elif(stage.valid):
+                with m.If(stage.error != ErrorCode.NONE):
+                    self._stop(m, stage.error, stage.tag)
+                with m.Elif(beyond.any()):
+                    self._stop(m, ErrorCode.WAIT, stage.tag)
+                with m.Elif(view.opcode == Opcode.HALT):
+                    with m.If(Cat(a == b for a, b in zip(sent, completed, strict=True)).all()):
+                        m.d.sync += [self.busy.eq(0), self.finished.eq(1)]
+                with m.Else():
+                    m.d.comb += dispatch.eq(room)
+
+    def _stop(self, m, code, tag):
+        m.d.sync += [self.busy.eq(0), self.error_code.eq(code), self.error_tag.eq(tag)]
+
+    def _unit(self, m, platform, unit, completed, targets, stage, dispatch):
+        """Queue of one unit, the check of its head's waits, its counters."""
+        bits = unit_bits(unit)
+        entry = data.StructLayout({
+            "opcode": _OPCODE_BITS, "fields": bits - _HEADER_BITS, "tag": 16,
+            "targets": targets.shape()})
+        queue = place(m, platform, f"{unit.name.lower()}_queue",
+                      InstructionQueue(width=entry.size, depth=self.arch.queue_depth),
+                      reset=~self.busy)
+        head, instructions = data.View(entry, queue.o.payload), self.units[unit]
+        met = functools.reduce(operator.and_, (
+            count >= target for count, target in zip(completed, head.targets, strict=True)))
+        m.d.comb += [
+            queue.i.valid.eq(dispatch & (stage.unit == unit)),
+            queue.i.payload.eq(Cat(stage.word[:_OPCODE_BITS], stage.word[_HEADER_BITS:bits],
+                                   stage.tag, targets.as_value())),
+            instructions.valid.eq(self.busy & queue.o.valid & met),
+            instructions.payload.tag.eq(head.tag),
+            instructions.payload.word.eq(
+                Cat(head.opcode, C(0, _HEADER_BITS - _OPCODE_BITS), head.fields)),
+            queue.o.ready.eq(instructions.valid & instructions.ready),
+        ]
+        with m.If(self.busy):
+            with m.If(~instructions.ready | instructions.valid):
+                m.d.sync += self.run[unit].eq(self.run[unit] + 1)
+            with m.Elif(queue.o.valid):
+                m.d.sync += self.stall[unit].eq(self.stall[unit] + 1)
+            with m.Else():
+                m.d.sync += self.idle[unit].eq(self.idle[unit] + 1)
+        return queue

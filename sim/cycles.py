@@ -1,0 +1,139 @@
+"""The cycle model: when every instruction is dispatched, popped and done, exactly.
+
+One forward pass over the program composes the timing that each block states next to its hardware.
+Cycle 0 is the first cycle in which the machine is busy. Input is always valid and output always
+ready.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from bivit.hw.arch import Arch
+from bivit.hw.blocks import load, matmul, softmax, vector
+from bivit.hw.blocks.sequencer import DISPATCH_LATENCY
+from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit, layout_of
+
+__all__ = ["CycleReport", "Timing", "simulate_cycles", "unit_timings"]
+
+Timing = Callable[[Arch, Opcode, dict[str, int]], tuple[int, int]]
+"""Occupancy and completion of an instruction, in cycles from its pop."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CycleReport:
+    """When things happen in one run of a program.
+
+    Parameters
+    ----------
+    cycles : int
+        What the CYCLES register shows in the end.
+    dispatch, pop, done : list of int
+        Cycle of each instruction up to HALT, for which all three are the last cycle.
+    busy : dict of Unit to int
+        Cycles in which each unit is occupied: what its RUN register shows.
+    """
+
+    cycles: int
+    dispatch: list[int]
+    pop: list[int]
+    done: list[int]
+    busy: dict[Unit, int]
+
+
+def unit_timings() -> dict[Unit, Timing]:
+    """The timing of each unit but MM, whose drain counter needs more than one instruction."""
+    return {Unit.LOAD: load.timing, Unit.SOFTMAX: softmax.timing, Unit.VEC: vector.timing}
+
+
+@dataclasses.dataclass
+class _UnitState:
+    """What the model remembers of one unit."""
+
+    moved: list[int] = dataclasses.field(default_factory=list)  # into the head of the queue
+    done: list[int] = dataclasses.field(default_factory=list)
+    popped: int = 0
+    free: int = 0  # first cycle in which the unit may pop again
+    busy: int = 0
+    drained_from: Opcode | None = None
+
+
+def simulate_cycles(arch: Arch, program: Sequence[int], *,
+                    timings: Mapping[Unit, Timing] | None = None) -> CycleReport:
+    """Predict the cycles of a program.
+
+    Parameters
+    ----------
+    program : list of int
+        Encoded instructions; what follows the first HALT does not matter.
+    timings : mapping, optional
+        Replaces the timing of units, MM included.
+
+    Raises
+    ------
+    ValueError
+        For a program that the machine stops with an error.
+    """
+    timings = unit_timings() | dict(timings or {})
+    units = [_UnitState() for _ in Unit]
+    dispatched, popped, finished = [], [], []
+    time = DISPATCH_LATENCY - 1
+    for position, word in enumerate(program):
+        opcode, fields, waits = _decode(word)
+        time += 1
+        needed = 0
+        for unit, distance in waits:
+            if distance > len(units[unit].done):
+                raise ValueError(f"instruction {position} waits beyond what was dispatched")
+            needed = max(needed, units[unit].done[-distance] + 1)
+        if opcode is Opcode.HALT:
+            time = max(time, *(unit.done[-1] + 1 for unit in units if unit.done), 0)
+            for times in (dispatched, popped, finished):
+                times.append(time)
+            return CycleReport(cycles=time + 1, dispatch=dispatched, pop=popped, done=finished,
+                               busy={unit: units[unit].busy for unit in Unit})
+        kind = UNIT_OF[opcode]
+        unit = units[kind]
+        if len(unit.moved) >= arch.queue_depth:
+            time = max(time, unit.moved[-arch.queue_depth] + 1)
+        unit.moved.append(max(time + 1, unit.popped))
+        pop = max(unit.moved[-1] + 1, unit.free, needed)
+        if kind in timings:
+            occupancy, completion = timings[kind](arch, opcode, fields)
+        else:
+            counter = (0 if unit.drained_from is None else
+                       matmul.next_counter(arch, unit.drained_from, pop - unit.free))
+            occupancy, completion = matmul.timing(arch, opcode, fields, counter)
+            unit.drained_from = opcode
+        unit.popped, unit.free = pop, pop + occupancy
+        unit.busy += occupancy
+        unit.done.append(pop + completion)
+        dispatched.append(time)
+        popped.append(pop)
+        finished.append(pop + completion)
+    raise ValueError("the program has no HALT")
+
+
+def _field_table(opcode):
+    table, waits, position = [], [], 0
+    unit_of_wait = {name: unit for unit, name in WAIT_FIELDS.items()}
+    for name, field in layout_of(opcode):
+        entry = (position, (1 << field.width) - 1)
+        if name in unit_of_wait:
+            waits.append((unit_of_wait[name], *entry))
+        elif name not in ("opcode", "reserved"):
+            table.append((name, *entry))
+        position += field.width
+    return opcode, table, waits
+
+
+_TABLES = {opcode.value: _field_table(opcode) for opcode in Opcode}
+
+
+def _decode(word):
+    """Opcode, fields and non-zero waits; quicker than ``isa.decode``."""
+    if word & 15 not in _TABLES:
+        raise ValueError(f"opcode {word & 15} is illegal")
+    opcode, table, waits = _TABLES[word & 15]
+    fields = {name: word >> position & mask for name, position, mask in table}
+    return opcode, fields, [(unit, distance) for unit, position, mask in waits
+                            if (distance := word >> position & mask)]

@@ -1,0 +1,226 @@
+# amaranth: UnusedElaboratable=no
+"""The sequencer against the cycle model's recurrence, and every error it must find."""
+
+import random
+
+import pytest
+from amaranth.sim import Simulator
+from programs import random_program
+
+from bivit.hw.arch import Arch, ArchError
+from bivit.hw.blocks.checks import ErrorCode
+from bivit.hw.blocks.sequencer import InstructionQueue, Sequencer
+from bivit.hw.isa import INSTR_BITS, UNIT_OF, Destination, Opcode, Unit, decode, encode
+from bivit.sim.cycles import simulate_cycles
+
+
+def small_arch(*, program_depth=256, queue_depth=3):
+    return Arch(name="test", rows=4, cols=8, lanes=16, post_rows=2, program_depth=program_depth,
+                queue_depth=queue_depth)
+
+
+def unit_timing(arch, opcode, fields):
+    """What the imagined units take: any numbers that depend on the instruction alone."""
+    size = sum(fields.values())
+    occupancy = 1 + size % (1, 1, 7, 40)[size % 4]
+    return occupancy, occupancy + 2
+
+
+TIMINGS = dict.fromkeys(Unit, unit_timing)
+
+
+class Run:
+    """One simulated run with imagined units."""
+
+    def __init__(self, arch, program, *, limit=20000, unit_error_at=None):
+        self.arch, self.program, self.limit = arch, program, limit
+        self.unit_error_at = unit_error_at
+        self.pop, self.done, self.words = {}, {}, {}
+        self.dut = Sequencer(arch)
+        simulator = Simulator(self.dut)
+        simulator.add_clock(1e-6)
+        simulator.add_testbench(self._testbench)
+        simulator.run()
+
+    async def _testbench(self, ctx):
+        dut = self.dut
+        memory = dict(enumerate(self.program))
+        await ctx.tick().repeat(5)
+        assert not ctx.get(dut.busy)
+        ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        free, ends, addresses, cycle = dict.fromkeys(Unit, 0), {}, [0, 0, 0], 0
+        while ctx.get(dut.busy):
+            assert cycle < self.limit
+            addresses.append(ctx.get(dut.program_addr))
+            ctx.set(dut.program_data, memory.get(addresses[-3], 0))
+            done = 0
+            for unit in Unit:
+                ctx.set(dut.units[unit].ready, free[unit] <= cycle)
+                done |= ((unit, cycle) in ends) << unit
+            ctx.set(dut.done, done)
+            if cycle == self.unit_error_at:
+                ctx.set(dut.unit_error, ErrorCode.STREAM_LONG)
+                ctx.set(dut.unit_error_tag, 77)
+            for unit in Unit:
+                if ctx.get(dut.units[unit].valid) and free[unit] <= cycle:
+                    self._popped(ctx, unit, cycle, free, ends)
+            await ctx.tick()
+            cycle += 1
+        self.cycles = ctx.get(dut.cycles)
+        self.finished = ctx.get(dut.finished)
+        self.error = ctx.get(dut.error_code), ctx.get(dut.error_tag)
+        self.counters = {unit: (ctx.get(dut.run[unit]), ctx.get(dut.stall[unit]),
+                                ctx.get(dut.idle[unit])) for unit in Unit}
+        assert cycle == self.cycles
+
+    def _popped(self, ctx, unit, cycle, free, ends):
+        payload = ctx.get(self.dut.units[unit].payload)
+        assert UNIT_OF[decode(payload.word)[0]] == unit
+        occupancy, completion = unit_timing(self.arch, *decode(payload.word))
+        assert payload.tag not in self.pop
+        self.pop[payload.tag], self.words[payload.tag] = cycle, payload.word
+        self.done[payload.tag] = cycle + completion
+        free[unit] = cycle + occupancy
+        ends[unit, cycle + completion] = payload.tag
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("queue_depth", [2, 3, 8])
+def test_random_programs(seed, queue_depth):
+    arch = small_arch(queue_depth=queue_depth)
+    rng = random.Random(f"{seed}/{queue_depth}")
+    program = random_program(rng, arch, length=120)
+    run, report = Run(arch, program), simulate_cycles(arch, program, timings=TIMINGS)
+    count = len(program) - 1
+    assert [run.pop[tag] for tag in range(count)] == report.pop[:count]
+    assert [run.done[tag] for tag in range(count)] == report.done[:count]
+    assert (run.cycles, run.finished) == (report.cycles, 1)
+    assert run.error == (ErrorCode.NONE, 0)
+    header_waits = sum(255 << position for position in range(4, 36, 8))
+    assert [run.words[tag] for tag in range(count)] == [
+        word & ~header_waits for word in program[:count]]
+    for unit in Unit:
+        assert run.counters[unit][0] == report.busy[unit]
+        assert sum(run.counters[unit]) == run.cycles
+
+
+def test_waits_hold_however_far_a_unit_runs_ahead():
+    """More than 255 instructions complete while the head of another queue waits."""
+    arch = small_arch(program_depth=512)
+    program = [encode(Opcode.OUTPUT, count=1), encode(Opcode.LOAD, tokens=1, pixels=1, k_words=1)]
+    program += [encode(Opcode.SOFTMAX, n_tiles=1, wait_load=1, wait_vec=1)]
+    program += [encode(Opcode.LOAD, tokens=1, pixels=1, k_words=1)] * 300
+    program += [encode(Opcode.SOFTMAX, n_tiles=1, wait_load=255), encode(Opcode.HALT)]
+    run, report = Run(arch, program), simulate_cycles(arch, program, timings=TIMINGS)
+    assert [run.pop[tag] for tag in range(len(program) - 1)] == report.pop[:-1]
+    assert run.cycles == report.cycles
+
+
+def test_one_dispatch_a_cycle():
+    arch = small_arch(queue_depth=8)
+    program = [encode(Opcode.SOFTMAX, n_tiles=1, delta=3)] * 100 + [encode(Opcode.HALT)]
+    assert unit_timing(arch, *decode(program[0]))[0] == 1
+    pops = Run(arch, program).pop
+    assert [pops[tag] - pops[0] for tag in range(100)] == list(range(100))
+
+
+LOAD = {"tokens": 1, "pixels": 1, "k_words": 1}
+MATMUL = {"n_tiles": 1, "k_words": 1}
+ACC = MATMUL | {"a_planes": 1, "b_planes": 1}
+NORM = {"n_tiles": 1, "channels": 1, "groups": 1}
+V = MATMUL | {"dst": Destination.V, "rows": 1}
+
+
+@pytest.mark.parametrize("opcode, fields, code", [
+    (Opcode.LOAD, LOAD | {"tokens": 0}, ErrorCode.COUNT),
+    (Opcode.LOAD, LOAD | {"tokens": 5}, ErrorCode.COUNT),
+    (Opcode.LOAD, LOAD | {"tokens": 2, "row": 3}, ErrorCode.COUNT),
+    (Opcode.LOAD, LOAD | {"tokens": 2, "row": 2}, None),
+    (Opcode.LOAD, LOAD | {"pixels": 0}, ErrorCode.COUNT),
+    (Opcode.LOAD, LOAD | {"k_words": 0}, ErrorCode.COUNT),
+    (Opcode.MM_BITS, MATMUL, None),
+    (Opcode.MM_BITS, MATMUL | {"n_tiles": 0}, ErrorCode.COUNT),
+    (Opcode.MM_BITS, V | {"rows": 4}, None),
+    (Opcode.MM_BITS, V | {"rows": 0}, ErrorCode.COUNT),
+    (Opcode.MM_BITS, V | {"rows": 5}, ErrorCode.COUNT),
+    (Opcode.MM_SCORE, MATMUL | {"k_words": 0}, ErrorCode.COUNT),
+    (Opcode.MM_ACC, ACC | {"a_planes": 8, "b_planes": 8}, None),
+    (Opcode.MM_ACC, ACC | {"a_planes": 9}, ErrorCode.COUNT),
+    (Opcode.MM_ACC, ACC | {"b_planes": 0}, ErrorCode.COUNT),
+    (Opcode.SOFTMAX, {"n_tiles": 0}, ErrorCode.COUNT),
+    (Opcode.NORM_BITS, NORM | {"groups": 2}, None),
+    (Opcode.NORM_BITS, NORM | {"groups": 3}, ErrorCode.COUNT),
+    (Opcode.NORM_CODES, NORM | {"k_words": 1, "channels": 0}, ErrorCode.COUNT),
+    (Opcode.OUTPUT, {"count": 0}, ErrorCode.COUNT),
+    (Opcode.OUTPUT, {"count": 1, "wait_vec": 1}, ErrorCode.WAIT),
+    (Opcode.OUTPUT, {"count": 1, "wait_softmax": 1}, None),
+    (Opcode.OUTPUT, {"count": 1, "wait_softmax": 2}, ErrorCode.WAIT),
+    (Opcode.HALT, {"wait_load": 1}, ErrorCode.WAIT),
+])
+def test_checks(opcode, fields, code):
+    program = [encode(Opcode.SOFTMAX, n_tiles=1), encode(opcode, **fields), encode(Opcode.HALT)]
+    run = Run(small_arch(), program)
+    assert run.error == ((ErrorCode.NONE, 0) if code is None else (code, 1))
+    assert run.finished == (code is None)
+
+
+@pytest.mark.parametrize("opcode", Opcode)
+def test_reserved_bits(opcode):
+    good = encode(opcode, **{Opcode.LOAD: LOAD, Opcode.MM_BITS: V, Opcode.MM_SCORE: MATMUL,
+                             Opcode.MM_ACC: ACC, Opcode.NORM_BITS: NORM, Opcode.NORM_CODES:
+                             NORM | {"k_words": 1}, Opcode.SOFTMAX: {"n_tiles": 1},
+                             Opcode.OUTPUT: {"count": 1}}.get(opcode, {}))
+    run = Run(small_arch(), [good | 1 << (INSTR_BITS - 1), encode(Opcode.HALT)])
+    assert run.error == (ErrorCode.RESERVED, 0)
+
+
+@pytest.mark.parametrize("word", [0, 10, 15])
+def test_illegal_opcode(word):
+    run = Run(small_arch(), [encode(Opcode.SOFTMAX, n_tiles=1), word])
+    assert run.error == (ErrorCode.OPCODE, 1)
+    assert not run.finished
+
+
+def test_program_without_halt():
+    run = Run(small_arch(program_depth=5), [encode(Opcode.SOFTMAX, n_tiles=1)] * 5)
+    assert run.error == (ErrorCode.OPCODE, 5)
+
+
+def test_error_of_a_unit():
+    program = [encode(Opcode.SOFTMAX, n_tiles=1)] * 100 + [encode(Opcode.HALT)]
+    run = Run(small_arch(), program, unit_error_at=30)
+    assert run.error == (ErrorCode.STREAM_LONG, 77)
+    assert (run.cycles, run.finished) == (31, 0)
+    assert max(run.pop.values()) <= 30
+
+
+def test_wrong_program_depth():
+    with pytest.raises(ArchError, match="^target test: program_depth must be at most 65536, "):
+        Sequencer(small_arch(program_depth=65537))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_queue(depth):
+    rng, dut = random.Random(depth), InstructionQueue(width=8, depth=depth)
+    items, got = [rng.getrandbits(8) for _ in range(100)], []
+
+    async def testbench(ctx):
+        sent = 0
+        while len(got) < len(items):
+            ctx.set(dut.i.valid, sent < len(items) and rng.random() < 0.7)
+            ctx.set(dut.i.payload, items[min(sent, len(items) - 1)])
+            ctx.set(dut.o.ready, rng.random() < 0.6)
+            _, _, push, room, full, ready, item = await ctx.tick().sample(
+                dut.i.valid, dut.i.ready, dut.o.valid, dut.o.ready, dut.o.payload)
+            assert room or sent - len(got) >= depth
+            sent += push & room
+            if full & ready:
+                got.append(item)
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(testbench)
+    simulator.run()
+    assert got == items
