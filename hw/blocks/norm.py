@@ -1,0 +1,319 @@
+"""LayerNorm of one row: sums, variance and square root, then a comparison or an 8-bit code.
+
+Stages count from the cycle that puts an address on the RESID port (stage 0); the numbers are there
+in stage 2. The first pass: squares (2), sums (3), their squares (4), square root (5 on). The second
+pass: ``N x`` (2), ``d = N x - sum`` (3), then for bits ``sigma k`` beside it (3) and the
+comparison (4); for codes ``d mantissa`` (4), ``n`` (5), ``n scale`` (6) and the code (7).
+"""
+
+import dataclasses
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
+
+from bivit.compiler.ir.numeric import (
+    BIAS_FRACTION,
+    NORM_FRACTION,
+    RESCALE_SHIFTS,
+    THRESHOLD_FRACTION,
+)
+from bivit.hw.arch import Arch
+from bivit.hw.blocks.root import MANTISSA_BITS, RECIPROCAL_CYCLES, Reciprocal, SquareRoot
+from bivit.hw.blocks.root import root_cycles as iterations_of_root
+from bivit.hw.emit import place
+from bivit.hw.isa import FORMATS, Opcode
+from bivit.hw.memories import BIAS_BITS, SCALE_BITS
+
+__all__ = ["CODE_BITS", "NormColumn", "NormLane", "NormWidths", "PARAMETER", "control_layout"]
+
+CODE_BITS = 8
+PARAMETER = data.StructLayout({"scale": signed(SCALE_BITS), "bias": signed(BIAS_BITS)})
+"""One column of a NORM word."""
+
+_FIELDS = FORMATS[Opcode.NORM_CODES]
+_NORMALISED_BITS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class NormWidths:
+    """Widths that follow from the architecture.
+
+    Parameters
+    ----------
+    arch : Arch
+    """
+
+    arch: Arch
+
+    @property
+    def max_channels(self) -> int:
+        """The longest row that the instruction can name and that RESID can hold."""
+        tiles = max(1, self.arch.resid_depth // self.arch.drain_cycles)
+        return min(2 ** _FIELDS["channels"] - 1, tiles * self.arch.cols)
+
+    @property
+    def channels(self) -> int:
+        """Bits of the number of channels."""
+        return bits_for(self.max_channels)
+
+    @property
+    def total(self) -> int:
+        """Bits of the signed sum of a row."""
+        return self.arch.resid_bits + self.channels
+
+    @property
+    def squares(self) -> int:
+        """Bits of the sum of squares."""
+        return 2 * self.arch.resid_bits - 2 + self.channels
+
+    @property
+    def radicand(self) -> int:
+        """Bits of ``N sum(x^2) - sum(x)^2 + eps``."""
+        largest = self.max_channels << (self.arch.resid_bits - 1)
+        return (largest * largest + 2 ** _FIELDS["eps"] - 1).bit_length()
+
+    @property
+    def sigma(self) -> int:
+        """Bits of the square root."""
+        return -(-self.radicand // 2)
+
+    @property
+    def centred(self) -> int:
+        """Bits of the signed ``d = N x - sum(x)``."""
+        return self.total + 1
+
+    @property
+    def root_cycles(self) -> int:
+        """Iterations of the square root."""
+        return iterations_of_root(self.radicand)
+
+    @property
+    def wait_for_bits(self) -> int:
+        """Cycles between the last read of the first pass and the first of the second."""
+        return self.root_cycles + 2
+
+    @property
+    def wait_for_codes(self) -> int:
+        """The same for codes, which take the reciprocal, one stage later, too."""
+        return self.wait_for_bits + RECIPROCAL_CYCLES - 1
+
+
+def control_layout(arch: Arch) -> data.StructLayout:
+    """What every lane and column is told in a cycle."""
+    channels = NormWidths(arch).channels
+    return data.StructLayout({
+        "centre": 1,       # stage 2: multiply by N instead of by itself
+        "accumulate": 1,   # stage 3 of the first pass
+        "restart": 1,      # stage 3 of its first word
+        "finish": 1,       # stage 4 of its last word
+        "second": 1,       # stage 6 of the second pass: multiply by the scale
+        "load": 1,         # stage 4 (bits) or 7 (codes) of the second pass: take the result
+        "channels": channels,          # of the first pass
+        "eps": _FIELDS["eps"],
+        "norm_channels": channels,     # of the second pass
+        "codes": 1,
+        "shift": _FIELDS["shift"],
+    })
+
+
+class NormColumn(wiring.Component):
+    """Two multipliers for one number of one row.
+
+    Parameters
+    ----------
+    arch : Arch
+
+    Members
+    -------
+    control : what happens in this cycle
+    number, valid, parameter : stage 2; an invalid number counts as zero and gives zero bits
+    total, sigma, mantissa, exponent : of the row
+    summand, square : stage 3 of the first pass
+    bit : the result, or plane after plane of it from the lowest on
+    """
+
+    def __init__(self, arch: Arch):
+        self.arch = arch
+        widths = NormWidths(arch)
+        super().__init__({
+            "control": In(control_layout(arch)),
+            "number": In(signed(arch.resid_bits)),
+            "valid": In(1),
+            "parameter": In(PARAMETER),
+            "total": In(signed(widths.total)),
+            "sigma": In(widths.sigma),
+            "mantissa": In(MANTISSA_BITS),
+            "exponent": In(bits_for(widths.sigma)),
+            "summand": Out(signed(arch.resid_bits)),
+            "square": Out(2 * arch.resid_bits - 1),
+            "bit": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        arch, widths, control = self.arch, NormWidths(self.arch), self.control
+        # Stage 2: x * x or x * N.
+        number = Signal(signed(arch.resid_bits))
+        factor = Signal(signed(max(arch.resid_bits, widths.channels + 1)))
+        product = Signal(signed(len(number) + len(factor)))
+        scale, bias = Signal(signed(SCALE_BITS)), Signal(signed(BIAS_BITS))
+        m.d.comb += [
+            number.eq(Mux(self.valid, self.number, 0)),
+            factor.eq(Mux(control.centre, control.norm_channels, number)),
+        ]
+        m.d.sync += [self.summand.eq(number), product.eq(number * factor)]
+        with m.If(self.valid):
+            m.d.sync += [scale.eq(self.parameter.scale), bias.eq(self.parameter.bias)]
+        with m.Else():  # always 0: kind 2, and 0 * n + 0
+            m.d.sync += [scale.eq(0), bias.eq(Mux(control.codes, 0, 2))]
+        m.d.comb += self.square.eq(product)
+        # Stage 3.
+        centred, kind = Signal(signed(widths.centred)), Signal(2)
+        m.d.sync += [centred.eq(product - self.total), kind.eq(bias[:2])]
+        # The second multiplier: sigma * k, or d * mantissa and then n * scale.
+        normalised = Signal(signed(_NORMALISED_BITS))
+        left = Signal(signed(max(widths.centred, widths.sigma + 1, _NORMALISED_BITS)))
+        right = Signal(signed(MANTISSA_BITS + 1))
+        second_product = Signal(signed(len(left) + len(right)))
+        with m.If(~control.codes):
+            m.d.comb += [left.eq(self.sigma), right.eq(scale)]
+        with m.Elif(control.second):
+            m.d.comb += [left.eq(normalised), right.eq(scale)]
+        with m.Else():
+            m.d.comb += [left.eq(centred), right.eq(self.mantissa)]
+        m.d.sync += second_product.eq(left * right)
+        # Results.
+        scaled = centred << THRESHOLD_FRACTION
+        bit = Signal()
+        with m.Switch(kind):
+            with m.Case(0):
+                m.d.comb += bit.eq(scaled >= second_product)
+            with m.Case(1):
+                m.d.comb += bit.eq(scaled <= second_product)
+            with m.Case(2):
+                m.d.comb += bit.eq(0)
+            with m.Default():
+                m.d.comb += bit.eq(1)
+        m.d.sync += normalised.eq(self._normalise(m, second_product))
+        code = Signal(CODE_BITS)
+        with m.If(control.load):
+            m.d.sync += code.eq(Mux(control.codes, self._encode(m, second_product, bias), bit))
+        with m.Else():
+            m.d.sync += code.eq(code >> 1)
+        m.d.comb += self.bit.eq(code[0])
+        return m
+
+    def _normalise(self, m: Module, product: Value) -> Value:
+        """``saturate(round_shift(product, 6 + exponent), 16)``."""
+        # Shift by all but one place, then add the half and shift by the last one.
+        shifted = Signal(signed(len(product)))
+        rounded = Signal(signed(len(product)))
+        m.d.comb += [
+            shifted.eq((product >> (16 - NORM_FRACTION - 1)) >> self.exponent),
+            rounded.eq((shifted + 1) >> 1),
+        ]
+        return _clip(m, rounded, -(1 << (_NORMALISED_BITS - 1)), (1 << (_NORMALISED_BITS - 1)) - 1)
+
+    def _encode(self, m: Module, product: Value, bias: Value) -> Value:
+        """``clip(rescale(n, scale, bias, shift), 0, 255)`` of ``product = n * scale``."""
+        largest = RESCALE_SHIFTS[-1]
+        addend = Signal(signed(BIAS_BITS + largest - BIAS_FRACTION + 1))
+        exact = Signal(signed(len(addend) + 1))
+        rounded = Signal(signed(len(exact) - RESCALE_SHIFTS[0]))
+        with m.Switch(self.control.shift):
+            for index, shift in enumerate(RESCALE_SHIFTS):
+                with m.Case(index):
+                    half = C(1 << (shift - 1))
+                    m.d.comb += [addend.eq((bias << (shift - BIAS_FRACTION)) + half),
+                                 rounded.eq(exact >> shift)]
+        m.d.comb += exact.eq(product[:_NORMALISED_BITS + SCALE_BITS].as_signed() + addend)
+        return _clip(m, rounded, 0, (1 << CODE_BITS) - 1)
+
+
+class NormLane(wiring.Component):
+    """LayerNorm of one row, `cols` numbers a cycle.
+
+    Parameters
+    ----------
+    arch : Arch
+
+    Members
+    -------
+    control : what happens in this cycle
+    numbers, valid, parameters : stage 2
+    bits : the bits of a column tile, or plane after plane of its codes
+    """
+
+    def __init__(self, arch: Arch):
+        self.arch = arch
+        super().__init__({
+            "control": In(control_layout(arch)),
+            "numbers": In(data.ArrayLayout(signed(arch.resid_bits), arch.cols)),
+            "valid": In(arch.cols),
+            "parameters": In(data.ArrayLayout(PARAMETER, arch.cols)),
+            "bits": Out(arch.cols),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        widths, control = NormWidths(self.arch), self.control
+        columns = [place(m, platform, f"column_{index}", NormColumn(self.arch))
+                   for index in range(self.arch.cols)]
+        root = place(m, platform, "square_root", SquareRoot(width=widths.radicand))
+        reciprocal = place(m, platform, "reciprocal", Reciprocal(width=widths.sigma))
+        # First pass, stage 3: the sums.
+        total, squares = Signal(signed(widths.total)), Signal(unsigned(widths.squares))
+        with m.If(control.accumulate):
+            m.d.sync += [
+                total.eq(Mux(control.restart, 0, total)
+                         + _tree([column.summand for column in columns])),
+                squares.eq(Mux(control.restart, 0, squares)
+                           + _tree([column.square for column in columns])),
+            ]
+        # Stage 4: N * sum(x^2) and sum(x)^2; stage 5: their difference starts the square root.
+        row_total = Signal(signed(widths.total))
+        first_term, second_term = Signal(widths.radicand), Signal(widths.radicand)
+        with m.If(control.finish):
+            m.d.sync += [row_total.eq(total), first_term.eq(squares * control.channels),
+                         second_term.eq(total * total)]
+        m.d.sync += root.start.eq(control.finish)
+        m.d.comb += root.radicand.eq(first_term - second_term + control.eps)
+        root_ready = Signal(widths.root_cycles)
+        m.d.sync += [root_ready.eq(Cat(root.start, root_ready)),
+                     reciprocal.start.eq(root_ready[-1])]
+        m.d.comb += reciprocal.sigma.eq(root.root)
+        for index, column in enumerate(columns):
+            m.d.comb += [
+                column.control.eq(control),
+                column.number.eq(self.numbers[index]),
+                column.valid.eq(self.valid[index]),
+                column.parameter.eq(self.parameters[index]),
+                column.total.eq(row_total),
+                column.sigma.eq(root.root),
+                column.mantissa.eq(reciprocal.mantissa),
+                column.exponent.eq(reciprocal.exponent),
+                self.bits[index].eq(column.bit),
+            ]
+        return m
+
+
+def _clip(m: Module, value: Value, low: int, high: int) -> Value:
+    """`value` between two constants."""
+    clipped = Signal(signed(bits_for(high) + 1))
+    with m.If(value < low):
+        m.d.comb += clipped.eq(low)
+    with m.Elif(value > high):
+        m.d.comb += clipped.eq(high)
+    with m.Else():
+        m.d.comb += clipped.eq(value)
+    return clipped
+
+
+def _tree(terms: list[Value]) -> Value:
+    """Sum of `terms` as a balanced tree."""
+    while len(terms) > 1:
+        pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
+        terms = pairs + terms[2 * len(pairs):]
+    return terms[0]
