@@ -1,0 +1,92 @@
+"""Packets of the input stream into the constant memories of a `loaded` target."""
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
+
+from bivit.hw.arch import Arch
+from bivit.hw.blocks.output import BEAT
+from bivit.hw.memories import BEAT_BITS, beats_per_word, constant_memories, constant_order
+
+__all__ = ["ConstantLoader"]
+
+
+class ConstantLoader(wiring.Component):
+    """Assembles beats to words, lowest beat first, and writes them from word 0 on.
+
+    A packet ends with tlast; the beats of a word that is not complete by then, and words past the
+    end of the memory, are dropped.
+
+    Parameters
+    ----------
+    arch : Arch
+
+    Members
+    -------
+    select_valid, select_index : send the next packet to this memory of ``constant_order``; not
+        taken while `busy`, nor with an index that names no memory
+    clear : back to idle
+    busy : from the cycle after `select_valid` until the packet is in the memory
+    s_axis : the input stream
+    <name>_we, <name>_addr, <name>_data : write port of each constant memory; `we` is a bit mask
+    """
+
+    def __init__(self, arch: Arch):
+        self.arch = arch
+        ports = {}
+        for name, size in constant_memories(arch).items():
+            ports |= {f"{name}_we": Out(size.width), f"{name}_addr": Out(size.address_bits),
+                      f"{name}_data": Out(size.width)}
+        super().__init__({
+            "select_valid": In(1),
+            "select_index": In(bits_for(len(constant_order) - 1)),
+            "clear": In(1),
+            "busy": Out(1),
+            "s_axis": In(stream.Signature(BEAT)),
+            **ports,
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        sizes = constant_memories(self.arch)
+        most_beats = max(beats_per_word(size.width) for size in sizes.values())
+        deepest = max(size.depth for size in sizes.values())
+        index = Signal.like(self.select_index)
+        active, write = Signal(), Signal()
+        beats = [Signal(BEAT_BITS, name=f"beat_{position}") for position in range(most_beats)]
+        position, last_position = Signal(range(most_beats + 1)), Signal(range(most_beats + 1))
+        address, write_address = Signal(range(deepest + 1)), Signal(range(deepest + 1))
+        word = Cat(beats)
+
+        m.d.comb += [self.s_axis.ready.eq(active), self.busy.eq(active | write)]
+        m.d.sync += write.eq(0)
+        with m.Switch(index):
+            for number, name in enumerate(constant_order):
+                with m.Case(number):
+                    m.d.comb += last_position.eq(beats_per_word(sizes[name].width) - 1)
+        with m.If(self.s_axis.valid & self.s_axis.ready):
+            with m.Switch(position):
+                for number, beat in enumerate(beats):
+                    with m.Case(number):
+                        m.d.sync += beat.eq(self.s_axis.p.data)
+            m.d.sync += position.eq(position + 1)
+            with m.If(position == last_position):
+                m.d.sync += [position.eq(0), write.eq(1), write_address.eq(address)]
+                with m.If(address != deepest):
+                    m.d.sync += address.eq(address + 1)
+            with m.If(self.s_axis.p.last):
+                m.d.sync += active.eq(0)
+        with m.If(self.select_valid & ~self.busy & (self.select_index < len(constant_order))):
+            m.d.sync += [index.eq(self.select_index), active.eq(1), position.eq(0), address.eq(0)]
+        with m.If(self.clear):
+            m.d.sync += [active.eq(0), write.eq(0)]
+
+        for number, (name, size) in enumerate(sizes.items()):
+            inside = write & (index == number) & (write_address < size.depth)
+            m.d.comb += [
+                getattr(self, f"{name}_we").eq(inside.replicate(size.width)),
+                getattr(self, f"{name}_addr").eq(write_address),
+                getattr(self, f"{name}_data").eq(word),
+            ]
+        return m

@@ -1,0 +1,163 @@
+"""The load unit: pixels of the input stream into bit planes of IMEM."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from bivit.hw.arch import Arch
+from bivit.hw.blocks.output import BEAT
+from bivit.hw.isa import FORMATS, INSTR_BITS, Opcode, layout_of
+from bivit.hw.memories import BEAT_BITS, memories
+
+__all__ = ["ENDED_EARLY", "ENDED_LATE", "LoadUnit", "PIXEL_BITS", "timing"]
+
+PIXEL_BITS = 8
+PIXELS_PER_BEAT = BEAT_BITS // PIXEL_BITS
+ENDED_EARLY = 5
+"""Error code: tlast before the final beat."""
+ENDED_LATE = 6
+"""Error code: no tlast on the final beat."""
+
+_FIELDS = FORMATS[Opcode.LOAD]
+_ACCEPT_PLANE = 5
+"""Plane of the last word from which on a next instruction cannot catch up with the writes."""
+
+
+def timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int]:
+    """Cycles from pop to the next possible pop, and from pop to done; input always valid.
+
+    Parameters
+    ----------
+    arch : Arch
+    opcode : Opcode
+        LOAD.
+    fields : dict
+        Fields of the instruction.
+    """
+    assert opcode is Opcode.LOAD
+    whole, rest = divmod(fields["pixels"], arch.lanes)
+    beats = [arch.lanes // PIXELS_PER_BEAT] * whole
+    if rest:
+        beats.append(-(-rest // PIXELS_PER_BEAT))
+    # A word is moved on when it is complete and the planes of the one before are written.
+    gaps = sum(max(count, PIXEL_BITS) for count in beats) * fields["tokens"]
+    last_word = 1 + beats[0] + gaps - max(beats[0], PIXEL_BITS)
+    return last_word + 1 + _ACCEPT_PLANE, last_word + PIXEL_BITS
+
+
+class LoadUnit(wiring.Component):
+    """Runs LOAD: gathers one word of pixels of a row while the planes of another are written.
+
+    Planes have ``ceil(pixels / lanes)`` words, bits past the last pixel are zero.
+    After an error nothing moves until `clear`.
+
+    Parameters
+    ----------
+    arch : Arch
+
+    Members
+    -------
+    instr : instructions with their program counter
+    clear : back to idle, no error
+    done : a pulse for each completed instruction
+    busy : an instruction is not completed
+    error : 0, ``ENDED_EARLY`` or ``ENDED_LATE``
+    s_axis : the input stream
+    imem_we, imem_addr, imem_data : write port, `imem_we` a bit mask
+    """
+
+    def __init__(self, arch: Arch):
+        self.arch = arch
+        imem = memories(arch)["imem"]
+        super().__init__({
+            "instr": In(stream.Signature(data.StructLayout({"word": INSTR_BITS, "tag": 16}))),
+            "clear": In(1),
+            "done": Out(1),
+            "busy": Out(1),
+            "error": Out(3),
+            "s_axis": In(stream.Signature(BEAT)),
+            "imem_we": Out(imem.width),
+            "imem_addr": Out(imem.address_bits),
+            "imem_data": Out(imem.width),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lanes = self.arch.lanes
+        word = data.View(layout_of(Opcode.LOAD), self.instr.p.word)
+        fields = Signal(layout_of(Opcode.LOAD))
+        # Gathering: `gathered` is PIXEL_BITS planes of `lanes` bits.
+        active, full, final = Signal(), Signal(), Signal()
+        gathered = Signal(PIXEL_BITS * lanes)
+        beat_in_word = Signal(range(max(2, lanes // PIXELS_PER_BEAT)))
+        pixels_left, tokens_left = Signal(_FIELDS["pixels"]), Signal(_FIELDS["tokens"])
+        row, full_row = Signal(_FIELDS["row"]), Signal(_FIELDS["row"])
+        word_in_row, full_word = Signal(_FIELDS["k_words"]), Signal(_FIELDS["k_words"])
+        # Writing: the present plane lowest.
+        writing, writing_final = Signal(), Signal()
+        plane = Signal(range(PIXEL_BITS))
+        planes = Signal(PIXEL_BITS * lanes)
+        write_row, stride = Signal(_FIELDS["row"]), Signal(_FIELDS["k_words"])
+        stopped = self.error != 0
+        move = full & (~writing | (plane == PIXEL_BITS - 1))
+
+        m.d.comb += [
+            self.done.eq(writing & writing_final & (plane == PIXEL_BITS - 1)),
+            self.busy.eq(active | writing),
+            self.instr.ready.eq(~active & (~writing | (plane >= _ACCEPT_PLANE)) & ~stopped),
+            self.s_axis.ready.eq(active & (tokens_left != 0) & (~full | move) & ~stopped),
+            self.imem_data.eq(planes[:lanes].replicate(self.arch.rows)),
+            self.imem_we.eq(Cat((writing & (write_row == index)).replicate(lanes)
+                                for index in range(self.arch.rows))),
+        ]
+        with m.If(writing):
+            m.d.sync += [planes.eq(planes >> lanes), plane.eq(plane + 1),
+                         self.imem_addr.eq(self.imem_addr + stride)]
+            with m.If(plane == PIXEL_BITS - 1):
+                m.d.sync += writing.eq(0)
+        with m.If(move):
+            m.d.sync += [
+                full.eq(0), writing.eq(1), writing_final.eq(final), plane.eq(0),
+                planes.eq(gathered), write_row.eq(full_row), stride.eq(fields.k_words),
+                self.imem_addr.eq(fields.dst_addr + full_word),
+            ]
+            with m.If(final):
+                m.d.sync += active.eq(0)
+        with m.If(self.s_axis.valid & self.s_axis.ready):
+            row_done = pixels_left <= PIXELS_PER_BEAT
+            word_done = row_done | (beat_in_word == lanes // PIXELS_PER_BEAT - 1)
+            instruction_done = row_done & (tokens_left == 1)
+            m.d.sync += [
+                gathered.eq(self._insert(gathered, beat_in_word, pixels_left)),
+                full.eq(word_done), final.eq(instruction_done),
+                full_row.eq(row), full_word.eq(word_in_row),
+                beat_in_word.eq(Mux(word_done, 0, beat_in_word + 1)),
+                word_in_row.eq(Mux(row_done, 0, word_in_row + word_done)),
+                pixels_left.eq(Mux(row_done, fields.pixels, pixels_left - PIXELS_PER_BEAT)),
+                row.eq(row + row_done), tokens_left.eq(tokens_left - row_done),
+            ]
+            with m.If(self.s_axis.p.last & ~(instruction_done & fields.last)):
+                m.d.sync += [self.error.eq(ENDED_EARLY), full.eq(0)]
+            with m.Elif(~self.s_axis.p.last & instruction_done & fields.last):
+                m.d.sync += [self.error.eq(ENDED_LATE), full.eq(0)]
+        with m.If(self.instr.valid & self.instr.ready):
+            m.d.sync += [
+                fields.eq(word), active.eq(1), row.eq(word.row), tokens_left.eq(word.tokens),
+                pixels_left.eq(word.pixels), word_in_row.eq(0), beat_in_word.eq(0),
+            ]
+        with m.If(self.clear):
+            m.d.sync += [active.eq(0), full.eq(0), writing.eq(0), self.error.eq(0)]
+        return m
+
+    def _insert(self, gathered, beat_in_word, pixels_left):
+        """The planes with the present beat; the first beat of a word clears the others."""
+        lanes, bits = self.arch.lanes, []
+        pixels = [Mux(pixels_left > index, self.s_axis.p.data.word_select(index, PIXEL_BITS), 0)
+                  for index in range(PIXELS_PER_BEAT)]
+        for plane in range(PIXEL_BITS):
+            group = Cat(pixel[plane] for pixel in pixels)
+            for beat in range(lanes // PIXELS_PER_BEAT):
+                old = gathered[plane * lanes + beat * PIXELS_PER_BEAT:][:PIXELS_PER_BEAT]
+                kept = old if beat == 0 else Mux(beat_in_word == 0, 0, old)
+                bits.append(Mux(beat_in_word == beat, group, kept))
+        return Cat(bits)
