@@ -18,9 +18,9 @@ DONE, CHECK_FAILED, UNUSABLE, INTERNAL = 0, 1, 2, 3
 
 
 class Progress:
-    """Progress bars on stderr, one for each description; shown only on a terminal.
+    """A progress bar on stderr for each piece of work; shown only on a terminal.
 
-    Called as ``progress(description, done, total)`` from long-running functions.
+    Called as ``progress(done, total, text)`` from long-running functions.
     """
 
     def __init__(self, *, quiet: bool):
@@ -31,7 +31,7 @@ class Progress:
             progress.TextColumn("{task.description}"), progress.BarColumn(),
             progress.MofNCompleteColumn(), progress.TimeElapsedColumn(),
             console=Console(stderr=True), disable=quiet)
-        self._tasks = {}
+        self._task, self._done, self._total = None, 0, None
 
     def __enter__(self):
         self._bars.start()
@@ -40,12 +40,12 @@ class Progress:
     def __exit__(self, *exception):
         self._bars.stop()
 
-    def __call__(self, description: str, done: float, total: float) -> None:
-        """Show that `done` of `total` steps of the work called `description` are done."""
-        task = self._tasks.get(description)
-        if task is None:
-            task = self._tasks[description] = self._bars.add_task(description, total=total)
-        self._bars.update(task, completed=done, total=total)
+    def __call__(self, done: float, total: float, text: str = "") -> None:
+        """Show that `done` of `total` steps are done; less than before begins a new bar."""
+        if self._task is None or total != self._total or done < self._done:
+            self._task = self._bars.add_task(text, total=total)
+        self._done, self._total = done, total
+        self._bars.update(self._task, completed=done, description=text)
 
 
 def execute(action: Callable, show: Callable, *, as_json: bool, debug: bool,

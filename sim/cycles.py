@@ -29,6 +29,8 @@ class CycleReport:
         What the CYCLES register shows in the end.
     dispatch, pop, done : list of int
         Cycle of each instruction up to HALT, for which all three are the last cycle.
+    occupancy : list of int
+        Cycles from the pop of each instruction to the next possible pop; 0 for HALT.
     busy : dict of Unit to int
         Cycles in which each unit is occupied: what its RUN register shows.
     """
@@ -37,6 +39,7 @@ class CycleReport:
     dispatch: list[int]
     pop: list[int]
     done: list[int]
+    occupancy: list[int]
     busy: dict[Unit, int]
 
 
@@ -75,7 +78,7 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *,
     """
     timings = unit_timings() | dict(timings or {})
     units = [_UnitState() for _ in Unit]
-    dispatched, popped, finished = [], [], []
+    dispatched, popped, finished, occupied = [], [], [], []
     time = DISPATCH_LATENCY - 1
     for position, word in enumerate(program):
         opcode, fields, waits = _decode(word)
@@ -90,6 +93,7 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *,
             for times in (dispatched, popped, finished):
                 times.append(time)
             return CycleReport(cycles=time + 1, dispatch=dispatched, pop=popped, done=finished,
+                               occupancy=[*occupied, 0],
                                busy={unit: units[unit].busy for unit in Unit})
         kind = UNIT_OF[opcode]
         unit = units[kind]
@@ -110,6 +114,7 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *,
         dispatched.append(time)
         popped.append(pop)
         finished.append(pop + completion)
+        occupied.append(occupancy)
     raise ValueError("the program has no HALT")
 
 

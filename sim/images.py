@@ -4,15 +4,11 @@ import pathlib
 
 import numpy as np
 
-from bivit.compiler.ir.errors import UserError
+from bivit.sim.stream import ImageError, check_images
 
-__all__ = ["ImageError", "held_out_digits", "load_images"]
+__all__ = ["held_out_digits", "load_images"]
 
 DIGIT_SHAPE = (1, 8, 8)
-
-
-class ImageError(UserError):
-    """Images that the network cannot take; the message is one sentence."""
 
 
 def load_images(path, shape: tuple[int, int, int], count: int | None = None) -> np.ndarray:
@@ -30,12 +26,10 @@ def load_images(path, shape: tuple[int, int, int], count: int | None = None) -> 
         raise ImageError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, EOFError) as error:
         raise ImageError(f"{path} is no .npy file of numbers: {error}") from None
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
-        raise ImageError(f"{path} holds {getattr(images, 'dtype', 'several arrays')} where uint8 "
-                         "pixels are needed")
-    if images.ndim != 4 or images.shape[1:] != tuple(shape) or not len(images):
-        raise ImageError(f"{path} has shape {images.shape} where the network takes "
-                         f"(count, {', '.join(map(str, shape))})")
+    try:
+        check_images(images, shape)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
     if count is not None and count > len(images):
         raise ImageError(f"{path} holds {len(images)} images, fewer than the {count} asked for")
     return images[:count]
