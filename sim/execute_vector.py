@@ -1,0 +1,121 @@
+"""What the instructions of the LOAD, SOFTMAX and VEC units do."""
+
+import numpy as np
+
+from bivit.compiler.ir import numeric
+from bivit.hw.blocks.checks import ErrorCode
+from bivit.sim.execute_matrix import place_pieces, valid_columns
+from bivit.sim.machine import MachineError
+from bivit.sim.memory_state import read_words, write_words
+
+__all__ = ["load", "norm_bits", "norm_codes", "output", "softmax"]
+
+_BEAT_BYTES = 4
+_CODE_BITS = 8
+
+
+def load(machine, fields):
+    """LOAD: tokens of pixels from the stream, split into planes."""
+    arch, tokens, pixels = machine.arch, fields["tokens"], fields["pixels"]
+    token_bytes = -(-pixels // _BEAT_BYTES) * _BEAT_BYTES
+    end = machine.position + tokens * token_bytes
+    length = len(machine.streams[0])
+    if end > length or end == length and not fields["last"]:
+        raise MachineError(ErrorCode.STREAM_SHORT.value, machine.program_counter,
+                           "the input stream ended early")
+    if fields["last"] and end < length:
+        raise MachineError(ErrorCode.STREAM_LONG.value, machine.program_counter,
+                           "the input stream goes on after the final beat")
+    data = np.stack([np.frombuffer(stream, np.uint8, tokens * token_bytes, machine.position)
+                     for stream in machine.streams])
+    machine.position = end
+    data = data.reshape(len(data), tokens, token_bytes)[..., :pixels]
+    words = -(-pixels // arch.lanes)
+    padded = np.zeros((*data.shape[:2], words * arch.lanes), np.uint8)
+    padded[..., :pixels] = data
+    padded = padded.reshape(len(data), tokens, words, arch.lanes).transpose(0, 2, 1, 3)
+    rows = machine.state.imem[:, :, fields["row"]:fields["row"] + tokens]
+    for plane in range(_CODE_BITS):
+        address = fields["dst_addr"] + plane * fields["k_words"] & 0xFFFF
+        write_words(rows, address, padded >> plane & 1)
+
+
+def softmax(machine, fields):
+    """SOFTMAX: counts of a slot against their row minimum, into PMEM."""
+    arch, slot, tiles = machine.arch, fields["slot"], fields["n_tiles"]
+    counts = read_words(machine.scores, slot * arch.score_tiles, tiles)
+    if slot < arch.score_slots:
+        limit = machine.minimum[:, slot] + np.float32(fields["delta"])
+    else:
+        limit = np.zeros_like(machine.minimum[:, 0])
+    near = (counts <= limit[:, None, :, None]) & valid_columns(arch, tiles,
+                                                               fields["keys"])[:, None]
+    pieces = near[..., :arch.keys_per_group].transpose(0, 2, 1, 3)
+    place_pieces(machine.state.pmem, fields["dst_addr"], 0, pieces)
+
+
+def _rows(machine, fields):
+    """Numbers of a NORM instruction (images, rows, columns), with zero past its channels."""
+    arch, tiles, groups = machine.arch, fields["n_tiles"], fields["groups"]
+    words = read_words(machine.state.resid, fields["src_addr"], tiles * arch.drain_cycles)
+    words = words.reshape(-1, tiles, arch.drain_cycles, arch.post_rows, arch.cols)[:, :, :groups]
+    rows = words.transpose(0, 2, 3, 1, 4).reshape(len(words), -1, tiles * arch.cols)
+    rows = rows[:, :arch.rows].astype(np.int64)
+    return np.where(np.arange(tiles * arch.cols) < fields["channels"], rows, 0)
+
+
+def _centred(rows, fields):
+    """``d`` and ``sigma`` of :func:`numeric.row_sigma` for rows padded with zeros."""
+    count, total = fields["channels"], rows.sum(-1, keepdims=True)
+    squares = (rows * rows).sum(-1, keepdims=True)
+    sigma = numeric.isqrt(count * squares - total * total + fields["eps"])
+    return count * rows - total, sigma
+
+
+def _parameters(machine, fields):
+    return (machine.parameters(array, machine.arch.norm_depth, fields["param_addr"],
+                               fields["n_tiles"]).reshape(-1)
+            for array in (machine.norm_scale, machine.norm_bias))
+
+
+def norm_bits(machine, fields):
+    """NORM_BITS: LayerNorm and sign."""
+    rows = _rows(machine, fields)
+    d, sigma = _centred(rows, fields)
+    k, kind = _parameters(machine, fields)
+    d, limit, kind = d << numeric.THRESHOLD_FRACTION, sigma * k, kind & 3
+    result = np.where(kind == 0, d >= limit, (kind == 1) & (d <= limit)) | (kind == 3)
+    result[..., fields["channels"]:] = False
+    _write(machine, fields, fields["dst_addr"], result)
+
+
+def norm_codes(machine, fields):
+    """NORM_CODES: LayerNorm to 8-bit codes, as planes."""
+    rows = _rows(machine, fields)
+    d, sigma = _centred(rows, fields)
+    scale, bias = _parameters(machine, fields)
+    mantissa, exponent = numeric.reciprocal(np.maximum(sigma, 1))
+    shift = 16 + exponent - numeric.NORM_FRACTION
+    n = numeric.saturate((d * mantissa + (np.int64(1) << (shift - 1))) >> shift, 16)
+    codes = numeric.rescale(n, scale, bias, numeric.RESCALE_SHIFTS[fields["shift"]])
+    codes = np.clip(codes, 0, (1 << _CODE_BITS) - 1).astype(np.uint8)
+    codes[..., fields["channels"]:] = 0
+    for plane in range(_CODE_BITS):
+        address = fields["dst_addr"] + plane * fields["k_words"] & 0xFFFF
+        _write(machine, fields, address, codes >> plane & 1)
+
+
+def _write(machine, fields, address, bits):
+    images, rows, _ = bits.shape
+    pieces = bits.reshape(images, rows, fields["n_tiles"], machine.arch.cols)
+    place_pieces(machine.state.xmem[:, :, :rows], address, 0, pieces)
+
+
+def output(machine, fields):
+    """OUTPUT: numbers of one row to the output stream."""
+    arch, count = machine.arch, fields["count"]
+    group, lane = divmod(fields["row"], arch.post_rows)
+    tiles = -(-count // arch.cols)
+    words = read_words(machine.state.resid, fields["src_addr"] + group,
+                       (tiles - 1) * arch.drain_cycles + 1)[:, ::arch.drain_cycles, lane]
+    machine.outputs.append(words.reshape(len(words), -1)[:, :count].astype(np.int64))

@@ -1,0 +1,124 @@
+"""The instruction-set simulator: real program words and memory words, a batch of images at once.
+
+Instructions run one after another in program order; every one acts on all images of the batch, so
+that its cost in Python is paid once. Time, queues and waits do not exist here.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from bivit.hw.isa import Opcode, decode
+from bivit.sim import execute_matrix, execute_vector
+from bivit.sim.machine import Machine, MachineError
+from bivit.sim.memory_state import MemoryState
+from bivit.sim.observe import read_result
+
+__all__ = ["InstructionSimulator", "IssResult", "MachineError"]
+
+_BATCH_BYTES = 1 << 26
+
+_EXECUTE = {
+    Opcode.LOAD: execute_vector.load,
+    Opcode.MM_BITS: execute_matrix.bits,
+    Opcode.MM_SCORE: execute_matrix.score,
+    Opcode.MM_ACC: execute_matrix.accumulate,
+    Opcode.SOFTMAX: execute_vector.softmax,
+    Opcode.NORM_BITS: execute_vector.norm_bits,
+    Opcode.NORM_CODES: execute_vector.norm_codes,
+    Opcode.OUTPUT: execute_vector.output,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class IssResult:
+    """What a run gives.
+
+    Attributes
+    ----------
+    logits : int64 array (images, count)
+        The numbers of the output stream.
+    observed : dict of program counter to array (images, rows, columns)
+        Result of each observed instruction, as :func:`bivit.sim.observe.read_result` gives it.
+    """
+
+    logits: np.ndarray
+    observed: dict[int, np.ndarray]
+
+
+class InstructionSimulator:
+    """Runs one program; the memories keep their contents from run to run, and are zero at first.
+
+    Parameters
+    ----------
+    arch : Arch
+    program_words : sequence of int
+        The program memory, words of ``INSTR_BITS`` bits.
+    constants : dict of str to sequence of int
+        Words of the memories ``weight``, ``thr``, ``scale``, ``norm`` and ``pos`` from address 0
+        on; what is not given is zero.
+    """
+
+    def __init__(self, arch, program_words, constants):
+        self.arch = arch
+        self.machine = Machine(arch, constants)
+        self._program = [self._decode(pc, int(word)) for pc, word in enumerate(program_words)]
+        self._left = MemoryState(arch, 1)
+
+    @staticmethod
+    def _decode(pc, word):
+        """Opcode and fields of a word, or the error that dispatching it makes."""
+        if word & 15 not in {opcode.value for opcode in Opcode}:
+            return MachineError(1, pc, f"opcode {word & 15} does not exist"), None
+        try:
+            return decode(word)
+        except ValueError as error:
+            return MachineError(2, pc, str(error)), None
+
+    def run(self, streams, *, observe=(), batch=None) -> IssResult:
+        """Run the program once for each image.
+
+        Parameters
+        ----------
+        streams : list of bytes
+            Input stream of each image (:func:`bivit.sim.stream.image_stream`).
+        observe : collection of int
+            Program counters of the instructions whose results are wanted.
+        batch : int, optional
+            Images in one pass. All images of a pass find what the one before the pass left, so
+            1 is exact also for a program that reads what it never wrote. Chosen by memory size if
+            not given.
+
+        Raises
+        ------
+        MachineError
+            Where the hardware would stop with an error code.
+        """
+        if batch is None:
+            batch = max(1, min(64, _BATCH_BYTES // MemoryState.bytes_per_image(self.arch)))
+        parts = [self._pass(streams[start:start + batch], frozenset(observe))
+                 for start in range(0, len(streams), batch)]
+        return IssResult(
+            np.concatenate([logits for logits, _ in parts]),
+            {pc: np.concatenate([observed[pc] for _, observed in parts]) for pc in parts[0][1]})
+
+    def _pass(self, streams, observe):
+        machine, observed = self.machine, {}
+        machine.start(streams, self._left)
+        for pc, (opcode, fields) in enumerate(self._program):
+            if isinstance(opcode, MachineError):
+                raise opcode
+            if opcode is Opcode.HALT:
+                break
+            machine.program_counter = pc
+            machine.check(opcode, fields)
+            _EXECUTE[opcode](machine, fields)
+            if pc in observe:
+                observed[pc] = read_result(self.arch, opcode, fields, machine.state)
+        else:
+            raise MachineError(1, len(self._program), "the program ends without HALT")
+        for name, array in self._left.arrays().items():
+            array[0] = getattr(machine.state, name)[-1]
+        outputs = machine.outputs
+        return (np.concatenate(outputs, axis=1) if outputs
+                else np.zeros((len(streams), 0), np.int64)), observed

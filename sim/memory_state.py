@@ -1,0 +1,116 @@
+"""The memories of the machine, unpacked into arrays, and the conversion of words.
+
+Every array has the images of a batch as its first axis, then the word address. What the array
+holds after that follows the word layout of ``docs/architecture.md`` section 2.
+"""
+
+import numpy as np
+
+__all__ = ["A_MEMORIES", "MemoryState", "constant_parameters", "read_words", "unpack_bits",
+           "unpack_numbers", "word_indices", "write_words"]
+
+A_MEMORIES = ("imem", "xmem", "hmem", "pmem")
+"""The memories that feed the rows of the array."""
+
+
+class MemoryState:
+    """The writable memories for a batch of images, all zero at first.
+
+    Attributes
+    ----------
+    imem, xmem, hmem, pmem : uint8 array (batch, depth, rows, lanes)
+    bmem : uint8 array (batch, depth, cols, lanes)
+    resid : int32 array (batch, depth, post_rows, cols)
+    pv : int32 array (batch, depth, cols)
+    """
+
+    def __init__(self, arch, batch):
+        for name in A_MEMORIES:
+            shape = (batch, getattr(arch, f"{name}_depth"), arch.rows, arch.lanes)
+            setattr(self, name, np.zeros(shape, np.uint8))
+        self.bmem = np.zeros((batch, arch.bmem_depth, arch.cols, arch.lanes), np.uint8)
+        self.resid = np.zeros((batch, arch.resid_depth, arch.post_rows, arch.cols), np.int32)
+        self.pv = np.zeros((batch, arch.pv_depth, arch.cols), np.int32)
+
+    def arrays(self):
+        """Memory name to array."""
+        return dict(vars(self))
+
+    def spread_last(self):
+        """Give every image of the batch the memories that the last one left."""
+        for array in self.arrays().values():
+            array[:-1] = array[-1]
+
+    @staticmethod
+    def bytes_per_image(arch) -> int:
+        """Memory that one more image in the batch takes."""
+        row_words = sum(getattr(arch, f"{name}_depth") for name in A_MEMORIES)
+        return (row_words * arch.rows * arch.lanes + arch.bmem_depth * arch.cols * arch.lanes
+                + 4 * arch.cols * (arch.resid_depth * arch.post_rows + arch.pv_depth))
+
+
+def word_indices(depth, first, count):
+    """Addresses `first` to ``first + count - 1`` as hardware sees them.
+
+    A slice where they lie in the memory; else the addresses truncated to the memory's address
+    width, of which those past the depth are for the caller to treat as absent.
+    """
+    if first + count <= depth:
+        return slice(first, first + count)
+    mask = (1 << (depth - 1).bit_length()) - 1
+    return (first + np.arange(count)) & mask
+
+
+def read_words(memory, first, count):
+    """Words from address `first` of `memory` (batch, depth, ...); zero past the depth."""
+    indices = word_indices(memory.shape[1], first, count)
+    if isinstance(indices, slice):
+        return memory[:, indices]
+    present = indices < memory.shape[1]
+    words = memory[:, np.where(present, indices, 0)]
+    words[:, ~present] = 0
+    return words
+
+
+def write_words(memory, first, words):
+    """Put `words` (batch, count, ...) at address `first`; nothing past the depth."""
+    indices = word_indices(memory.shape[1], first, words.shape[1])
+    if not isinstance(indices, slice):
+        present = indices < memory.shape[1]
+        indices, words = indices[present], words[:, present]
+    memory[:, indices] = words
+
+
+def unpack_bits(words, width):
+    """Integers to an array (len(words), width) of bits, lowest first."""
+    size = -(-width // 8)
+    packed = b"".join(int(word).to_bytes(size, "little") for word in words)
+    packed = np.frombuffer(packed, np.uint8).reshape(len(words), size)
+    return np.unpackbits(packed, axis=1, bitorder="little", count=width)
+
+
+def unpack_numbers(bits, signed):
+    """Bits (..., width), lowest first, to int64 numbers."""
+    width = bits.shape[-1]
+    weights = np.int64(1) << np.arange(width, dtype=np.int64)
+    if signed:
+        weights[-1] = -weights[-1]
+    return bits.astype(np.int64) @ weights
+
+
+def constant_parameters(words, cols, *fields):
+    """Parameter words to one array (len(words), cols) for each field.
+
+    Parameters
+    ----------
+    words : sequence of int
+    cols : int
+    fields : tuples (width, signed), the lowest first
+    """
+    width = sum(field[0] for field in fields)
+    bits = unpack_bits(words, cols * width).reshape(len(words), cols, width)
+    arrays, position = [], 0
+    for size, signed in fields:
+        arrays.append(unpack_numbers(bits[..., position:position + size], signed))
+        position += size
+    return arrays

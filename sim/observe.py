@@ -1,0 +1,185 @@
+"""Observation points: what an instruction left in memory, and whole tensors put together from it.
+
+One function, :func:`read_result`, says where the result of an instruction lies. The instruction-set
+simulator calls it on its memories right after the instruction; for the RTL it is called on a blank
+memory on which the write events of that instruction were replayed (:class:`Replay`).
+"""
+
+import numpy as np
+
+from bivit.hw.isa import Destination, Opcode
+from bivit.hw.memories import memories
+from bivit.sim.memory_state import MemoryState, read_words, unpack_bits, unpack_numbers
+
+__all__ = ["ObservationError", "Replay", "observations", "read_result"]
+
+_CODE_BITS = 8
+
+
+class ObservationError(ValueError):
+    """Results that do not make up the observed tensors."""
+
+
+def read_result(arch, opcode, fields, state) -> np.ndarray:
+    """The rectangle that an instruction produced, (images, rows, columns).
+
+    Rows are tokens of the block (all that were written), columns are the channels of its tiles;
+    for SOFTMAX, keys.
+
+    Parameters
+    ----------
+    arch : Arch
+    opcode : Opcode
+        MM_BITS, MM_ACC, SOFTMAX, NORM_BITS or NORM_CODES.
+    fields : dict of str to int
+    state : MemoryState
+    """
+    return _READERS[opcode](arch, fields, state)
+
+
+def _read_pieces(memory, address, position, count, width):
+    """Pieces behind each other along the lanes: (images, rows, count * width)."""
+    per_word = memory.shape[-1] // width
+    words = read_words(memory, address, -(-(position + count) // per_word))
+    pieces = words[..., :per_word * width].transpose(0, 2, 1, 3)
+    pieces = pieces.reshape(*pieces.shape[:2], -1)
+    return pieces[..., position * width:(position + count) * width]
+
+
+def _read_bits(arch, fields, state):
+    address, position, tiles = fields["dst_addr"], fields["dst_pos"], fields["n_tiles"]
+    if fields["dst"] == Destination.HMEM.value:
+        return _read_pieces(state.hmem, address, position, tiles, arch.cols)
+    if fields["dst"] == Destination.K.value:
+        first = fields["dst_col"] * arch.rows
+        columns = state.bmem[:, :, first:first + arch.rows]
+        return _read_pieces(columns, address, position, tiles, arch.cols)
+    start = position * arch.rows
+    words = [read_words(state.bmem, address + tile * fields["dst_stride"] & 0xFFFF, 1)[:, 0]
+             for tile in range(tiles)]
+    columns = np.concatenate(words, axis=1)[..., start:start + fields["rows"]]
+    return columns.transpose(0, 2, 1)
+
+
+def _read_accumulated(arch, fields, state):
+    tiles, groups = fields["n_tiles"], arch.drain_cycles
+    words = read_words(state.resid, fields["dst_addr"], tiles * groups)
+    words = words.reshape(-1, tiles, groups, arch.post_rows, arch.cols).transpose(0, 2, 3, 1, 4)
+    rows = words.reshape(len(words), groups * arch.post_rows, tiles * arch.cols)
+    return rows[:, fields["row_lo"]:min(fields["row_hi"], arch.rows)]
+
+
+def _read_softmax(arch, fields, state):
+    keys = _read_pieces(state.pmem, fields["dst_addr"], 0, fields["n_tiles"], arch.keys_per_group)
+    return keys[..., :fields["keys"]]
+
+
+def _read_norm_bits(arch, fields, state):
+    rows = fields["groups"] * arch.post_rows
+    channels = _read_pieces(state.xmem[:, :, :rows], fields["dst_addr"], 0, fields["n_tiles"],
+                            arch.cols)
+    return channels[..., :fields["channels"]]
+
+
+def _read_norm_codes(arch, fields, state):
+    planes = [_read_norm_bits(arch, fields | {
+        "dst_addr": fields["dst_addr"] + plane * fields["k_words"] & 0xFFFF}, state)
+        for plane in range(_CODE_BITS)]
+    return sum(bits << plane for plane, bits in enumerate(planes))
+
+
+_READERS = {Opcode.MM_BITS: _read_bits, Opcode.MM_ACC: _read_accumulated,
+            Opcode.SOFTMAX: _read_softmax, Opcode.NORM_BITS: _read_norm_bits,
+            Opcode.NORM_CODES: _read_norm_codes}
+
+
+class Replay:
+    """Puts the write events of one instruction after another on a blank memory.
+
+    Parameters
+    ----------
+    arch : Arch
+    """
+
+    def __init__(self, arch):
+        self.arch = arch
+        self._state = MemoryState(arch, 1)
+        self._widths = {name: size.width for name, size in memories(arch).items()}
+
+    def result(self, opcode, fields, writes) -> np.ndarray:
+        """What `writes` of an instruction left of its result, (1, rows, columns).
+
+        Parameters
+        ----------
+        opcode, fields
+            The instruction.
+        writes : list of tuple (str, int, int, int)
+            Memory, address, mask of the written bits and data of each write, in time order.
+        """
+        touched = []
+        for name in {write[0] for write in writes}:
+            events = [write for write in writes if write[0] == name]
+            addresses = self._apply(name, events)
+            touched.append((getattr(self._state, name), addresses))
+        try:
+            return np.array(read_result(self.arch, opcode, fields, self._state))
+        finally:
+            for memory, addresses in touched:
+                memory[:, addresses] = 0
+
+    def _apply(self, name, events):
+        """Merge the writes by address and put them into the memory; give the addresses."""
+        words = {}
+        for _, address, mask, data in events:
+            words[address] = words.get(address, 0) & ~mask | data & mask
+        bits = unpack_bits(list(words.values()), self._widths[name])
+        memory, addresses = getattr(self._state, name), list(words)
+        if name == "resid":
+            numbers = bits.reshape(len(words), *memory.shape[2:], self.arch.resid_bits)
+            memory[0, addresses] = unpack_numbers(numbers, True)
+        else:
+            memory[0, addresses] = bits.reshape(len(words), *memory.shape[2:])
+        return addresses
+
+
+def observations(manifest, results) -> dict[str, np.ndarray]:
+    """Whole observed tensors (images, ...) in network order, from results of instructions.
+
+    Parameters
+    ----------
+    manifest : dict
+        With ``instructions`` and ``observations`` as ``docs/build.md`` has them.
+    results : dict of int to array (images, rows, columns)
+        Result of each observed instruction, by program counter.
+
+    Raises
+    ------
+    ObservationError
+        If a result is smaller than its rectangle, or part of a tensor has no result.
+    """
+    images = len(next(iter(results.values()))) if results else 0
+    tensors = {entry["name"]: np.zeros((images, *entry["shape"]), np.int64)
+               for entry in manifest["observations"]}
+    covered = {name: np.zeros(tensor.shape[1:], bool) for name, tensor in tensors.items()}
+    for position, instruction in enumerate(manifest["instructions"]):
+        if not (place := instruction["observe"]):
+            continue
+        (r0, r1), (c0, c1) = place["rows"], place["cols"]
+        index = (slice(r0, r1), slice(c0, c1))
+        if place.get("head") is not None:
+            index = (place["head"], *index)
+        result = results[position][:, :r1 - r0, :c1 - c0]
+        if result.shape[1:] != (r1 - r0, c1 - c0):
+            raise ObservationError(
+                f"instruction {position} gives {result.shape[1:]} of the {r1 - r0} by {c1 - c0} "
+                f"elements of {place['name']} that the manifest says")
+        tensors[place["name"]][(slice(None), *index)] = result
+        covered[place["name"]][index] = True
+    for name, mask in covered.items():
+        if not mask.all():
+            raise ObservationError(f"no instruction gives {name} at {_first(~mask)}")
+    return tensors
+
+
+def _first(mask):
+    return tuple(int(i) for i in np.argwhere(mask)[0])
