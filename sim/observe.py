@@ -23,8 +23,8 @@ class ObservationError(ValueError):
 def read_result(arch, opcode, fields, state) -> np.ndarray:
     """The rectangle that an instruction produced, (images, rows, columns).
 
-    Rows are tokens of the block (all that were written), columns are the channels of its tiles;
-    for SOFTMAX, keys.
+    Rows are those of the token block from row 0 on, columns are the channels of its tiles; for
+    SOFTMAX, keys.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def _read_accumulated(arch, fields, state):
     words = read_words(state.resid, fields["dst_addr"], tiles * groups)
     words = words.reshape(-1, tiles, groups, arch.post_rows, arch.cols).transpose(0, 2, 3, 1, 4)
     rows = words.reshape(len(words), groups * arch.post_rows, tiles * arch.cols)
-    return rows[:, fields["row_lo"]:min(fields["row_hi"], arch.rows)]
+    return rows[:, :arch.rows]
 
 
 def _read_softmax(arch, fields, state):
@@ -168,7 +168,8 @@ def observations(manifest, results) -> dict[str, np.ndarray]:
         index = (slice(r0, r1), slice(c0, c1))
         if place.get("head") is not None:
             index = (place["head"], *index)
-        result = results[position][:, :r1 - r0, :c1 - c0]
+        row = place["row"]
+        result = results[position][:, row:row + r1 - r0, :c1 - c0]
         if result.shape[1:] != (r1 - r0, c1 - c0):
             raise ObservationError(
                 f"instruction {position} gives {result.shape[1:]} of the {r1 - r0} by {c1 - c0} "

@@ -2,11 +2,15 @@
 
 import numpy as np
 
-from bivit.sim.images import ImageError
+from bivit.compiler.ir.errors import UserError
 
-__all__ = ["check_images", "image_stream"]
+__all__ = ["ImageError", "check_images", "image_stream"]
 
 _BEAT_BYTES = 4
+
+
+class ImageError(UserError):
+    """Images that the network does not take; the message is one sentence."""
 
 
 def check_images(images, shape) -> np.ndarray:
