@@ -126,6 +126,13 @@ def pack(numbers, width):
     return word
 
 
+def unpack(word, count, width):
+    """`count` unsigned numbers of `width` bits."""
+    raw = np.frombuffer(word.to_bytes(-(-count * width // 8), "little"), np.uint8)
+    bits = np.unpackbits(raw, bitorder="little", count=count * width).reshape(count, width)
+    return bits @ (np.int64(1) << np.arange(width))
+
+
 def random_instruction(arch, rng, mode, tag):
     """Fields of an instruction that keeps inside the memories."""
     n_tiles = rng.randint(1, 4)
@@ -196,7 +203,7 @@ class Bench:
         self.instructions, self.records, self.counts = [], {}, {}
         self.done = {}
         self.cycle = PARAM_LEAD
-        self.slot = 0
+        self.slot, self.slot_done = 0, {}
 
     def add(self, fields, *, wait=False):
         """Append an instruction; with `wait` its first PV read follows all done pulses so far."""
@@ -205,6 +212,7 @@ class Bench:
         if fields["mode"] == Mode.SCORE:
             self.slot = (self.slot + 1) % self.arch.score_slots
             fields = fields | {"slot": self.slot}
+            self.cycle = max(self.cycle, self.slot_done.get(self.slot, 0))
         index, counts = len(self.instructions), []
         drain = self.arch.drain_cycles if fields["mode"] == Mode.ACC else 1
         for record in passes_of(self.arch, fields):
@@ -215,6 +223,8 @@ class Bench:
             self.counts[self.cycle] = counts[-1]
             self.cycle += drain
         self.done[self.cycle - 1 + latency(self.arch)] = index
+        if fields["mode"] == Mode.SCORE:
+            self.slot_done[self.slot] = max(self.done)
         self.instructions.append((fields, counts))
 
     async def testbench(self, ctx):
@@ -274,14 +284,11 @@ class Bench:
             width = self.arch.resid_bits if name == "resid" else 1
             data = ctx.get(getattr(dut, f"{name}_write_data" if name == "resid"
                                    else f"{name}_data"))
-            for index in np.ndindex(word.shape):
-                low = int(np.ravel_multi_index(index, word.shape)) * width
-                field = (1 << width) - 1
-                mask, number = enable >> low & field, data >> low & field
-                assert mask in (0, field)
-                if mask:
-                    sign = number >> (width - 1) if name == "resid" else 0
-                    word[index] = number - (sign << width)
+            masks, numbers = (unpack(value, word.size, width) for value in (enable, data))
+            assert set(masks) <= {0, (1 << width) - 1}
+            if name == "resid":
+                numbers -= (numbers >> (width - 1)) << width
+            word[:] = np.where(masks.reshape(word.shape) > 0, numbers.reshape(word.shape), word)
         return wrote
 
     def run(self):
