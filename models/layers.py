@@ -1,0 +1,194 @@
+"""The layers that are trained: binary and 8-bit, with straight-through gradients (BiViT).
+
+Signs are +1 at zero. Forward values are exactly those of the integers they stand for, so that
+sums of signs have no rounding and ties fall as in hardware.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+__all__ = [
+    "Attention", "BinaryAttention", "BinaryLinear", "BinaryMlp", "Mlp", "OddLinear", "OddNorm",
+    "OddPatchEmbed", "PatchEmbed", "SOFTMAX_THRESHOLD", "odd_weight", "sign", "softmax_bits",
+]
+
+SOFTMAX_THRESHOLD = 0.25
+"""An attention weight is 1 where the softmax is at least this share of its row's maximum."""
+
+
+class _Sign(torch.autograd.Function):
+    """+1 where ``x >= 0``, else -1; the gradient passes where ``|x| <= 1``."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x.abs() <= 1)
+        return torch.where(x >= 0, 1.0, -1.0)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (inside,) = ctx.saved_tensors
+        return gradient * inside
+
+
+class _StraightThrough(torch.autograd.Function):
+    """The value of the second argument with the gradient of the first."""
+
+    @staticmethod
+    def forward(ctx, x, value):
+        return value
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient, None
+
+
+def sign(x):
+    """+1 where ``x >= 0``, else -1; straight-through gradient where ``|x| <= 1``."""
+    return _Sign.apply(x)
+
+
+def softmax_bits(scores):
+    """Softmax-aware binarization: {0, 1}, with the true gradient of the softmax."""
+    attention = scores.softmax(-1)
+    bits = attention >= SOFTMAX_THRESHOLD * attention.detach().amax(-1, keepdim=True)
+    return _StraightThrough.apply(attention, bits.to(attention.dtype))
+
+
+def odd_weight(weight):
+    """Round each row of a weight to ``scale * {-255, -253, ..., 255}``.
+
+    Returns
+    -------
+    odd : tensor like `weight`
+        The odd integers.
+    scale : tensor (rows, 1)
+    """
+    scale = weight.detach().abs().amax(1, keepdim=True).clamp(min=1e-12) / 255
+    return (2 * torch.floor(weight.detach() / (2 * scale)) + 1).clamp(-255, 255), scale
+
+
+class BinaryLinear(nn.Linear):
+    """``scaling_factor * (sign(x) . sign(W - mean of the row)) + bias``."""
+
+    def __init__(self, in_features, out_features):
+        super().__init__(in_features, out_features)
+        self.scaling_factor = nn.Parameter(torch.empty(out_features, 1))
+        self.reset_scaling_factor()
+
+    def reset_scaling_factor(self):
+        """Set the scales to the mean magnitude of the rows of the weight."""
+        with torch.no_grad():
+            self.scaling_factor.copy_(self.weight.abs().mean(1, keepdim=True))
+
+    def signs(self):
+        """Signs of the centred weight."""
+        return sign(self.weight - self.weight.mean(1, keepdim=True))
+
+    def forward(self, x):
+        return F.linear(sign(x), self.signs()) * self.scaling_factor[:, 0] + self.bias
+
+
+class OddLinear(nn.Linear):
+    """A linear layer whose weight is rounded to 8-bit odd numbers, one scale a row."""
+
+    def forward(self, x):
+        odd, scale = odd_weight(self.weight)
+        return F.linear(x, _StraightThrough.apply(self.weight, odd * scale), self.bias)
+
+
+class OddNorm(nn.LayerNorm):
+    """LayerNorm whose result is rounded to 8-bit codes: ``(2 p - 255) * step``."""
+
+    step = 4 / 255
+
+    def forward(self, x):
+        y = super().forward(x)
+        limit = 255 * self.step
+        codes = torch.floor((y.detach() / self.step + 255) / 2 + 0.5).clamp(0, 255)
+        return _StraightThrough.apply(y.clamp(-limit, limit), (2 * codes - 255) * self.step)
+
+
+class PatchEmbed(nn.Module):
+    """Patches of uint8 images (B, C, H, W) times a weight: (B, N, D)."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.patch_size = config.patch_size
+        self.proj = nn.Conv2d(config.in_chans, config.embed_dim, config.patch_size,
+                              config.patch_size)
+
+    def patches(self, x):
+        """Odd numbers ``2 p - 255`` of every patch over 255, in the order of the weight."""
+        x = F.pixel_unshuffle((2 * x.float() - 255) / 255, self.patch_size)
+        return x.flatten(2).transpose(1, 2)
+
+    def forward(self, x):
+        return F.linear(self.patches(x), self.proj.weight.flatten(1), self.proj.bias)
+
+
+class OddPatchEmbed(PatchEmbed):
+    """Patch embedding whose weight is rounded to 8-bit odd numbers, one scale a row."""
+
+    def forward(self, x):
+        weight = self.proj.weight.flatten(1)
+        odd, scale = odd_weight(weight)
+        return F.linear(self.patches(x), _StraightThrough.apply(weight, odd * scale),
+                        self.proj.bias)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention."""
+
+    linear = nn.Linear
+
+    def __init__(self, config):
+        super().__init__()
+        self.num_heads, self.scale = config.num_heads, config.head_dim ** -0.5
+        self.qkv = self.linear(config.embed_dim, 3 * config.embed_dim)
+        self.proj = self.linear(config.embed_dim, config.embed_dim)
+
+    def heads(self, x):
+        """Queries, keys and values, each (B, num_heads, N, head_dim)."""
+        return self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+
+    def forward(self, x):
+        q, k, v = self.heads(x)
+        attention = (q @ k.transpose(-2, -1) * self.scale).softmax(-1)
+        return self.proj((attention @ v).transpose(1, 2).flatten(2))
+
+
+class BinaryAttention(Attention):
+    """Self-attention with one bit for weights, queries, keys, values and attention."""
+
+    linear = BinaryLinear
+
+    def forward(self, x):
+        q, k, v = sign(self.heads(x))
+        attention = softmax_bits(q @ k.transpose(-2, -1) * self.scale)
+        return self.proj((attention @ v).transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.fc1 = nn.Linear(config.embed_dim, config.hidden_dim)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(config.hidden_dim, config.embed_dim)
+
+    def forward(self, x):
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class BinaryMlp(nn.Module):
+    """Two binary linear layers; ``sign(GELU(x)) = sign(x)``, so there is no GELU."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.fc1 = BinaryLinear(config.embed_dim, config.hidden_dim)
+        self.fc2 = BinaryLinear(config.hidden_dim, config.embed_dim)
+
+    def forward(self, x):
+        return self.fc2(self.fc1(x))
