@@ -1,0 +1,89 @@
+"""Comparison of observations, and their collection from results and write events."""
+
+import numpy as np
+import pytest
+
+from bivit.hw.isa import Destination, Opcode
+from bivit.hw.memories import memories
+from bivit.hw.targets import TARGETS
+from bivit.sim.compare import compare
+from bivit.sim.observe import ObservationError, Replay, observations
+from bivit.sim.stream import ImageError, check_images
+
+
+def test_equal():
+    tensors = {"a": np.arange(6).reshape(2, 3), "b": np.ones((2, 1), np.uint8)}
+    assert compare(tensors, tensors) == (0, None)
+
+
+def test_first_difference_in_network_order():
+    expected = {"z": np.zeros((2, 3), int), "a": np.zeros((2, 2), int)}
+    found = {"a": np.ones((2, 2), int), "z": np.array([[0, 0, 0], [0, 0, 7]])}
+    count, first = compare(found, expected)
+    assert count == 5
+    assert (first.name, first.index, first.found, first.expected) == ("z", (1, 2), 7, 0)
+    assert str(first) == "z[2] of image 1 is 7 and should be 0"
+
+
+def test_names_and_shapes_must_fit():
+    with pytest.raises(ValueError, match="only one side.*b"):
+        compare({"a": np.zeros(1), "b": np.zeros(1)}, {"a": np.zeros(1)})
+    with pytest.raises(ValueError, match="a has shape"):
+        compare({"a": np.zeros((1, 2))}, {"a": np.zeros((1, 3))})
+
+
+def test_images_are_checked():
+    good = np.zeros((2, 1, 8, 8), np.uint8)
+    assert check_images(good, (1, 8, 8)) is good
+    for bad, message in ((good.astype(float), "uint8 array of pixels, not float64"),
+                         (good[0], r"shape \(1, 8, 8\)"), (good[:, :, :7], "takes"),
+                         (good[:0], "no images"), ([[1]], "not list")):
+        with pytest.raises(ImageError, match=message):
+            check_images(bad, (1, 8, 8))
+
+
+MANIFEST = {
+    "instructions": [
+        {"layer": 0, "observe": {"name": "x", "head": None, "rows": [0, 2], "cols": [0, 3],
+                                 "row": 0}},
+        {"layer": 0, "observe": None},
+        {"layer": 0, "observe": {"name": "x", "head": None, "rows": [2, 3], "cols": [0, 3],
+                                 "row": 1}}],
+    "observations": [{"name": "x", "kind": "bits", "shape": [3, 3]}],
+}
+
+
+def test_observations_join_rectangles():
+    results = {0: np.arange(8).reshape(1, 2, 4), 2: 10 * np.arange(8).reshape(1, 2, 4)}
+    tensor = observations(MANIFEST, results)["x"]
+    assert tensor.tolist() == [[[0, 1, 2], [4, 5, 6], [40, 50, 60]]]
+
+
+def test_observations_must_be_complete():
+    with pytest.raises(ObservationError, match="instruction 2"):
+        observations(MANIFEST, {0: np.zeros((1, 2, 4)), 2: np.zeros((1, 1, 4))})
+    partial = MANIFEST | {"instructions": MANIFEST["instructions"][:2]}
+    with pytest.raises(ObservationError, match=r"no instruction gives x at \(2, 0\)"):
+        observations(partial, {0: np.zeros((1, 2, 4))})
+
+
+def test_replay_applies_masks_and_starts_blank():
+    arch = TARGETS["tiny"]
+    fields = {"dst": Destination.HMEM.value, "dst_addr": 3, "dst_pos": 0, "n_tiles": 1}
+    replay = Replay(arch)
+    row_mask = (1 << arch.cols) - 1
+    writes = [("hmem", 3, row_mask, 0b0101), ("hmem", 3, row_mask << arch.lanes, -1 & row_mask
+                                              << arch.lanes), ("hmem", 3, 0b0001, 0)]
+    assert replay.result(Opcode.MM_BITS, fields, writes).tolist() == [[[0, 0, 1, 0],
+                                                                       [1, 1, 1, 1]]]
+    assert not replay.result(Opcode.MM_BITS, fields, []).any()
+
+
+def test_replay_of_numbers():
+    arch = TARGETS["tiny"]
+    fields = {"dst_addr": 0, "n_tiles": 1, "row_lo": 0, "row_hi": 2}
+    width = memories(arch)["resid"].width
+    everything = (1 << width) - 1
+    writes = [("resid", 0, everything, everything), ("resid", 1, everything, 5)]
+    assert Replay(arch).result(Opcode.MM_ACC, fields, writes).tolist() == [[[-1] * 4,
+                                                                           [5, 0, 0, 0]]]
