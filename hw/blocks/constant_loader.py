@@ -53,10 +53,13 @@ class ConstantLoader(wiring.Component):
         most_beats = max(beats_per_word(size.width) for size in sizes.values())
         deepest = max(size.depth for size in sizes.values())
         index = Signal.like(self.select_index)
-        active, write = Signal(), Signal()
+        active = Signal()
+        write = Signal()
         beats = [Signal(BEAT_BITS, name=f"beat_{position}") for position in range(most_beats)]
-        position, last_position = Signal(range(most_beats + 1)), Signal(range(most_beats + 1))
-        address, write_address = Signal(range(deepest + 1)), Signal(range(deepest + 1))
+        position = Signal(range(most_beats + 1))
+        last_position = Signal(range(most_beats + 1))
+        address = Signal(range(deepest + 1))
+        write_address = Signal(range(deepest + 1))
         word = Cat(beats)
 
         m.d.comb += [self.s_axis.ready.eq(active), self.busy.eq(active | write)]
@@ -66,10 +69,9 @@ class ConstantLoader(wiring.Component):
                 with m.Case(number):
                     m.d.comb += last_position.eq(beats_per_word(sizes[name].width) - 1)
         with m.If(self.s_axis.valid & self.s_axis.ready):
-            with m.Switch(position):
-                for number, beat in enumerate(beats):
-                    with m.Case(number):
-                        m.d.sync += beat.eq(self.s_axis.p.data)
+            for number, beat in enumerate(beats):
+                with m.If(position == number):
+                    m.d.sync += beat.eq(self.s_axis.p.data)
             m.d.sync += position.eq(position + 1)
             with m.If(position == last_position):
                 m.d.sync += [position.eq(0), write.eq(1), write_address.eq(address)]
@@ -83,8 +85,9 @@ class ConstantLoader(wiring.Component):
             m.d.sync += [active.eq(0), write.eq(0)]
 
         for number, (name, size) in enumerate(sizes.items()):
-            inside = write & (index == number) & (write_address < size.depth)
+            inside = Signal(name=f"write_{name}")
             m.d.comb += [
+                inside.eq(write & (index == number) & (write_address < size.depth)),
                 getattr(self, f"{name}_we").eq(inside.replicate(size.width)),
                 getattr(self, f"{name}_addr").eq(write_address),
                 getattr(self, f"{name}_data").eq(word),

@@ -87,28 +87,38 @@ class LoadUnit(wiring.Component):
         word = data.View(layout_of(Opcode.LOAD), self.instr.p.word)
         fields = Signal(layout_of(Opcode.LOAD))
         # Gathering: `gathered` is PIXEL_BITS planes of `lanes` bits.
-        active, full, final = Signal(), Signal(), Signal()
+        active = Signal()
+        full = Signal()
+        final = Signal()
         gathered = Signal(PIXEL_BITS * lanes)
         beat_in_word = Signal(range(max(2, lanes // PIXELS_PER_BEAT)))
-        pixels_left, tokens_left = Signal(_FIELDS["pixels"]), Signal(_FIELDS["tokens"])
-        row, full_row = Signal(_FIELDS["row"]), Signal(_FIELDS["row"])
-        word_in_row, full_word = Signal(_FIELDS["k_words"]), Signal(_FIELDS["k_words"])
+        pixels_left = Signal(_FIELDS["pixels"])
+        tokens_left = Signal(_FIELDS["tokens"])
+        row = Signal(_FIELDS["row"])
+        full_row = Signal(_FIELDS["row"])
+        word_in_row = Signal(_FIELDS["k_words"])
+        full_word = Signal(_FIELDS["k_words"])
         # Writing: the present plane lowest.
-        writing, writing_final = Signal(), Signal()
+        writing = Signal()
+        writing_final = Signal()
         plane = Signal(range(PIXEL_BITS))
         planes = Signal(PIXEL_BITS * lanes)
-        write_row, stride = Signal(_FIELDS["row"]), Signal(_FIELDS["k_words"])
-        stopped = self.error != 0
-        move = full & (~writing | (plane == PIXEL_BITS - 1))
+        write_row = Signal(_FIELDS["row"])
+        stride = Signal(_FIELDS["k_words"])
+        stopped = Signal()
+        move = Signal()
+        row_written = Signal(self.arch.rows)
 
         m.d.comb += [
+            stopped.eq(self.error != 0),
+            move.eq(full & (~writing | (plane == PIXEL_BITS - 1))),
+            row_written.eq(Cat(writing & (write_row == row) for row in range(self.arch.rows))),
             self.done.eq(writing & writing_final & (plane == PIXEL_BITS - 1)),
             self.busy.eq(active | writing),
             self.instr.ready.eq(~active & (~writing | (plane >= _ACCEPT_PLANE)) & ~stopped),
             self.s_axis.ready.eq(active & (tokens_left != 0) & (~full | move) & ~stopped),
             self.imem_data.eq(planes[:lanes].replicate(self.arch.rows)),
-            self.imem_we.eq(Cat((writing & (write_row == index)).replicate(lanes)
-                                for index in range(self.arch.rows))),
+            self.imem_we.eq(Cat(bit.replicate(lanes) for bit in row_written)),
         ]
         with m.If(writing):
             m.d.sync += [planes.eq(planes >> lanes), plane.eq(plane + 1),
@@ -128,7 +138,7 @@ class LoadUnit(wiring.Component):
             word_done = row_done | (beat_in_word == lanes // PIXELS_PER_BEAT - 1)
             instruction_done = row_done & (tokens_left == 1)
             m.d.sync += [
-                gathered.eq(self._insert(gathered, beat_in_word, pixels_left)),
+                gathered.eq(self._insert(m, gathered, beat_in_word, pixels_left)),
                 full.eq(word_done), final.eq(instruction_done),
                 full_row.eq(row), full_word.eq(word_in_row),
                 beat_in_word.eq(Mux(word_done, 0, beat_in_word + 1)),
@@ -149,15 +159,19 @@ class LoadUnit(wiring.Component):
             m.d.sync += [active.eq(0), full.eq(0), writing.eq(0), self.error.eq(0)]
         return m
 
-    def _insert(self, gathered, beat_in_word, pixels_left):
+    def _insert(self, m, gathered, beat_in_word, pixels_left):
         """The planes with the present beat; the first beat of a word clears the others."""
         lanes, bits = self.arch.lanes, []
-        pixels = [Mux(pixels_left > index, self.s_axis.p.data.word_select(index, PIXEL_BITS), 0)
-                  for index in range(PIXELS_PER_BEAT)]
+        beats = Signal(lanes // PIXELS_PER_BEAT)
+        pixels = Signal(data.ArrayLayout(PIXEL_BITS, PIXELS_PER_BEAT))
+        m.d.comb += beats.eq(1 << beat_in_word)
+        for index in range(PIXELS_PER_BEAT):
+            with m.If(pixels_left > index):
+                m.d.comb += pixels[index].eq(self.s_axis.p.data.word_select(index, PIXEL_BITS))
         for plane in range(PIXEL_BITS):
             group = Cat(pixel[plane] for pixel in pixels)
             for beat in range(lanes // PIXELS_PER_BEAT):
                 old = gathered[plane * lanes + beat * PIXELS_PER_BEAT:][:PIXELS_PER_BEAT]
-                kept = old if beat == 0 else Mux(beat_in_word == 0, 0, old)
-                bits.append(Mux(beat_in_word == beat, group, kept))
+                kept = old if beat == 0 else Mux(beats[0], 0, old)
+                bits.append(Mux(beats[beat], group, kept))
         return Cat(bits)

@@ -158,7 +158,8 @@ class NormColumn(wiring.Component):
         number = Signal(signed(arch.resid_bits))
         factor = Signal(signed(max(arch.resid_bits, widths.channels + 1)))
         product = Signal(signed(len(number) + len(factor)))
-        scale, bias = Signal(signed(SCALE_BITS)), Signal(signed(BIAS_BITS))
+        scale = Signal(signed(SCALE_BITS))
+        bias = Signal(signed(BIAS_BITS))
         m.d.comb += [
             number.eq(Mux(self.valid, self.number, 0)),
             factor.eq(Mux(control.centre, control.norm_channels, number)),
@@ -166,11 +167,12 @@ class NormColumn(wiring.Component):
         m.d.sync += [self.summand.eq(number), product.eq(number * factor)]
         with m.If(self.valid):
             m.d.sync += [scale.eq(self.parameter.scale), bias.eq(self.parameter.bias)]
-        with m.Else():  # always 0: kind 2, and 0 * n + 0
-            m.d.sync += [scale.eq(0), bias.eq(Mux(control.codes, 0, 2))]
+        with m.Else():  # always 0: kind 2; and as the bias of a code 2 / 256, which rounds to 0
+            m.d.sync += [scale.eq(0), bias.eq(2)]
         m.d.comb += self.square.eq(product)
         # Stage 3.
-        centred, kind = Signal(signed(widths.centred)), Signal(2)
+        centred = Signal(signed(widths.centred))
+        kind = Signal(2)
         m.d.sync += [centred.eq(product - self.total), kind.eq(bias[:2])]
         # The second multiplier: sigma * k, or d * mantissa and then n * scale.
         normalised = Signal(signed(_NORMALISED_BITS))
@@ -264,7 +266,8 @@ class NormLane(wiring.Component):
         root = place(m, platform, "square_root", SquareRoot(width=widths.radicand))
         reciprocal = place(m, platform, "reciprocal", Reciprocal(width=widths.sigma))
         # First pass, stage 3: the sums.
-        total, squares = Signal(signed(widths.total)), Signal(unsigned(widths.squares))
+        total = Signal(signed(widths.total))
+        squares = Signal(unsigned(widths.squares))
         with m.If(control.accumulate):
             m.d.sync += [
                 total.eq(Mux(control.restart, 0, total)
@@ -274,7 +277,8 @@ class NormLane(wiring.Component):
             ]
         # Stage 4: N * sum(x^2) and sum(x)^2; stage 5: their difference starts the square root.
         row_total = Signal(signed(widths.total))
-        first_term, second_term = Signal(widths.radicand), Signal(widths.radicand)
+        first_term = Signal(widths.radicand)
+        second_term = Signal(widths.radicand)
         with m.If(control.finish):
             m.d.sync += [row_total.eq(total), first_term.eq(squares * control.channels),
                          second_term.eq(total * total)]

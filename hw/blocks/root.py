@@ -101,7 +101,8 @@ class Reciprocal(wiring.Component):
         for position in range(self.width):
             with m.If(self.sigma[position]):
                 m.d.comb += length.eq(position + 1)
-        places, aligned = Signal(bits_for(padded)), Signal(padded)
+        places = Signal(bits_for(padded))
+        aligned = Signal(padded)
         m.d.comb += [places.eq(padded - length), aligned.eq(self.sigma << places)]
         divisor = Signal(LEADING_BITS)
         # All bits of the dividend 2**32 - 1 are ones: its leading 14 or 15 bits are below any

@@ -121,17 +121,23 @@ class VectorUnit(wiring.Component):
         """The passes over RESID: addresses and stages. Returns the valid columns in stage 2."""
         arch, widths, instr = self.arch, NormWidths(self.arch), self.instr
         word = data.View(layout_of(Opcode.NORM_CODES), instr.p.word)
-        fields, tag = Signal(layout_of(Opcode.NORM_CODES)), Signal(16)
+        fields = Signal(layout_of(Opcode.NORM_CODES))
+        tag = Signal(16)
         is_codes = Signal()
         address = Signal(len(self.resid_addr))        # of the present word
         group_address = Signal(len(self.resid_addr))  # of the first word of the row group
-        tiles_left, groups_left = Signal(FORMATS[Opcode.NORM_BITS]["n_tiles"]), Signal(6)
+        tiles_left = Signal(FORMATS[Opcode.NORM_BITS]["n_tiles"])
+        groups_left = Signal(6)
         group = Signal(6)
         columns_left = Signal(signed(FORMATS[Opcode.NORM_BITS]["channels"] + 1))
-        wait, phase = Signal(range(widths.wait_for_codes)), Signal(range(CODE_BITS))
+        wait = Signal(range(widths.wait_for_codes))
+        phase = Signal(range(CODE_BITS))
         tail = Signal(range(CODES_TAIL))
         first_tile = Signal()
-        summing, normalising, tile_done, begin = Signal(), Signal(), Signal(), Signal()
+        summing = Signal()
+        normalising = Signal()
+        tile_done = Signal()
+        begin = Signal()
         last_tile = tiles_left == 0
 
         def accept():

@@ -52,22 +52,27 @@ class NormWriter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         arch = self.arch
-        codes, last_group, group = Signal(), Signal(), Signal(6)
+        codes = Signal()
+        last_group = Signal()
+        group = Signal(6)
         k_words = Signal(len(self.fields.k_words))
         tiles_left = Signal(len(self.fields.n_tiles))
         plane = Signal(range(CODE_BITS))
         slot = Signal(range(max(2, arch.chunks_per_word)))
         word_addr = Signal(len(self.xmem_addr))  # of plane 0
-        writing = self.write | (plane != 0)
-        tile_done = ~codes | (plane == CODE_BITS - 1)
+        writing = Signal()
+        tile_done = Signal()
+        m.d.comb += [writing.eq(self.write | (plane != 0)),
+                     tile_done.eq(~codes | (plane == CODE_BITS - 1))]
         m.d.comb += self.done.eq(writing & tile_done & (tiles_left == 0) & last_group)
         with m.If(writing):
             with m.If(~tile_done):
                 m.d.sync += [plane.eq(plane + 1), self.xmem_addr.eq(self.xmem_addr + k_words)]
             with m.Else():
-                word_done = slot == arch.chunks_per_word - 1
+                word_done = Signal()
                 next_word = Signal(len(word_addr))
-                m.d.comb += next_word.eq(word_addr + word_done)
+                m.d.comb += [word_done.eq(slot == arch.chunks_per_word - 1),
+                             next_word.eq(word_addr + word_done)]
                 m.d.sync += [
                     plane.eq(0),
                     slot.eq(Mux(word_done, 0, slot + 1)),
@@ -90,12 +95,15 @@ class NormWriter(wiring.Component):
         arch = self.arch
         unused = arch.lanes - arch.chunks_per_word * arch.cols
         masks, words = [], []
+        chunks = Signal(arch.chunks_per_word)   # the present one
+        cleared = Signal(arch.chunks_per_word)  # and those that its write clears
+        m.d.comb += [chunks.eq(1 << slot), cleared.eq(Mux(slot == 0, ~0, chunks))]
         for row in range(arch.rows):
-            row_written = writing & (group == row // arch.post_rows)
-            for chunk in range(arch.chunks_per_word):
-                chunk_written = row_written & ((slot == 0) | (slot == chunk))
-                masks.append(chunk_written.replicate(arch.cols))
-                words.append(Mux(slot == chunk, self.bits[row % arch.post_rows], 0))
-            masks.append((row_written & (slot == 0)).replicate(unused))
+            row_mask = Signal(arch.chunks_per_word, name=f"mask_{row}")
+            with m.If(writing & (group == row // arch.post_rows)):
+                m.d.comb += row_mask.eq(cleared)
+            masks += [bit.replicate(arch.cols) for bit in row_mask]
+            masks.append((row_mask[0] & chunks[0]).replicate(unused))
+            words += [Mux(bit, self.bits[row % arch.post_rows], 0) for bit in chunks]
             words.append(C(0, unused))
         m.d.comb += [self.xmem_we.eq(Cat(masks)), self.xmem_data.eq(Cat(words))]
