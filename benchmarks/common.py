@@ -5,9 +5,11 @@ import os
 import pathlib
 import platform
 
-__all__ = ["RESULTS", "machine", "write"]
+__all__ = ["CHECKPOINT", "RESULTS", "machine", "write"]
 
 RESULTS = pathlib.Path(__file__).parent / "results"
+CHECKPOINT = pathlib.Path(__file__).parents[1] / "models/checkpoints/digits.safetensors"
+"""The shipped network."""
 
 
 def machine() -> dict:

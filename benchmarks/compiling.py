@@ -1,0 +1,43 @@
+"""Seconds and peak memory of a compilation, each in its own process; size of the Verilog."""
+
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+import common
+
+from bivit.hw.targets import TARGETS
+
+__all__ = ["measure"]
+
+_COMPILE = """
+import resource, sys
+from bivit.compiler import compile
+compile(*sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "torch" in sys.modules)
+"""
+
+
+def measure() -> dict:
+    """One row for each target."""
+    rows = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in TARGETS:
+            folder = pathlib.Path(scratch) / name
+            start = time.perf_counter()
+            answer = subprocess.run([sys.executable, "-c", _COMPILE, common.CHECKPOINT, name,
+                                     folder], check=True, capture_output=True, text=True).stdout
+            seconds = time.perf_counter() - start
+            peak, torch = answer.split()[-2:]
+            verilog = (folder / "accelerator.v").read_text()
+            rows[name] = {
+                "seconds": round(seconds, 1),
+                "peak_mebibytes": round(int(peak) / 1024),
+                "torch_imported": torch == "True",
+                "verilog_lines": verilog.count("\n"),
+                "verilog_modules": len(re.findall(r"^module ", verilog, re.MULTILINE)),
+            }
+    return {"targets": rows}

@@ -1,0 +1,34 @@
+"""Simulated cycles per second: RTL, instruction-set simulator, cycle model; one run each."""
+
+import pathlib
+import tempfile
+import time
+
+import common
+
+from bivit.compiler import compile
+from bivit.compiler.build import load_build
+from bivit.hw.targets import DEFAULT
+from bivit.sim.cycles import simulate_cycles
+from bivit.sim.demo import simulate_build
+
+__all__ = ["measure"]
+
+IMAGES = {"rtl": 100, "iss": 360}
+
+
+def measure() -> dict:
+    """The demo's build on the default target."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = pathlib.Path(scratch) / "build"
+        compile(common.CHECKPOINT, DEFAULT, folder)
+        speed = {}
+        for engine, count in IMAGES.items():
+            run = simulate_build(folder, count=count, engine=engine)
+            speed[engine] = run["simulated_cycles_per_second"]
+        build = load_build(folder)
+        start = time.perf_counter()
+        cycles = simulate_cycles(build.arch, build.program).cycles
+        speed["cycle model"] = cycles / (time.perf_counter() - start)
+    return {"target": DEFAULT, "images": IMAGES, "cycles_per_second": speed,
+            "iss_over_rtl": speed["iss"] / speed["rtl"]}

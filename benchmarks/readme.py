@@ -1,0 +1,75 @@
+"""Put the figures of ``benchmarks/results/*.json`` and the demo's output into ``README.md``.
+
+A section between ``<!-- figures: NAME -->`` and ``<!-- end -->`` is replaced; nothing else is.
+"""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+from common import RESULTS
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def _read(name):
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def _demo():
+    """The output of the demo, run now."""
+    command = [sys.executable, "-m", "bivit.cli", "demo"]
+    text = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    lines = [line.rstrip() for line in text.strip("\n").splitlines()]
+    return "\n".join(["```", *lines, "```"])
+
+
+def _bench():
+    accuracy, targets = _read("accuracy"), _read("targets")
+    engines, compiling = _read("engines"), _read("compiling")
+    machine, speed = engines["machine"], engines["cycles_per_second"]
+    lines = [
+        f"Digits network, {accuracy['held_out_images']} held-out images: "
+        f"{100 * accuracy['integer_top1']:.2f} % top-1 in integers, so in RTL.",
+        "",
+        "| target | array | binary MACs/cycle | cycles per image | utilisation | compile s (peak MiB) "
+        "| Verilog lines (modules) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in targets["targets"].items():
+        built = compiling["targets"][name]
+        lines.append(
+            f"| {name}{' (default)' if name == targets['default'] else ''} | {row['array']} "
+            f"| {row['macs_per_cycle']:,} | {row['cycles_per_image']:,} "
+            f"| {100 * row['utilization']:.1f} % | {built['seconds']} ({built['peak_mebibytes']}) "
+            f"| {built['verilog_lines']:,} ({built['verilog_modules']}) |")
+    equal = [name for name, row in targets["targets"].items()
+             if row["rtl_cycles_per_image"] == row["cycles_per_image"] and row["mismatches"] == 0]
+    lines += [
+        "",
+        f"Cycles are those of the cycle model; on {', '.join(equal)} the RTL was run as well and took "
+        "exactly as many, with every bit equal.",
+        "",
+        f"Simulated cycles per second on {engines['target']} ({machine['processor']}, "
+        f"{machine['cores']} cores): RTL in Verilator {speed['rtl']:,.0f}, instruction-set simulator "
+        f"{speed['iss']:,.0f} ({engines['iss_over_rtl']:.0f} times the RTL), cycle model "
+        f"{speed['cycle model']:,.0f}.",
+    ]
+    return "\n".join(lines)
+
+
+def main():
+    path = ROOT / "README.md"
+    text = path.read_text()
+    for name, section in (("demo", _demo), ("bench", _bench)):
+        text, count = re.subn(
+            rf"(<!-- figures: {name} -->\n).*?(<!-- end -->)",
+            lambda match, body=section(): f"{match[1]}{body}\n{match[2]}", text, flags=re.DOTALL)
+        assert count == 1, f"README.md must have one section {name}"
+    path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

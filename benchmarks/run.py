@@ -1,0 +1,31 @@
+"""Measure and write ``benchmarks/results/*.json``: all of it, or the parts that are named."""
+
+import argparse
+import importlib
+import sys
+import time
+
+from common import write
+
+PARTS = {
+    "accuracy": "top-1 of the shipped network, float, integers and both against each other",
+    "targets": "cycles and utilisation on every target",
+    "engines": "simulated cycles per second of each engine",
+    "compiling": "seconds and peak memory of a compilation; lines and modules of the Verilog",
+}
+"""Part to what it measures."""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
+    for name in parser.parse_args().parts or PARTS:
+        print(f"{name}: {PARTS[name]}", file=sys.stderr)
+        start = time.perf_counter()
+        figures = importlib.import_module(name).measure()
+        write(name, figures)
+        print(f"  {time.perf_counter() - start:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
