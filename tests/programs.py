@@ -30,7 +30,7 @@ def _waits(rng, sent):
     for unit, name in WAIT_FIELDS.items():
         if sent[unit] and rng.random() < 0.3:
             furthest = min(sent[unit], 255)
-            waits[name] = rng.choice((1, rng.randint(1, furthest), rng.randint(1, min(furthest, 4))))
+            waits[name] = rng.randint(1, rng.choice((1, min(furthest, 4), furthest)))
     return waits
 
 

@@ -58,7 +58,7 @@ class MatmulIssue(wiring.Component):
 
     Members
     -------
-    i : ``In(stream.Signature(INSTRUCTION))``
+    instr : ``In(stream.Signature(INSTRUCTION))``
         Instructions.
     a_addr, b_addr : ``Out``
         Read address of all operand memories of either side.
@@ -73,7 +73,7 @@ class MatmulIssue(wiring.Component):
     def __init__(self, arch: Arch):
         self.arch = arch
         super().__init__({
-            "i": In(stream.Signature(INSTRUCTION)),
+            "instr": In(stream.Signature(INSTRUCTION)),
             "a_addr": Out(16),
             "b_addr": Out(24),
             "a_data": In(arch.rows * arch.lanes).array(len(ASource)),
@@ -106,7 +106,7 @@ class MatmulIssue(wiring.Component):
             end_pass.eq(issue & (word == word_last)),
             end_tile.eq(end_pass & last_a & last_b),
             end.eq(end_tile & (record.tile == tiles_last)),
-            self.i.ready.eq(~active | end),
+            self.instr.ready.eq(~active | end),
         ]
         with m.If(end_pass):
             m.d.sync += drain.eq(Mux(record.mode == Mode.ACC, self.arch.drain_cycles, 1))
@@ -125,9 +125,9 @@ class MatmulIssue(wiring.Component):
         with m.If(end_tile):
             self._step_record(m, record)
 
-        take = self.i.valid & self.i.ready
+        take = self.instr.valid & self.instr.ready
         with m.If(take):
-            bits, score, acc = (data.View(layout_of(opcode), self.i.payload.word) for opcode in
+            bits, score, acc = (data.View(layout_of(opcode), self.instr.payload.word) for opcode in
                                 (Opcode.MM_BITS, Opcode.MM_SCORE, Opcode.MM_ACC))
             planes = bits.opcode == Opcode.MM_ACC
             m.d.sync += [
@@ -183,9 +183,9 @@ class MatmulIssue(wiring.Component):
         m.d.sync += [
             self._stride.eq(bits.dst_stride),
             record.mode.eq(bits.opcode.as_value() - Opcode.MM_BITS.value),
-            record.tag.eq(self.i.payload.tag),
+            record.tag.eq(self.instr.payload.tag),
             record.tile.eq(0), record.first_tile.eq(1),
-            record.param_addr.eq(Mux(bits.opcode == Opcode.MMMode.ACC, acc.param_addr,
+            record.param_addr.eq(Mux(bits.opcode == Opcode.MM_ACC, acc.param_addr,
                                      bits.param_addr)),
             record.resid_addr.eq(acc.dst_addr),
             record.slot.eq(score.slot),

@@ -1,0 +1,105 @@
+"""The registers of the machine behind AXI4-Lite."""
+
+from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from bivit.hw.blocks.checks import ErrorCode
+from bivit.hw.isa import Unit
+
+__all__ = ["ADDRESS_BITS", "ADDRESSES", "ID", "Registers", "VERSION", "axi_lite_signature"]
+
+ID = 0x62697674
+"""The letters "bivt"."""
+VERSION = 1
+ADDRESS_BITS = 8
+
+ADDRESSES = {name: 4 * index for index, name in enumerate(
+    ("ID", "VERSION", "CTRL", "STATUS", "ERROR", "CYCLES", "LOAD_SELECT"))}
+"""Byte addresses; counters of the units follow from 0x20, see ``docs/architecture.md``."""
+ADDRESSES |= {f"{unit.name}_{counter}": 0x20 + 12 * unit + 4 * index for unit in Unit
+              for index, counter in enumerate(("RUN", "STALL", "IDLE"))}
+
+
+def axi_lite_signature() -> wiring.Signature:
+    """AXI4-Lite with 32 bits of data, seen from the master."""
+    return wiring.Signature({
+        "awaddr": Out(ADDRESS_BITS), "awvalid": Out(1), "awready": In(1),
+        "wdata": Out(32), "wstrb": Out(4), "wvalid": Out(1), "wready": In(1),
+        "bresp": In(2), "bvalid": In(1), "bready": Out(1),
+        "araddr": Out(ADDRESS_BITS), "arvalid": Out(1), "arready": In(1),
+        "rdata": In(32), "rresp": In(2), "rvalid": In(1), "rready": Out(1),
+    })
+
+
+class Registers(wiring.Component):
+    """AXI4-Lite slave. All answers are OKAY: unknown addresses read 0 and ignore writes.
+
+    A write takes effect whatever its byte strobes, as long as one is set.
+
+    Members
+    -------
+    s_axil : ``In(axi_lite_signature())``
+    start, reset : ``Out(1)``
+        Pulses from CTRL.
+    load, load_select : ``Out``
+        Pulse and number from LOAD_SELECT.
+    load_busy, busy, finished, error_code, error_tag, cycles, run, stall, idle : ``In``
+        What the registers show.
+    """
+
+    def __init__(self):
+        counter = In(32).array(len(Unit))
+        super().__init__({
+            "s_axil": In(axi_lite_signature()),
+            "start": Out(1), "reset": Out(1),
+            "load": Out(1), "load_select": Out(3), "load_busy": In(1),
+            "busy": In(1), "finished": In(1), "error_code": In(ErrorCode), "error_tag": In(16),
+            "cycles": In(32), "run": counter, "stall": counter, "idle": counter,
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        self._write(m)
+        self._read(m)
+        return m
+
+    def _write(self, m):
+        axi, write = self.s_axil, Signal()
+        m.d.comb += [
+            write.eq(axi.awvalid & axi.wvalid & (~axi.bvalid | axi.bready)),
+            axi.awready.eq(write), axi.wready.eq(write),
+        ]
+        with m.If(axi.bready | ~axi.bvalid):
+            m.d.sync += axi.bvalid.eq(write)
+        m.d.sync += [self.start.eq(0), self.reset.eq(0), self.load.eq(0)]
+        with m.If(write & axi.wstrb.any()):
+            with m.If(self._selects(axi.awaddr, "CTRL")):
+                m.d.sync += [self.start.eq(axi.wdata == 1), self.reset.eq(axi.wdata == 2)]
+            with m.Elif(self._selects(axi.awaddr, "LOAD_SELECT")):
+                m.d.sync += [self.load.eq(1), self.load_select.eq(axi.wdata)]
+
+    def _read(self, m):
+        axi, read = self.s_axil, Signal()
+        values = {
+            "ID": Const(ID, 32), "VERSION": Const(VERSION, 32),
+            "STATUS": Cat(self.busy, self.finished, self.error_code != ErrorCode.NONE),
+            "ERROR": Cat(self.error_code, Const(0, 8), self.error_tag),
+            "CYCLES": self.cycles,
+            "LOAD_SELECT": Cat(self.load_select, Const(0, 28), self.load_busy),
+        }
+        for unit in Unit:
+            values |= {f"{unit.name}_RUN": self.run[unit], f"{unit.name}_STALL": self.stall[unit],
+                       f"{unit.name}_IDLE": self.idle[unit]}
+        m.d.comb += [read.eq(axi.arvalid & (~axi.rvalid | axi.rready)), axi.arready.eq(read)]
+        with m.If(axi.rready | ~axi.rvalid):
+            m.d.sync += axi.rvalid.eq(read)
+        with m.If(read):
+            m.d.sync += axi.rdata.eq(0)
+            with m.Switch(axi.araddr[2:]):
+                for name, value in values.items():
+                    with m.Case(ADDRESSES[name] >> 2):
+                        m.d.sync += axi.rdata.eq(value)
+
+    def _selects(self, address, name):
+        return address[2:] == ADDRESSES[name] >> 2
