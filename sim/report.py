@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from bivit.compiler.build import load_build
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.matmul import passes_of
 from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Unit, decode
 from bivit.sim.cycles import CycleReport, simulate_cycles
 
-__all__ = ["CAUSES", "analyse"]
+__all__ = ["CAUSES", "analyse", "report"]
 
 CAUSES = ("useful", "padding", "drain", "other layers", "load", "matrix results", "softmax",
           "vector", "dispatch", "pipeline")
@@ -144,3 +145,23 @@ def _layers(arch, instructions, timing, layers, layer_of):
                             if layer["binary"] and words else None),
         })
     return rows
+
+
+def report(folder) -> dict:
+    """What a build folder costs: :func:`analyse` of its program, and the memories.
+
+    Parameters
+    ----------
+    folder : path
+
+    Returns
+    -------
+    dict
+        Also ``folder``, ``target``, ``instructions``, and ``memory``: for each memory its width,
+        depth and the words that the build uses.
+    """
+    build = load_build(folder)
+    layer_of = [entry["layer"] for entry in build.manifest["instructions"]]
+    return {"folder": str(folder), "target": build.arch.name, "instructions": len(layer_of),
+            **analyse(build.arch, build.words, build.manifest["layers"], layer_of),
+            "memory": build.manifest["memory"]}
