@@ -142,10 +142,10 @@ convert = train
 
 def models(result, console):
     """The table of known networks."""
-    rows = result["models"]
-    if not rows:
-        return
-    table = _table("Networks", *(f"{name.replace('_', ' ')} " for name in rows[0]))
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    table = _table("Networks", "name", "image ", "embed_dim", "depth", "num_heads", "binary MACs",
+                   "other MACs", "1-bit weights")
+    for row in result["models"]:
+        table.add_row(row["name"], "x".join(map(str, row["image"])), str(row["embed_dim"]),
+                      str(row["depth"]), str(row["num_heads"]), f"{row['binary_macs']:,}",
+                      f"{row['other_macs']:,}", f"{row['binary_weight_bits']:,}")
     console.print(table)

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from bivit.compiler.accesses import accesses
 from bivit.compiler.build import load_build
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.matmul import passes_of
 from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Unit, decode
+from bivit.hw.memories import memories
 from bivit.sim.cycles import CycleReport, simulate_cycles
 
 __all__ = ["CAUSES", "analyse", "report"]
@@ -158,10 +160,21 @@ def report(folder) -> dict:
     -------
     dict
         Also ``folder``, ``target``, ``instructions``, and ``memory``: for each memory its width,
-        depth and the words that the build uses.
+        depth and the words that the program reads or writes.
     """
     build = load_build(folder)
     layer_of = [entry["layer"] for entry in build.manifest["instructions"]]
     return {"folder": str(folder), "target": build.arch.name, "instructions": len(layer_of),
             **analyse(build.arch, build.words, build.manifest["layers"], layer_of),
-            "memory": build.manifest["memory"]}
+            "memory": _memory(build.arch, build.words)}
+
+
+def _memory(arch, program):
+    """Width, depth and words in use of each memory."""
+    used = {"program": set(range(len(program)))}
+    for word in program:
+        touched = accesses(arch, *decode(word))
+        for memory, words in (*touched.issue, *touched.reads, *touched.writes):
+            used.setdefault(memory, set()).update(words)
+    return {name: {"width": size.width, "depth": size.depth, "words": len(used.get(name, ()))}
+            for name, size in memories(arch).items()}

@@ -1,0 +1,97 @@
+"""Commands that work: one JSON object on stdout, tables for people, exit statuses 0 and 1."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bivit.cli.main import main
+from bivit.compiler.ir import checkpoint
+from bivit.sim.report import CAUSES
+from graphs import random_image, random_vit_graph
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A small network for images of 1 x 8 x 8, its build, three images."""
+    folder = tmp_path_factory.mktemp("work")
+    checkpoint.save(random_vit_graph(2), folder / "net.safetensors")
+    np.save(folder / "images.npy", np.stack([random_image(i, (1, 8, 8)) for i in range(3)]))
+    with pytest.raises(SystemExit) as exit_:
+        main(["compile", str(folder / "net.safetensors"), "-o", str(folder / "build"),
+              "--target", "tiny"])
+    assert exit_.value.code == 0
+    return folder
+
+
+def answer(capsys, *arguments, status=0):
+    """The JSON object that a command prints."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        main([*map(str, arguments), "--json"])
+    out, err = capsys.readouterr()
+    assert exit_.value.code == status, err
+    assert out.count("\n") == 1
+    return json.loads(out)
+
+
+def test_compile_and_report(work, capsys, tmp_path):
+    compiled = answer(capsys, "compile", work / "net.safetensors", "-o", tmp_path / "build",
+                      "--target", "tiny")
+    reported = answer(capsys, "report", work / "build")
+    assert compiled | {"folder": ""} == reported | {"folder": ""}
+    assert reported["target"] == "tiny" and reported["macs_per_cycle"] == 128
+    assert set(reported["spent"]) == set(CAUSES)
+    assert sum(reported["spent"].values()) == pytest.approx(reported["binary_cycles"])
+    assert 0 < reported["utilization"] < 1
+    assert {row["name"] for row in reported["layers"]} >= {"blocks.0.mlp.add", "logits"}
+    for memory in reported["memory"].values():
+        assert 0 <= memory["words"] <= memory["depth"]
+
+
+def test_compile_takes_a_target_from_a_file(work, capsys, tmp_path):
+    (tmp_path / "mine.toml").write_text("rows = 2\ncols = 4\nlanes = 8\n")
+    compiled = answer(capsys, "compile", work / "net.safetensors", "-o", tmp_path / "build",
+                      "--target", tmp_path / "mine.toml")
+    assert compiled["macs_per_cycle"] == 64
+
+
+def test_simulate(work, capsys):
+    result = answer(capsys, "simulate", work / "build", "--engine", "iss", "--check", "--input",
+                    work / "images.npy")
+    assert result["images"] == result["observed_images"] == 3 and result["mismatches"] == 0
+    assert result["checked"] and result["top1"] is None and len(result["classes"]) == 3
+
+
+def test_simulate_on_digits(work, capsys):
+    result = answer(capsys, "simulate", work / "build", "--engine", "iss", "--images", 5)
+    assert result["images"] == 5 and not result["checked"] and 0 <= result["top1"] <= 1
+
+
+def test_a_mismatch_is_exit_status_1(work, capsys, monkeypatch):
+    import bivit.sim.demo
+
+    monkeypatch.setattr(bivit.sim.demo, "simulate_build", lambda folder, **options: {
+        "mismatches": 1, "first_mismatch": "blocks.0.norm1[0, 0] of image 0"})
+    result = answer(capsys, "simulate", work / "build", "--check", status=1)
+    assert result["first_mismatch"].startswith("blocks.0.norm1")
+
+
+def test_models(capsys):
+    names = [row["name"] for row in answer(capsys, "models")["models"]]
+    assert "bivit_digits" in names
+
+
+@pytest.mark.parametrize("arguments", [
+    ("report", "build"), ("simulate", "build", "--engine", "iss", "--input", "images.npy"),
+    ("models",), ("compile", "net.safetensors", "-o", "again", "--target", "tiny"), ("--help",),
+    (), ("compile", "--help"),
+], ids=" ".join)
+def test_for_people(work, arguments):
+    done = subprocess.run([sys.executable, "-m", "bivit.cli", *arguments], cwd=work, text=True,
+                          capture_output=True, env=os.environ | {"COLUMNS": "120"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout and not done.stderr
