@@ -16,6 +16,7 @@ import safetensors
 import safetensors.numpy
 
 from bivit.compiler.ir import numeric
+from bivit.compiler.ir.errors import UserError
 from bivit.compiler.ir.graph import Graph, GraphError, Node
 
 __all__ = ["CheckpointError", "FORMAT_VERSION", "content_hash", "load", "save"]
@@ -29,7 +30,7 @@ _DTYPES = {"packed": ("U8", np.uint8), "i8": ("I8", np.int8), "i16": ("I16", np.
            "i32": ("I32", np.int32), "i64": ("I64", np.int64)}
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be used; the message is one sentence that names the file."""
 
 

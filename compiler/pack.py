@@ -1,0 +1,16 @@
+"""Seventh pass: segments to the words of the constant memories."""
+
+from bivit.compiler.accesses import CONSTANTS
+from bivit.compiler.structures import Plan
+
+__all__ = ["pack"]
+
+
+def pack(plan: Plan, where: dict[str, tuple[str, int, int]]) -> dict[str, list[int]]:
+    """Words of each constant memory (but the program's) from address 0 on, without gaps."""
+    constants = {memory: [] for memory in CONSTANTS}
+    for segment in plan.segments:
+        memory, start, count = where[segment.name]
+        assert start == len(constants[memory]) and count == len(segment.words)
+        constants[memory].extend(segment.words)
+    return constants
