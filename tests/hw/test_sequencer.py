@@ -5,13 +5,13 @@ import random
 
 import pytest
 from amaranth.sim import Simulator
-from programs import random_program
 
 from bivit.hw.arch import Arch, ArchError
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.sequencer import InstructionQueue, Sequencer
 from bivit.hw.isa import INSTR_BITS, UNIT_OF, Destination, Opcode, Unit, decode, encode
 from bivit.sim.cycles import simulate_cycles
+from programs import random_program
 
 
 def small_arch(*, program_depth=256, queue_depth=3):
