@@ -119,22 +119,31 @@ class PatchEmbed(nn.Module):
                               config.patch_size)
 
     def patches(self, x):
-        """Odd numbers ``2 p - 255`` of every patch over 255, in the order of the weight."""
-        x = F.pixel_unshuffle((2 * x.float() - 255) / 255, self.patch_size)
-        return x.flatten(2).transpose(1, 2)
+        """Odd numbers ``2 p - 255`` of every patch, in the order of the weight."""
+        return F.pixel_unshuffle(2 * x.float() - 255, self.patch_size).flatten(2).transpose(1, 2)
 
     def forward(self, x):
-        return F.linear(self.patches(x), self.proj.weight.flatten(1), self.proj.bias)
+        return F.linear(self.patches(x) / 255, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class OddPatchEmbed(PatchEmbed):
-    """Patch embedding whose weight is rounded to 8-bit odd numbers, one scale a row."""
+    """Patch embedding whose weight is rounded to 8-bit odd numbers, one scale a row.
+
+    The result is rounded to multiples of `step`, if it is not zero.
+    """
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.register_buffer("step", torch.tensor(0.0))
 
     def forward(self, x):
         weight = self.proj.weight.flatten(1)
         odd, scale = odd_weight(weight)
-        return F.linear(self.patches(x), _StraightThrough.apply(weight, odd * scale),
-                        self.proj.bias)
+        y = F.linear(self.patches(x), _StraightThrough.apply(weight / scale, odd))
+        y = y * (scale[:, 0] / 255) + self.proj.bias
+        if self.step > 0:
+            y = _StraightThrough.apply(y, torch.floor(y.detach() / self.step + 0.5) * self.step)
+        return y
 
 
 class Attention(nn.Module):
