@@ -46,7 +46,7 @@ class ArithmeticLane(wiring.Component):
         super().__init__({
             "active": In(1),
             "first": In(1),
-            "group": In(range(arch.drain_cycles)),
+            "group": In(range(max(2, arch.drain_cycles))),
             "count": In(arch.count_bits),
             "plane_shift": In(4),
             "base": In(arch.acc_bits),
