@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from bivit.sim.observe import CONFLICT
+
 __all__ = ["Difference", "compare"]
 
 
@@ -27,7 +29,8 @@ class Difference:
 
     def __str__(self):
         image, *place = self.index
-        return (f"{self.name}{list(place)} of image {image} is {self.found} and should be "
+        found = "stored in two ways" if self.found == CONFLICT else f"{self.found}"
+        return (f"{self.name}{list(place)} of image {image} is {found} and should be "
                 f"{self.expected}")
 
 

@@ -11,9 +11,12 @@ from bivit.hw.isa import Destination, Opcode
 from bivit.hw.memories import memories
 from bivit.sim.memory_state import MemoryState, read_words, unpack_bits, unpack_numbers
 
-__all__ = ["ObservationError", "Replay", "observations", "read_result"]
+__all__ = ["CONFLICT", "ObservationError", "Replay", "observations", "read_result"]
 
 _CODE_BITS = 8
+
+CONFLICT = -(1 << 40)
+"""Element of an observed tensor that is stored in several places, and not alike."""
 
 
 class ObservationError(ValueError):
@@ -174,8 +177,9 @@ def observations(manifest, results) -> dict[str, np.ndarray]:
             raise ObservationError(
                 f"instruction {position} gives {result.shape[1:]} of the {r1 - r0} by {c1 - c0} "
                 f"elements of {place['name']} that the manifest says")
-        tensors[place["name"]][(slice(None), *index)] = result
-        covered[place["name"]][index] = True
+        target, before = tensors[place["name"]][(slice(None), *index)], covered[place["name"]]
+        target[...] = np.where(before[index] & (target != result), CONFLICT, result)
+        before[index] = True
     for name, mask in covered.items():
         if not mask.all():
             raise ObservationError(f"no instruction gives {name} at {_first(~mask)}")

@@ -59,6 +59,18 @@ def test_observations_join_rectangles():
     assert tensor.tolist() == [[[0, 1, 2], [4, 5, 6], [40, 50, 60]]]
 
 
+def test_copies_must_be_alike():
+    place = MANIFEST["instructions"][0]
+    manifest = {"instructions": [place, place],
+                "observations": [{"name": "x", "kind": "bits", "shape": [2, 3]}]}
+    first, second = np.zeros((2, 1, 2, 4), int)
+    assert not observations(manifest, {0: first, 1: second})["x"].any()
+    first[0, 1, 2] = 1
+    tensor = observations(manifest, {0: first, 1: second})
+    count, difference = compare(tensor, {"x": first[..., :3]})
+    assert count == 1 and "stored in two ways" in str(difference)
+
+
 def test_observations_must_be_complete():
     with pytest.raises(ObservationError, match="instruction 2"):
         observations(MANIFEST, {0: np.zeros((1, 2, 4)), 2: np.zeros((1, 1, 4))})

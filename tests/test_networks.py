@@ -1,0 +1,82 @@
+"""Random networks from graph to simulated bits, compared with NumPy at every observation point."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bivit.compiler.passes import lower
+from bivit.hw.targets import TARGETS
+from bivit.sim.compare import compare
+from bivit.sim.iss import InstructionSimulator
+from bivit.sim.observe import observations
+from bivit.sim.stream import image_stream
+from graphs import random_image, random_vit_graph
+
+TARGET_NAMES = ("tiny", "odd", "ecp5-25f")
+UNOBSERVED_OPS = ("patchify", "select")
+
+
+@st.composite
+def networks(draw):
+    """Arguments of `random_vit_graph`: 1 to 4 layers, 1 to 3 heads, 1 to 40 tokens."""
+    patch, class_token = draw(st.integers(1, 4)), draw(st.booleans())
+    height = draw(st.integers(1, 6))
+    width = draw(st.integers(1, (40 - class_token) // height))
+    heads = draw(st.integers(1, 3))
+    return {
+        "seed": draw(st.integers(0, 2**32 - 1)),
+        "depth": draw(st.integers(1, 4)),
+        "embed_dim": draw(st.integers(1, 70)),
+        "num_heads": heads,
+        "head_dim": draw(st.integers(1, 40)),
+        "image_shape": (draw(st.integers(1, 3)), height * patch, width * patch),
+        "patch_size": patch,
+        "mlp_dim": draw(st.integers(1, 90)),
+        "num_classes": draw(st.integers(1, 12)),
+        "class_token": class_token,
+    }
+
+
+def observation_table(program):
+    """The part of the manifest that observations need."""
+    return {"observations": program.observations,
+            "instructions": [{"observe": instruction.observe
+                              and dataclasses.asdict(instruction.observe)}
+                             for instruction in program.instructions]}
+
+
+def numpy_reference(graph, images):
+    """Observed tensors of all images, by name."""
+    values = [graph.evaluate(image) for image in images]
+    names = {node.name for node in graph.nodes if node.op not in UNOBSERVED_OPS
+             and graph.infer()[node.name].kind != "dot"}
+    return {node.name: np.stack([value[node.name] for value in values])
+            for node in graph.nodes if node.name in names}
+
+
+def check_on_iss(graph, program, images):
+    """Compare every observation point and the logits with NumPy."""
+    patch_size = next(node.attributes["patch_size"] for node in graph.nodes
+                      if node.op == "patchify")
+    table = observation_table(program)
+    observe = [pc for pc, entry in enumerate(table["instructions"]) if entry["observe"]]
+    simulator = InstructionSimulator(program.arch, program.words, program.constants)
+    result = simulator.run([image_stream(image, patch_size) for image in images], observe=observe)
+    expected = numpy_reference(graph, images)
+    count, first = compare(observations(table, result.observed), expected)
+    assert count == 0, str(first)
+    logits = expected[graph.nodes[-1].name].reshape(len(images), -1)
+    assert np.array_equal(result.logits, logits)
+
+
+@pytest.mark.parametrize("target", TARGET_NAMES)
+@settings(max_examples=20, deadline=None, derandomize=True, database=None,
+          suppress_health_check=list(HealthCheck))
+@given(arguments=networks())
+def test_random_networks_on_the_instruction_set_simulator(target, arguments):
+    graph = random_vit_graph(**arguments)
+    images = np.stack([random_image((arguments["seed"], i), graph.input_shape) for i in range(2)])
+    check_on_iss(graph, lower(graph, TARGETS[target]), images)
