@@ -15,7 +15,6 @@ from bivit.hw.isa import (
     BSource,
     Destination,
     Opcode,
-    Unit,
     layout_of,
 )
 
@@ -35,7 +34,8 @@ Mismatch counts of `n_tiles` column tiles, compared to bits:
         bit = (count <= thr[param_addr + n] + (PV[pv_addr + n] if use_pv else 0)) ^ flip
 
 To HMEM or as K to BMEM: chunk `dst_pos + n` of the row, from word `dst_addr` on; as V: word
-`dst_addr + n * dst_stride`, transposed, and the ones of each column are counted in `PV[pv_addr + n]`.""",
+`dst_addr + n * dst_stride`, transposed, and the ones of each column are counted in
+`PV[pv_addr + n]`.""",
     Opcode.MM_SCORE: """\
 Mismatch counts of `n_tiles` column tiles go to the score buffer of `slot`, and the minimum of
 each row over its `keys` valid keys is kept.""",
@@ -120,8 +120,7 @@ def isa_reference() -> str:
             part += "\n" + _table(FORMATS[opcode], layout_of(opcode)) + "\n"
         parts.append(part)
     errors = "\n".join(f"| {code.value} | {code.name} |" for code in ErrorCode)
-    parts.append("## Errors\n\nCodes of the ERROR register. The units are "
-                 + ", ".join(unit.name for unit in Unit) + f".\n\n| code | |\n|---|---|\n{errors}\n")
+    parts.append(f"## Errors\n\nCodes of the ERROR register.\n\n| code | |\n|---|---|\n{errors}\n")
     return "\n".join(parts)
 
 
