@@ -9,6 +9,7 @@ that kind there are. :func:`emit` gives the text of a whole design.
 import collections
 import dataclasses
 import inspect
+import itertools
 import re
 
 from amaranth.back import rtlil, verilog
@@ -204,5 +205,34 @@ def _tidy(text):
     for line in text.splitlines():
         match = re.match(r"  (?:wire (?:\[\d+:0\] )?|assign )(\\\S+ ) ?[;=]", line)
         if match is None or match[1] not in copies:
-            lines.append(line)
+            lines.append(re.sub(r"\{ ([^{}]+) \}", _shorter_concatenation, line))
     return "\n".join(lines)
+
+
+def _shorter_concatenation(match):
+    """A concatenation with replications for repeated bits, as of a sign or of a mask."""
+    items = []
+    for item in match[1].split(", "):
+        bits = re.fullmatch(r"(\\\S+ |[\w$]+)\s*\[(\d+)(?::(\d+))?\]", item)
+        if bits is None:
+            items.append((item, None))
+        else:
+            high, low = int(bits[2]), int(bits[3] or bits[2])
+            items += [(bits[1], bit) for bit in range(high, low - 1, -1)]
+    runs = [(item, len(list(group))) for item, group in itertools.groupby(items)]
+    if len(runs) == len(items):
+        return match[0]
+    parts = []  # [name, high, low, count]
+    for (name, bit), count in runs:
+        follows = (parts and bit is not None and count == parts[-1][3] == 1
+                   and parts[-1][0] == name and parts[-1][2] == bit + 1)
+        if follows:
+            parts[-1][2] = bit
+        else:
+            parts.append([name, bit, bit, count])
+    return "{ " + ", ".join(_part(*part) for part in parts) + " }"
+
+
+def _part(name, high, low, count):
+    bits = "" if high is None else f"[{high}]" if high == low else f"[{high}:{low}]"
+    return name + bits if count == 1 else f"{{{count}{{{name}{bits}}}}}"

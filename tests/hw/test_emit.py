@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from amaranth.hdl import Module
+from amaranth.hdl import C, Cat, Module
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
@@ -119,3 +119,22 @@ def test_simulates_as_itself():
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()
+
+
+class Repeater(wiring.Component):
+    """A sign, a mask and a shuffle."""
+
+    i: In(8)
+    o: Out(40)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += self.o.eq(Cat(self.i[6:8].as_signed().replicate(2), self.i[2], self.i,
+                                  self.i[7].replicate(9), self.i[3:5].replicate(2), self.i[1:4],
+                                  self.i[0].replicate(3), C(5, 3)))
+        return m
+
+
+def test_repeated_bits_are_replications():
+    assert ("assign o = { 8'h05, {3{i[0]}}, i[3:1], i[4:3], i[4:3], {9{i[7]}}, i, i[2], i[7:6], "
+            "i[7:6] };") in emit(Repeater(), "top")
