@@ -7,13 +7,14 @@ again with PyTorch's integer operations; no value is ever a float.
 """
 
 import torch
+from torch import nn
+
 from bivit.compiler.ir.numeric import (
     BIAS_FRACTION,
     NORM_FRACTION,
     RESCALE_SHIFTS,
     THRESHOLD_FRACTION,
 )
-from torch import nn
 
 __all__ = [
     "Attend", "BinaryLinear", "Embed", "IntegerLayer", "LAYERS", "NormBits", "NormCodes",

@@ -3,6 +3,7 @@
 import math
 
 import torch
+
 from bivit.compiler.ir.graph import Graph
 from bivit.models.config import ViTConfig
 from bivit.models.integer import (

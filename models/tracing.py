@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import fx, nn
+
 from bivit.compiler.ir.graph import OBSERVED_KINDS, Graph, GraphError, Node
 from bivit.models.integer import LAYERS, IntegerLayer
-from torch import fx, nn
 
 __all__ = ["ExportError", "GraphModel", "export", "load", "to_graph"]
 
