@@ -1,0 +1,140 @@
+"""Formats of the files in a build folder."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+
+from bivit.compiler.ir import checkpoint
+from bivit.compiler.ir.errors import UserError
+from bivit.compiler.structures import Program
+from bivit.hw.arch import Arch
+from bivit.hw.isa import INSTR_BITS, decode
+from bivit.hw.memories import constant_memories
+
+__all__ = ["BuildError", "MANIFEST", "check_hashes", "read_manifest", "read_words",
+           "write_manifest", "write_words"]
+
+MANIFEST = "manifest.json"
+_FORMAT, _VERSION = "bivit build", 1
+_INSTRUCTION_BYTES = INSTR_BITS // 8
+
+
+class BuildError(UserError):
+    """A build folder that cannot be used or written; the message is one sentence."""
+
+
+def write_words(folder: pathlib.Path, program: Program) -> None:
+    """``program.bin``, and ``rom/*.hex`` with one word a line; a memory has at least one word."""
+    (folder / "rom").mkdir()
+    (folder / "program.bin").write_bytes(
+        b"".join(word.to_bytes(_INSTRUCTION_BYTES, "little") for word in program.words))
+    for name, size in constant_memories(program.arch).items():
+        words = program.words if name == "program" else program.constants[name] or [0]
+        digits = -(-size.width // 4)
+        (folder / "rom" / f"{name}.hex").write_text("".join(f"{w:0{digits}x}\n" for w in words))
+
+
+def read_words(folder: pathlib.Path, arch: Arch, *, check: bool):
+    """The program, and the words of the other constant memories by name."""
+    data = _read(folder / "program.bin")
+    if len(data) % _INSTRUCTION_BYTES or not data:
+        raise BuildError(f"{folder / 'program.bin'} is not a whole number of instructions of "
+                         f"{_INSTRUCTION_BYTES} bytes")
+    words = [int.from_bytes(data[start:start + _INSTRUCTION_BYTES], "little")
+             for start in range(0, len(data), _INSTRUCTION_BYTES)]
+    memories = {name: _read_hex(folder / "rom" / f"{name}.hex", size, check)
+                for name, size in constant_memories(arch).items()}
+    if check:
+        for position, word in enumerate(words):
+            try:
+                decode(word)
+            except ValueError as error:
+                raise BuildError(f"instruction {position} in {folder / 'program.bin'} is not "
+                                 f"legal: {error}") from None
+        if memories["program"] != words:
+            raise BuildError(f"{folder / 'rom' / 'program.hex'} and {folder / 'program.bin'} are "
+                             "not the same program")
+    return words, {name: values for name, values in memories.items() if name != "program"}
+
+
+def _read_hex(path, size, check):
+    try:
+        words = [int(line, 16) for line in _read(path).decode("ascii").split()]
+    except ValueError:
+        raise BuildError(f"{path} is not a list of hexadecimal words") from None
+    if len(words) > size.depth:
+        raise BuildError(f"{path} has {len(words)} words for a memory of {size.depth}")
+    if check and any(word >> size.width for word in words):
+        raise BuildError(f"{path} has bits beyond the {size.width} of a word")
+    return words
+
+
+def write_manifest(folder: pathlib.Path, program: Program) -> None:
+    """``manifest.json``, with the hashes of all files that are there, and of itself."""
+    graph, arch = program.graph, program.arch
+    types = graph.infer()
+    patches = next(node for node in graph.nodes
+                   if node.op == "patchify" and node.name in {layer.name
+                                                              for layer in program.layers})
+    tokens, pixels = types[patches.name].shape
+    content = {
+        "format": _FORMAT, "version": _VERSION, "target": dataclasses.asdict(arch),
+        "checkpoint": checkpoint.content_hash(folder / "checkpoint.safetensors"),
+        "input": {"shape": list(graph.input_shape), "patch_size": patches.attributes["patch_size"],
+                  "tokens": tokens, "pixels": pixels},
+        "output": {"count": types[graph.nodes[-1].name].shape[1]},
+        "layers": [dataclasses.asdict(layer) for layer in program.layers],
+        "instructions": [{"layer": instruction.layer,
+                          "observe": (dataclasses.asdict(instruction.observe)
+                                      if instruction.observe else None)}
+                         for instruction in program.instructions],
+        "observations": program.observations,
+        "files": {str(path.relative_to(folder)): _sha256(path)
+                  for path in sorted(folder.rglob("*"))
+                  if path.is_file() and path.name != MANIFEST},
+    }
+    content["hash"] = _own_hash(content)
+    (folder / MANIFEST).write_text(json.dumps(content, sort_keys=True, indent=1) + "\n")
+
+
+def read_manifest(folder: pathlib.Path, *, check: bool) -> dict:
+    """The manifest of a build folder; its own hash is looked at if `check`."""
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise BuildError(f"{folder} is no folder; compile a checkpoint first")
+    try:
+        manifest = json.loads(_read(path))
+        format_, version = manifest["format"], manifest["version"]
+    except (ValueError, KeyError, TypeError):
+        raise BuildError(f"{path} is damaged or no manifest of a build") from None
+    if (format_, version) != (_FORMAT, _VERSION):
+        raise BuildError(f"{path} is a {format_!r} of version {version}, and this bivit reads "
+                         f"{_FORMAT!r} of version {_VERSION}; compile again")
+    if check and manifest.get("hash") != _own_hash(manifest):
+        raise BuildError(f"{path} was changed: its hash does not fit; compile again")
+    return manifest
+
+
+def check_hashes(folder: pathlib.Path, manifest: dict) -> None:
+    """Refuse files that are missing or not as the compiler wrote them."""
+    for name, expected in manifest["files"].items():
+        if _sha256(folder / name) != expected:
+            raise BuildError(f"{folder / name} was changed: its hash is not the one in "
+                             f"{MANIFEST}; compile again")
+
+
+def _read(path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BuildError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _sha256(path):
+    return hashlib.sha256(_read(path)).hexdigest()
+
+
+def _own_hash(manifest):
+    content = {key: value for key, value in manifest.items() if key != "hash"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
