@@ -46,7 +46,7 @@ def analyse(arch: Arch, program: Sequence[int], layers: Sequence[dict],
     dict
         ``cycles_per_image``; ``utilization`` of the array on the binary layers, useful MACs over
         those that a full array does in all cycles from the first binary layer's start to the last
-        one's end; ``binary_cycles``, those cycles; ``spent``, what they are (:data:`CAUSES`), which
+        one's end (None without binary layers); ``binary_cycles``, those cycles; ``spent``, what they are (:data:`CAUSES`), which
         sums up to them; ``layers``; ``units``.
     """
     timing = simulate_cycles(arch, program)
@@ -55,14 +55,16 @@ def analyse(arch: Arch, program: Sequence[int], layers: Sequence[dict],
     matrix = [index for index, (opcode, _) in enumerate(instructions)
               if UNIT_OF[opcode] is Unit.MM]
     binary = [index for index in matrix if layers[layer_of[index]]["binary"]]
-    window = timing.done[binary[-1]] - timing.pop[binary[0]] + 1
-    spent = _spent(arch, instructions, timing, layers, layer_of,
-                   [index for index in matrix if binary[0] <= index <= binary[-1]], window)
+    spent, window = dict.fromkeys(CAUSES, 0), 0
+    if binary:
+        window = timing.done[binary[-1]] - timing.pop[binary[0]] + 1
+        spent = _spent(arch, instructions, timing, layers, layer_of,
+                       [index for index in matrix if binary[0] <= index <= binary[-1]], window)
     return {
         "cycles_per_image": timing.cycles,
         "macs_per_cycle": arch.macs_per_cycle,
         "binary_macs": _binary_macs(layers),
-        "utilization": spent["useful"] / window,
+        "utilization": spent["useful"] / window if binary else None,
         "binary_cycles": window,
         "spent": spent,
         "layers": _layers(arch, instructions, timing, layers, layer_of),
@@ -174,7 +176,7 @@ def _memory(arch, program):
     used = {"program": set(range(len(program)))}
     for word in program:
         touched = accesses(arch, *decode(word))
-        for memory, words in (*touched.issue, *touched.reads, *touched.writes):
+        for memory, words in (*touched.reads, *touched.writes, *touched.updates):
             used.setdefault(memory, set()).update(words)
     return {name: {"width": size.width, "depth": size.depth, "words": len(used.get(name, ()))}
             for name, size in memories(arch).items()}
