@@ -114,7 +114,7 @@ class InstructionSimulator:
             machine.check(opcode, fields)
             _EXECUTE[opcode](machine, fields)
             if pc in observe:
-                observed[pc] = read_result(self.arch, opcode, fields, machine.state)
+                observed[pc] = read_result(self.arch, opcode, fields, machine.state).copy()
         else:
             raise MachineError(1, len(self._program), "the program ends without HALT")
         for name, array in self._left.arrays().items():

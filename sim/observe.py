@@ -27,7 +27,7 @@ def read_result(arch, opcode, fields, state) -> np.ndarray:
     """The rectangle that an instruction produced, (images, rows, columns).
 
     Rows are those of the token block from row 0 on, columns are the channels of its tiles; for
-    SOFTMAX, keys.
+    SOFTMAX, keys. The array may be a view of the memory.
 
     Parameters
     ----------
