@@ -60,34 +60,48 @@ def train(
     dataset: Annotated[Dataset, typer.Argument(help="What to train on.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint to write.")],
     resume: Annotated[bool, typer.Option(help="Go on where an interrupted run stopped.")] = True,
+    threads: Annotated[int, typer.Option(min=1, help="PyTorch threads; equal threads on one "
+                                                     "machine give equal bytes.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Where the random numbers start.")] = 0,
+    float_output: Annotated[Path | None, typer.Option(
+        "--float-output", help="Write the trained float network there, for bivit convert.")]
+    = None,
     as_json: Json = False, debug: Debug = False,
 ):
     """Train a binary network, turn it into integers and export a checkpoint."""
     from bivit.cli import show
 
     def action(progress):
-        from bivit.models.train import train_digits
+        from bivit.models.digits import train_digits
 
-        return train_digits(output, resume=resume, progress=progress)
+        return train_digits(output, resume=resume, threads=threads, seed=seed,
+                            float_out=float_output, progress=progress)
 
     execute(action, show.train, as_json=as_json, debug=debug)
 
 
 @app.command()
 def convert(
-    state: Annotated[Path, typer.Argument(help="Trained float state, as `bivit train` keeps it.")],
+    float_model: Annotated[Path, typer.Argument(help="Trained float network, from bivit train "
+                                                     "--float-output.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint to write.")],
+    calibration: Annotated[Path | None, typer.Option(
+        help="Images that show how large values get: .npy, uint8, (count, channels, height, "
+             "width); the training digits if not given.")] = None,
     as_json: Json = False, debug: Debug = False,
 ):
     """Turn a trained float network into integers and export a checkpoint."""
     from bivit.cli import show
 
     def action(progress):
-        from bivit.models.train import convert_state
+        from bivit.models.floats import convert_file, load_float
+        from bivit.sim.images import calibration_images
 
-        return convert_state(state, output, progress=progress)
+        shape = load_float(float_model).config.image_shape
+        graph = convert_file(float_model, output, calibration_images(shape, calibration))
+        return {"checkpoint": output, "layers": len(graph.nodes)}
 
-    execute(action, show.convert, as_json=as_json, debug=debug)
+    execute(action, show.facts, as_json=as_json, debug=debug)
 
 
 @app.command("compile")

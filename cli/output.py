@@ -16,6 +16,9 @@ __all__ = ["CHECK_FAILED", "DONE", "INTERNAL", "UNUSABLE", "execute", "plain", "
 DONE, CHECK_FAILED, UNUSABLE, INTERNAL = 0, 1, 2, 3
 """Exit statuses: done; a check found a difference; the input was unusable; a defect of bivit."""
 
+OPTIONAL = ("torch", "sklearn")
+"""Modules that only some commands need."""
+
 
 class Progress:
     """A progress bar on stderr for each piece of work; shown only on a terminal.
@@ -78,11 +81,6 @@ def execute(action: Callable, show: Callable, *, as_json: bool, debug: bool,
         if debug:
             raise
         refuse(str(error), as_json=as_json)
-    except ModuleNotFoundError as error:
-        if debug or (error.name or "").startswith("bivit"):
-            raise
-        refuse(f"this command needs {error.name}, which is not installed: "
-               "pip install 'bivit[train]'", as_json=as_json)
     except OSError as error:
         if debug:
             raise
@@ -91,6 +89,9 @@ def execute(action: Callable, show: Callable, *, as_json: bool, debug: bool,
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, ModuleNotFoundError) and error.name in OPTIONAL:
+            refuse(f"this command needs {error.name}, which is not installed: "
+                   "pip install 'bivit[train]'", as_json=as_json)
         refuse(f"internal error ({type(error).__name__}: {error}); run again with --debug for the "
                "traceback and report it", as_json=as_json, status=INTERNAL)
     if as_json:

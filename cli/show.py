@@ -4,8 +4,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["compiled", "convert", "demo", "digit_pictures", "models", "report", "simulate",
-           "train"]
+__all__ = ["compiled", "demo", "digit_pictures", "facts", "models", "report", "simulate", "train"]
 
 EXPLANATIONS = {
     "useful": "a full array needs these for the binary MACs",
@@ -68,23 +67,21 @@ def demo(result, console):
 
 
 def simulate(result, console):
-    """One line for each fact of a simulation."""
-    facts = [("engine", result["engine"]), ("images", f"{result['images']:,}")]
+    """What a simulation found."""
+    shown = {"engine": result["engine"], "images": f"{result['images']:,}"}
     if result["checked"]:
-        facts.append(("mismatches", f"{result['mismatches']} (logits of {result['images']} images; "
-                                    f"every observation point of {result['observed_images']})"))
-        if result["first_mismatch"]:
-            facts.append(("first that differs", result["first_mismatch"]))
+        shown["mismatches"] = (f"{result['mismatches']} (logits of {result['images']} images; "
+                               f"every observation point of {result['observed_images']})")
+    if result["first_mismatch"]:
+        shown["first mismatch"] = result["first_mismatch"]
     if result["top1"] is not None:
-        facts.append(("top-1", _percent(result["top1"])))
-    facts.append(("cycles per image", f"{result['cycles_per_image']:,}"
-                  if result["cycles_per_image"] is not None else "not measured"))
-    facts.append(("predicted", f"{result['predicted_cycles_per_image']:,}"))
-    if result["simulated_cycles_per_second"]:
-        facts.append(("simulation speed",
-                      f"{result['simulated_cycles_per_second']:,.0f} cycles/s"))
-    for name, value in facts:
-        console.print(f"{name:<20}{value}", markup=False)
+        shown["top-1"] = _percent(result["top1"])
+    if result["engine"] == "rtl":
+        cycles = result["cycles_per_image"]
+        shown["cycles per image"] = "not all equal" if cycles is None else f"{cycles:,}"
+    shown["predicted cycles"] = f"{result['predicted_cycles_per_image']:,}"
+    shown["simulation speed"] = f"{result['simulated_cycles_per_second']:,.0f} cycles/s"
+    facts(shown, console)
 
 
 def report(result, console):
@@ -131,13 +128,23 @@ def compiled(result, console):
 
 
 def train(result, console):
-    """What a training reached."""
+    """What a training reached on the held-out images."""
+    facts({
+        "held-out images": result["images"],
+        "top-1, integers": _percent(result["integer_top1"]),
+        "top-1, float": _percent(result["float_top1"]),
+        "images that differ": result["top1_differing"],
+    }, console)
+    table = _table("Bits in which float and integers agree", "layer", "share")
+    for name, share in result["equal_bits"].items():
+        table.add_row(name, _percent(share))
+    console.print(table)
+
+
+def facts(result, console):
+    """One line for each fact."""
     for name, value in result.items():
-        text = _percent(value) if isinstance(value, float) and value <= 1 else str(value)
-        console.print(f"{name.replace('_', ' '):<32}{text}", markup=False)
-
-
-convert = train
+        console.print(f"{name:<20}{value}", markup=False)
 
 
 def models(result, console):

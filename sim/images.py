@@ -6,7 +6,7 @@ import numpy as np
 
 from bivit.sim.stream import ImageError, check_images
 
-__all__ = ["held_out_digits", "load_images"]
+__all__ = ["calibration_images", "held_out_digits", "load_images"]
 
 DIGIT_SHAPE = (1, 8, 8)
 
@@ -43,12 +43,24 @@ def held_out_digits(shape: tuple[int, int, int], count: int | None = None):
     ImageError
         If a network for images of `shape` cannot take them, or there are not so many.
     """
+    part = _digits("held_out", shape)
+    if count is not None and count > len(part):
+        raise ImageError(f"there are {len(part)} held-out digits, fewer than the {count} asked for")
+    return part.images[:count], part.labels[:count]
+
+
+def calibration_images(shape: tuple[int, int, int], path=None):
+    """Images to calibrate a conversion with, a uint8 tensor: the training digits, or a file."""
+    import torch
+
+    images = _digits("train", shape).images if path is None else load_images(path, shape)
+    return torch.from_numpy(images)
+
+
+def _digits(part, shape):
     from bivit.models.data import digits
 
     if tuple(shape) != DIGIT_SHAPE:
         raise ImageError(f"the network takes images of shape {tuple(shape)} and the digits have "
-                         f"{DIGIT_SHAPE}; give images of your own with --input")
-    part = digits("held_out")
-    if count is not None and count > len(part):
-        raise ImageError(f"there are {len(part)} held-out digits, fewer than the {count} asked for")
-    return part.images[:count], part.labels[:count]
+                         f"{DIGIT_SHAPE}; give a file with images of your own")
+    return digits(part)

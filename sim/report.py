@@ -46,8 +46,8 @@ def analyse(arch: Arch, program: Sequence[int], layers: Sequence[dict],
     dict
         ``cycles_per_image``; ``utilization`` of the array on the binary layers, useful MACs over
         those that a full array does in all cycles from the first binary layer's start to the last
-        one's end (None without binary layers); ``binary_cycles``, those cycles; ``spent``, what they are (:data:`CAUSES`), which
-        sums up to them; ``layers``; ``units``.
+        one's end (None without binary layers); ``binary_cycles``, those cycles; ``spent``, what
+        they are (:data:`CAUSES`), which sums up to them; ``layers``; ``units``.
     """
     timing = simulate_cycles(arch, program)
     instructions = [decode(word) for word in program[:len(timing.pop)]]

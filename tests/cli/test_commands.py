@@ -47,7 +47,7 @@ def test_compile_and_report(work, capsys, tmp_path):
     assert set(reported["spent"]) == set(CAUSES)
     assert sum(reported["spent"].values()) == pytest.approx(reported["binary_cycles"])
     assert 0 < reported["utilization"] < 1
-    assert {row["name"] for row in reported["layers"]} >= {"blocks.0.mlp.add", "logits"}
+    assert {row["name"] for row in reported["layers"]} >= {"blocks.0.mlp.fc2", "head"}
     for memory in reported["memory"].values():
         assert 0 <= memory["words"] <= memory["depth"]
 
