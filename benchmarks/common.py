@@ -8,7 +8,7 @@ import platform
 __all__ = ["CHECKPOINT", "RESULTS", "machine", "write"]
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-CHECKPOINT = pathlib.Path(__file__).parents[1] / "models/checkpoints/digits.safetensors"
+CHECKPOINT = pathlib.Path(__file__).parents[1] / "models" / "checkpoints" / "digits.safetensors"
 """The shipped network."""
 
 

@@ -28,7 +28,7 @@ def measure() -> dict:
             speed[engine] = run["simulated_cycles_per_second"]
         build = load_build(folder)
         start = time.perf_counter()
-        cycles = simulate_cycles(build.arch, build.program).cycles
+        cycles = simulate_cycles(build.arch, build.words).cycles
         speed["cycle model"] = cycles / (time.perf_counter() - start)
     return {"target": DEFAULT, "images": IMAGES, "cycles_per_second": speed,
             "iss_over_rtl": speed["iss"] / speed["rtl"]}

@@ -30,8 +30,10 @@ def _bench():
     engines, compiling = _read("engines"), _read("compiling")
     machine, speed = engines["machine"], engines["cycles_per_second"]
     lines = [
-        f"Digits network, {accuracy['held_out_images']} held-out images: "
-        f"{100 * accuracy['integer_top1']:.2f} % top-1 in integers, so in RTL.",
+        f"Digits network, {accuracy['images']} held-out images: "
+        f"{100 * accuracy['integer_top1']:.2f} % top-1 in integers and so in RTL, "
+        f"{100 * accuracy['float_top1']:.2f} % in float; {accuracy['top1_differing']} predictions "
+        "differ.",
         "",
         "| target | array | binary MACs/cycle | cycles per image | utilisation "
         "| compile s (peak MiB) | Verilog lines (modules) |",

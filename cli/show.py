@@ -26,7 +26,7 @@ def _table(title, *columns):
                   pad_edge=False)
     for index, column in enumerate(columns):
         text = index == 0 or column.endswith(" ")
-        table.add_column(column.strip(), justify="left" if text else "right")
+        table.add_column(column.strip(), justify="left" if text else "right", no_wrap=True)
     return table
 
 
@@ -86,11 +86,11 @@ def simulate(result, console):
 
 def report(result, console):
     """Cycles per layer and unit, where the array's cycles go, memory in use."""
-    table = _table("Layers", "layer", "unit ", "instructions", "first cycle", "last cycle",
-                   "busy", "MACs", "array use")
+    table = _table("Layers", "layer", "unit ", "instr.", "first to last cycle", "busy",
+                   "MACs", "array use")
     for row in result["layers"]:
         table.add_row(row["name"], row["unit"], str(row["instructions"]),
-                      f"{row['first_cycle']:,}", f"{row['last_cycle']:,}", f"{row['busy']:,}",
+                      f"{row['first_cycle']:,} – {row['last_cycle']:,}", f"{row['busy']:,}",
                       f"{row['macs']:,}" if row["macs"] else "", _percent(row["array_share"]))
     console.print(table)
     table = _table("Units", "unit", "busy cycles", "share of all")

@@ -11,7 +11,7 @@ from bivit.sim.simulate import simulate
 
 __all__ = ["CHECKPOINT", "demo", "simulate_build"]
 
-CHECKPOINT = pathlib.Path(__file__).parents[1] / "models/checkpoints/digits.safetensors"
+CHECKPOINT = pathlib.Path(__file__).parents[1] / "models" / "checkpoints" / "digits.safetensors"
 """The shipped network."""
 
 _SHOWN = 16
