@@ -1,18 +1,16 @@
 """Top-1 of the shipped network on the held-out digits, and how far float and integers differ."""
 
-from common import CHECKPOINT
-
 from bivit.compiler.ir import checkpoint
+from bivit.models.data import digits
+from bivit.models.digits import CHECKPOINT
+from bivit.models.tracing import load
+from bivit.models.train import predict
 
 __all__ = ["measure"]
 
 
 def measure() -> dict:
     """Integers: measured now. Float, and how far they differ: as the training measured it."""
-    from bivit.models.data import digits
-    from bivit.models.tracing import load
-    from bivit.models.train import predict
-
     images, labels = digits("held_out").tensors()
     predictions = predict(load(CHECKPOINT), images).argmax(-1)
     trained = checkpoint.load(CHECKPOINT).metadata

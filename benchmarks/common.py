@@ -1,15 +1,13 @@
-"""What every benchmark needs: the shipped checkpoint, a scratch folder, the machine's name."""
+"""What every benchmark needs: the shipped checkpoint, a scratch folder."""
 
 import json
 import os
 import pathlib
 import platform
 
-__all__ = ["CHECKPOINT", "RESULTS", "machine", "write"]
+__all__ = ["RESULTS", "machine", "write"]
 
 RESULTS = pathlib.Path(__file__).parent / "results"
-CHECKPOINT = pathlib.Path(__file__).parents[1] / "models" / "checkpoints" / "digits.safetensors"
-"""The shipped network."""
 
 
 def machine() -> dict:

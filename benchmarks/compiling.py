@@ -7,9 +7,8 @@ import sys
 import tempfile
 import time
 
-import common
-
 from bivit.hw.targets import TARGETS
+from bivit.models.digits import CHECKPOINT
 
 __all__ = ["measure"]
 
@@ -28,7 +27,7 @@ def measure() -> dict:
         for name in TARGETS:
             folder = pathlib.Path(scratch) / name
             start = time.perf_counter()
-            answer = subprocess.run([sys.executable, "-c", _COMPILE, common.CHECKPOINT, name,
+            answer = subprocess.run([sys.executable, "-c", _COMPILE, CHECKPOINT, name,
                                      folder], check=True, capture_output=True, text=True).stdout
             seconds = time.perf_counter() - start
             peak, torch = answer.split()[-2:]

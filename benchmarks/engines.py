@@ -4,11 +4,10 @@ import pathlib
 import tempfile
 import time
 
-import common
-
 from bivit.compiler import compile
 from bivit.compiler.build import load_build
 from bivit.hw.targets import DEFAULT
+from bivit.models.digits import CHECKPOINT
 from bivit.sim.cycles import simulate_cycles
 from bivit.sim.demo import simulate_build
 
@@ -21,7 +20,7 @@ def measure() -> dict:
     """The demo's build on the default target."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch) / "build"
-        compile(common.CHECKPOINT, DEFAULT, folder)
+        compile(CHECKPOINT, DEFAULT, folder)
         speed = {}
         for engine, count in IMAGES.items():
             run = simulate_build(folder, count=count, engine=engine)

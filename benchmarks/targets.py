@@ -3,10 +3,9 @@
 import pathlib
 import tempfile
 
-import common
-
 from bivit.compiler import compile
 from bivit.hw.targets import DEFAULT, TARGETS
+from bivit.models.digits import CHECKPOINT
 from bivit.sim.demo import simulate_build
 from bivit.sim.report import report
 
@@ -22,7 +21,7 @@ def measure() -> dict:
     with tempfile.TemporaryDirectory() as scratch:
         for name, arch in TARGETS.items():
             folder = pathlib.Path(scratch) / name
-            compile(common.CHECKPOINT, name, folder)
+            compile(CHECKPOINT, name, folder)
             result = report(folder)
             row = {"array": f"{arch.rows}x{arch.cols}x{arch.lanes}",
                    **{key: result[key] for key in ("macs_per_cycle", "cycles_per_image",

@@ -1,7 +1,5 @@
 """The demo and the command ``simulate``: a build on digits or on images of the user's."""
 
-import pathlib
-
 from bivit.compiler import compile
 from bivit.compiler.build import load_build
 from bivit.hw.targets import DEFAULT
@@ -9,10 +7,7 @@ from bivit.sim.images import held_out_digits, load_images
 from bivit.sim.report import report
 from bivit.sim.simulate import simulate
 
-__all__ = ["CHECKPOINT", "demo", "simulate_build"]
-
-CHECKPOINT = pathlib.Path(__file__).parents[1] / "models" / "checkpoints" / "digits.safetensors"
-"""The shipped network."""
+__all__ = ["demo", "simulate_build"]
 
 _SHOWN = 16
 
@@ -36,6 +31,8 @@ def demo(folder, *, target=None, images=100, progress=None) -> dict:
         ``report`` (:func:`bivit.sim.report.report`) and ``pictures``: digits to show, wrong ones
         first.
     """
+    from bivit.models.digits import CHECKPOINT
+
     compile(CHECKPOINT, target or DEFAULT, folder, overwrite=True, progress=progress)
     result = simulate_build(folder, count=images, engine="rtl", check=True, observe=images,
                             progress=progress)
