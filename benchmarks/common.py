@@ -1,4 +1,4 @@
-"""What every benchmark needs: the shipped checkpoint, a scratch folder."""
+"""Where results go, and what they were measured on."""
 
 import json
 import os
