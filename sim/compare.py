@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from bivit.sim.observe import CONFLICT
+from bivit.sim.observe import CONFLICT, MISSING
 
 __all__ = ["Difference", "compare"]
 
@@ -29,7 +29,8 @@ class Difference:
 
     def __str__(self):
         image, *place = self.index
-        found = "stored in two ways" if self.found == CONFLICT else f"{self.found}"
+        found = {CONFLICT: "stored in two ways", MISSING: "not computed"}.get(
+            self.found, self.found)
         return (f"{self.name}{list(place)} of image {image} is {found} and should be "
                 f"{self.expected}")
 

@@ -11,16 +11,14 @@ from bivit.hw.isa import Destination, Opcode
 from bivit.hw.memories import memories
 from bivit.sim.memory_state import MemoryState, read_words, unpack_bits, unpack_numbers
 
-__all__ = ["CONFLICT", "ObservationError", "Replay", "observations", "read_result"]
+__all__ = ["CONFLICT", "MISSING", "Replay", "observations", "read_result"]
 
 _CODE_BITS = 8
 
 CONFLICT = -(1 << 40)
 """Element of an observed tensor that is stored in several places, and not alike."""
-
-
-class ObservationError(ValueError):
-    """Results that do not make up the observed tensors."""
+MISSING = CONFLICT - 1
+"""Element of an observed tensor that no instruction gave."""
 
 
 def read_result(arch, opcode, fields, state) -> np.ndarray:
@@ -145,8 +143,10 @@ class Replay:
         return addresses
 
 
-def observations(manifest, results) -> dict[str, np.ndarray]:
+def observations(manifest, results, images) -> dict[str, np.ndarray]:
     """Whole observed tensors (images, ...) in network order, from results of instructions.
+
+    What no result gives is :data:`MISSING`; what two give differently is :data:`CONFLICT`.
 
     Parameters
     ----------
@@ -154,37 +154,19 @@ def observations(manifest, results) -> dict[str, np.ndarray]:
         With ``instructions`` and ``observations`` as ``docs/build.md`` has them.
     results : dict of int to array (images, rows, columns)
         Result of each observed instruction, by program counter.
-
-    Raises
-    ------
-    ObservationError
-        If a result is smaller than its rectangle, or part of a tensor has no result.
+    images : int
     """
-    images = len(next(iter(results.values()))) if results else 0
-    tensors = {entry["name"]: np.zeros((images, *entry["shape"]), np.int64)
+    tensors = {entry["name"]: np.full((images, *entry["shape"]), MISSING, np.int64)
                for entry in manifest["observations"]}
-    covered = {name: np.zeros(tensor.shape[1:], bool) for name, tensor in tensors.items()}
     for position, instruction in enumerate(manifest["instructions"]):
-        if not (place := instruction["observe"]):
+        place = instruction["observe"]
+        if place is None or position not in results:
             continue
-        (r0, r1), (c0, c1) = place["rows"], place["cols"]
-        index = (slice(r0, r1), slice(c0, c1))
-        if place.get("head") is not None:
-            index = (place["head"], *index)
-        row = place["row"]
+        (r0, r1), (c0, c1), row = place["rows"], place["cols"], place["row"]
+        target = tensors[place["name"]]
+        if place["head"] is not None:
+            target = target[:, place["head"]]
         result = results[position][:, row:row + r1 - r0, :c1 - c0]
-        if result.shape[1:] != (r1 - r0, c1 - c0):
-            raise ObservationError(
-                f"instruction {position} gives {result.shape[1:]} of the {r1 - r0} by {c1 - c0} "
-                f"elements of {place['name']} that the manifest says")
-        target, before = tensors[place["name"]][(slice(None), *index)], covered[place["name"]]
-        target[...] = np.where(before[index] & (target != result), CONFLICT, result)
-        before[index] = True
-    for name, mask in covered.items():
-        if not mask.all():
-            raise ObservationError(f"no instruction gives {name} at {_first(~mask)}")
+        target = target[:, r0:r0 + result.shape[1], c0:c0 + result.shape[2]]
+        target[...] = np.where((target == MISSING) | (target == result), result, CONFLICT)
     return tensors
-
-
-def _first(mask):
-    return tuple(int(i) for i in np.argwhere(mask)[0])

@@ -4,17 +4,17 @@ import pathlib
 
 import numpy as np
 
+from bivit.compiler.fuse import live_nodes
 from bivit.compiler.ir.errors import UserError
-from bivit.sim.observe import ObservationError
 
-__all__ = ["Reference", "MissingReference"]
+__all__ = ["MissingReference", "Reference"]
 
 _BATCH = 32
 _UNOBSERVED_OPS = ("patchify", "select")
 
 
 class MissingReference(UserError):
-    """The check against PyTorch cannot be made."""
+    """A check against PyTorch that cannot be made."""
 
 
 class Reference:
@@ -22,7 +22,10 @@ class Reference:
 
     Parameters
     ----------
-    path : path of the checkpoint
+    folder : path
+        The build folder.
+    graph : Graph
+        Of its checkpoint.
 
     Raises
     ------
@@ -30,20 +33,20 @@ class Reference:
         If PyTorch is not installed.
     """
 
-    def __init__(self, path):
+    def __init__(self, folder, graph):
         try:
             import torch
         except ImportError:
             raise MissingReference(
                 "the check compares with PyTorch, which is not installed; install bivit[train], or "
                 "simulate without --check") from None
-        from bivit.compiler.ir import checkpoint
         from bivit.models import load
 
         self._torch = torch
-        self._model = load(pathlib.Path(path))
-        self._moved = {node.name for node in checkpoint.load(pathlib.Path(path)).nodes
-                       if node.op in _UNOBSERVED_OPS}
+        self._model = load(pathlib.Path(folder) / "checkpoint.safetensors")
+        live = live_nodes(graph)
+        self._moved = {node.name for node in graph.nodes
+                       if node.op in _UNOBSERVED_OPS or node.name not in live}
 
     def logits(self, images) -> np.ndarray:
         """Logits (images, count) of uint8 images (images, C, H, W)."""
@@ -54,13 +57,14 @@ class Reference:
 
         Raises
         ------
-        ObservationError
+        MissingReference
             If `names` leaves out a value that some instruction computes.
         """
         parts = [self._model.observe(part) for part in self._parts(images)]
         every = list(parts[0])
         if missing := set(every) - self._moved - set(names):
-            raise ObservationError(f"the build does not observe {', '.join(sorted(missing))}")
+            raise MissingReference("the manifest of the build names no instruction for "
+                                   f"{', '.join(sorted(missing))}; compile again")
         return {name: np.concatenate([part[name].numpy() for part in parts])
                 for name in every if name in names}
 

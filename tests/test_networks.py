@@ -66,7 +66,7 @@ def check_on_iss(graph, program, images):
     simulator = InstructionSimulator(program.arch, program.words, program.constants)
     result = simulator.run([image_stream(image, patch_size) for image in images], observe=observe)
     expected = numpy_reference(graph, images)
-    count, first = compare(observations(table, result.observed), expected)
+    count, first = compare(observations(table, result.observed, len(images)), expected)
     assert count == 0, str(first)
     logits = expected[graph.nodes[-1].name].reshape(len(images), -1)
     assert np.array_equal(result.logits, logits)

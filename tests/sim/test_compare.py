@@ -7,7 +7,7 @@ from bivit.hw.isa import Destination, Opcode
 from bivit.hw.memories import memories
 from bivit.hw.targets import TARGETS
 from bivit.sim.compare import compare
-from bivit.sim.observe import ObservationError, Replay, observations
+from bivit.sim.observe import MISSING, Replay, observations
 from bivit.sim.stream import ImageError, check_images
 
 
@@ -55,7 +55,7 @@ MANIFEST = {
 
 def test_observations_join_rectangles():
     results = {0: np.arange(8).reshape(1, 2, 4), 2: 10 * np.arange(8).reshape(1, 2, 4)}
-    tensor = observations(MANIFEST, results)["x"]
+    tensor = observations(MANIFEST, results, 1)["x"]
     assert tensor.tolist() == [[[0, 1, 2], [4, 5, 6], [40, 50, 60]]]
 
 
@@ -64,19 +64,19 @@ def test_copies_must_be_alike():
     manifest = {"instructions": [place, place],
                 "observations": [{"name": "x", "kind": "bits", "shape": [2, 3]}]}
     first, second = np.zeros((2, 1, 2, 4), int)
-    assert not observations(manifest, {0: first, 1: second})["x"].any()
+    assert not observations(manifest, {0: first, 1: second}, 1)["x"].any()
     first[0, 1, 2] = 1
-    tensor = observations(manifest, {0: first, 1: second})
+    tensor = observations(manifest, {0: first, 1: second}, 1)
     count, difference = compare(tensor, {"x": first[..., :3]})
     assert count == 1 and "stored in two ways" in str(difference)
 
 
-def test_observations_must_be_complete():
-    with pytest.raises(ObservationError, match="instruction 2"):
-        observations(MANIFEST, {0: np.zeros((1, 2, 4)), 2: np.zeros((1, 1, 4))})
-    partial = MANIFEST | {"instructions": MANIFEST["instructions"][:2]}
-    with pytest.raises(ObservationError, match=r"no instruction gives x at \(2, 0\)"):
-        observations(partial, {0: np.zeros((1, 2, 4))})
+def test_what_nothing_gives_is_missing():
+    results = {0: np.zeros((1, 2, 2), int)}
+    tensors = observations(MANIFEST, results, 1)
+    assert (tensors["x"] == MISSING).tolist() == [[[0, 0, 1], [0, 0, 1], [1, 1, 1]]]
+    count, first = compare(tensors, {"x": np.zeros((1, 3, 3), int)})
+    assert count == 5 and str(first) == "x[0, 2] of image 0 is not computed and should be 0"
 
 
 def test_replay_applies_masks_and_starts_blank():

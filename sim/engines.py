@@ -1,0 +1,144 @@
+"""The two engines that run a build, behind one interface."""
+
+import dataclasses
+import pathlib
+import tempfile
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from bivit.hw.isa import INSTR_BITS, Opcode, decode
+from bivit.sim.iss import InstructionSimulator, MachineError
+from bivit.sim.observe import Replay
+from bivit.sim.rtl import build_simulator
+
+__all__ = ["ENGINES", "EngineRun"]
+
+_CYCLES_PER_PREDICTED = 50
+"""An image that takes more than so many times the predicted cycles is given up."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineRun:
+    """What an engine gives.
+
+    Attributes
+    ----------
+    logits : int64 array (images, count)
+    results : dict of int to array (images, rows, columns)
+        Results of the observed instructions that wrote anything, for the first images.
+    error : str or None
+        Why the machine stopped, of the first image where it did.
+    cycles : list of int
+        Of each image; none from the instruction-set simulator.
+    times : list of tuple (dict, dict)
+        For the first images, the cycle of pop and of done of each instruction.
+    wall_seconds : float
+    simulated_cycles : int or None
+        All cycles that were simulated in that time, if the engine counts them.
+    """
+
+    logits: np.ndarray
+    results: dict[int, np.ndarray]
+    error: str | None
+    cycles: Sequence[int] = ()
+    times: Sequence[tuple[dict[int, int], dict[int, int]]] = ()
+    wall_seconds: float
+    simulated_cycles: int | None = None
+
+
+def _observed_instructions(build):
+    return [pc for pc, instruction in enumerate(build.manifest["instructions"])
+            if instruction["observe"]]
+
+
+def run_iss(build, streams, *, observe, trace, stall_seed, predicted, progress) -> EngineRun:
+    """The instruction-set simulator."""
+    simulator = InstructionSimulator(build.arch, build.words, build.constants)
+    begin, results, logits, step = time.perf_counter(), {}, [], 64
+    parts = [(streams[:observe], _observed_instructions(build))] if observe else []
+    parts += [(streams[start:start + step], ()) for start in range(observe, len(streams), step)]
+    try:
+        for part, instructions in parts:
+            done = simulator.run(part, observe=instructions)
+            results |= done.observed
+            logits.append(done.logits)
+            progress(sum(map(len, logits)), len(streams), "instruction-set simulator")
+    except MachineError as error:
+        return EngineRun(logits=np.zeros((len(streams), 0), np.int64), results={},
+                         error=str(error), wall_seconds=time.perf_counter() - begin)
+    return EngineRun(logits=np.concatenate(logits), results=results, error=None,
+                     wall_seconds=time.perf_counter() - begin)
+
+
+def run_rtl(build, streams, *, observe, trace, stall_seed, predicted, progress) -> EngineRun:
+    """The Verilog of the folder in Verilator."""
+    simulator = build_simulator(
+        build.folder / "accelerator.v", build.arch, trace=trace is not None,
+        progress=lambda what, done, total: progress(done, total, what))
+    with tempfile.TemporaryDirectory(prefix="bivit-program-") as folder:
+        run = simulator.run(
+            _with_program(build, folder), streams, observe=max(observe, 1), trace=trace,
+            stall_seed=stall_seed, max_cycles=_CYCLES_PER_PREDICTED * predicted,
+            progress=lambda done, total: progress(done, total, "RTL simulation"))
+    return EngineRun(
+        logits=run.logits.astype(np.int64), results=_replayed(build, run, observe),
+        error=_rtl_error(run, streams), cycles=run.cycles.tolist(),
+        times=[_times(events) for events in run.unit_events],
+        wall_seconds=run.wall_seconds, simulated_cycles=run.simulated_cycles)
+
+
+ENGINES = {"rtl": run_rtl, "iss": run_iss}
+"""Engine name to function."""
+
+
+def _with_program(build, folder):
+    """A folder with the program of `build` beside its ROM files."""
+    folder = pathlib.Path(folder)
+    (folder / "rom").symlink_to((build.folder / "rom").absolute())
+    (folder / "program.bin").write_bytes(
+        b"".join(word.to_bytes(INSTR_BITS // 8, "little") for word in build.words))
+    return folder
+
+
+def _replayed(build, run, observe):
+    """Results of observed instructions, from the write events of the first images."""
+    replay, results = Replay(build.arch), {}
+    instructions = {}
+    for pc in _observed_instructions(build):
+        try:
+            opcode, fields = decode(build.words[pc])
+        except (ValueError, IndexError):
+            continue
+        if opcode not in (Opcode.HALT, Opcode.LOAD, Opcode.MM_SCORE, Opcode.OUTPUT):
+            instructions[pc] = opcode, fields
+    for image in range(observe):
+        writes = run.writes(image)
+        for pc, (opcode, fields) in instructions.items():
+            if pc in writes:
+                results.setdefault(pc, {})[image] = replay.result(opcode, fields, writes[pc])[0]
+    return {pc: np.stack([found[image] for image in range(observe)])
+            for pc, found in results.items() if len(found) == observe}
+
+
+def _times(events):
+    """Cycle of pop and of done of each instruction."""
+    kinds = ({}, {})
+    for event in events:
+        kinds[int(event["kind"])][int(event["tag"])] = int(event["cycle"])
+    return kinds
+
+
+def _rtl_error(run, streams):
+    for image, status in enumerate(run.status):
+        code, counter = int(run.errors[image]) & 0xFF, int(run.errors[image]) >> 16
+        if status == "error":
+            return f"image {image}: the machine stops at instruction {counter} with error {code}"
+        if status == "timeout":
+            return f"image {image}: the machine does not finish"
+        if run.frames[image] != 1 or run.frame_open[image]:
+            return f"image {image}: the output stream is not one frame"
+        if run.beats_taken[image] * 4 != len(streams[image]):
+            return f"image {image}: the input stream was not taken whole"
+    return None

@@ -1,0 +1,234 @@
+"""Running a build folder on images, and checking every bit against PyTorch and every cycle."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from bivit.compiler.build import load_build
+from bivit.compiler.ir.errors import UserError
+from bivit.hw.memories import memories
+from bivit.sim.compare import compare
+from bivit.sim.cycles import simulate_cycles
+from bivit.sim.engines import ENGINES
+from bivit.sim.observe import MISSING, observations
+from bivit.sim.reference import Reference
+from bivit.sim.stream import check_images, image_stream
+
+__all__ = ["ENGINE_NAMES", "OUTPUT", "SimulationReport", "simulate"]
+
+OUTPUT = "output stream"
+"""Name of the logits as they leave the machine, beside the names of the observation points."""
+
+ENGINE_NAMES = tuple(ENGINES)
+"""What `simulate` takes as `engine`."""
+
+_PROGRAM_FILE, _PROGRAM_ROM = "program.bin", "rom/program.hex"
+_UNKNOWN_CYCLES = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SimulationReport:
+    """What a simulation found.
+
+    Attributes
+    ----------
+    engine : {"rtl", "iss"}
+    target : str
+    images : int
+    checked : bool
+        Whether bits were compared with PyTorch.
+    observed_images : int
+        Images that were compared at every observation point, not only in the output stream.
+    observation_points : int
+    mismatches : int
+        Differing elements: bits and numbers; in RTL, also images and instructions whose cycles are
+        not the predicted ones; and one more if the machine stopped with an error.
+    first_mismatch : str or None
+        The first observation point that differs, in network order, with index and values; else the
+        error, or the cycles.
+    error : str or None
+        The error with which the machine stopped.
+    cycles_per_image : int or None
+        Measured, if all images took the same (RTL).
+    predicted_cycles_per_image : int or None
+        None for a changed program that the cycle model refuses.
+    layers : list of dict
+        ``name``, ``first_cycle`` and ``last_cycle`` of each layer's instructions.
+    wall_seconds : float
+        Time of the simulation alone.
+    simulated_cycles_per_second : float
+        Cycles of the machine per second; for the instruction-set simulator, of the predicted ones.
+    logits : int64 array (images, count)
+    """
+
+    engine: str
+    target: str
+    images: int
+    checked: bool
+    observed_images: int
+    observation_points: int
+    mismatches: int
+    first_mismatch: str | None
+    error: str | None
+    cycles_per_image: int | None
+    predicted_cycles_per_image: int | None
+    layers: list[dict]
+    wall_seconds: float
+    simulated_cycles_per_second: float
+    logits: np.ndarray = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing differed."""
+        return self.mismatches == 0
+
+    def to_json(self) -> dict:
+        """Everything but the logits, and the class of each image."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+                  if field.name != "logits"}
+        return values | {"passed": self.passed, "classes": self.logits.argmax(1).tolist()
+                         if self.logits.size else []}
+
+
+def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_hashes=False,
+             trace=None, stall_seed=None, progress=None) -> SimulationReport:
+    """Run the program of a build folder on images.
+
+    Parameters
+    ----------
+    folder : path
+    images : uint8 array (n, C, H, W)
+    engine : {"rtl", "iss"}
+        The Verilog in Verilator, or the instruction-set simulator.
+    check : bool
+        Compare with the PyTorch integer model of the checkpoint in the folder: the logits of all
+        images, every observation point of the first `observe` ones.
+    ignore_hashes : bool
+        Take a folder whose files are not those that the compiler wrote.
+    trace : path, optional
+        File for the waves of the first image (RTL).
+    stall_seed : int, optional
+        Stall both streams at random (RTL); cycles are then at least the predicted ones.
+    progress : callable (done, total, text), optional
+
+    Raises
+    ------
+    UserError
+        For a folder or images that cannot be used.
+    """
+    if engine not in ENGINES:
+        raise UserError(f"there is no engine {engine!r}; there are {' and '.join(ENGINES)}")
+    if engine != "rtl" and (trace is not None or stall_seed is not None):
+        raise UserError("waves and stalls exist only in RTL: use the engine rtl")
+    build = _changed_program(load_build(folder, ignore_hashes=ignore_hashes))
+    _check_words(build)
+    description = build.manifest["input"]
+    images = check_images(images, description["shape"])
+    streams = [image_stream(image, description["patch_size"]) for image in images]
+    observed = min(observe, len(images)) if check else 0
+    reference = Reference(folder, build.graph) if check else None
+    predicted = _predicted(build)
+
+    run = ENGINES[engine](build, streams, observe=observed, trace=trace, stall_seed=stall_seed,
+                          predicted=predicted.cycles if predicted else _UNKNOWN_CYCLES,
+                          progress=progress or (lambda done, total, text="": None))
+    differences = _differences(build, run, reference, images, observed) if check else []
+    if run.error:
+        differences.append((1, run.error))
+    elif engine == "rtl":
+        differences.append(_cycle_differences(run, predicted, exact=stall_seed is None))
+    cycles = set(run.cycles) if run.cycles else set()
+    simulated = run.simulated_cycles or (predicted.cycles if predicted else 0) * len(images)
+    return SimulationReport(
+        engine=engine, target=build.arch.name, images=len(images), checked=check,
+        observed_images=observed, observation_points=len(build.manifest["observations"]),
+        mismatches=sum(count for count, _ in differences),
+        first_mismatch=next((str(first) for count, first in differences if count), None),
+        error=run.error, cycles_per_image=cycles.pop() if len(cycles) == 1 else None,
+        predicted_cycles_per_image=predicted.cycles if predicted else None,
+        layers=_layers(build.manifest, predicted) if predicted else [],
+        wall_seconds=run.wall_seconds,
+        simulated_cycles_per_second=simulated / run.wall_seconds, logits=run.logits)
+
+
+def _changed_program(build):
+    """The build with the program of ``rom/program.hex`` if that file, and it alone, was changed.
+
+    ``program.bin`` and ``rom/program.hex`` hold the same program, the latter for the ROM of a
+    bitstream; so a change of either shows.
+    """
+    expected = build.manifest["files"]
+    changed = [name for name in (_PROGRAM_FILE, _PROGRAM_ROM) if hashlib.sha256(
+        (build.folder / name).read_bytes()).hexdigest() != expected.get(name)]
+    if changed != [_PROGRAM_ROM]:
+        return build
+    lines = (build.folder / _PROGRAM_ROM).read_text().split()
+    return dataclasses.replace(build, words=[int(line, 16) for line in lines])
+
+
+def _check_words(build):
+    """Refuse constant words with bits that their memory does not have."""
+    sizes = memories(build.arch)
+    for name, words in {"program": build.words, **build.constants}.items():
+        if any(word >> sizes[name].width for word in words):
+            raise UserError(f"{build.folder / 'rom' / name}.hex has a word of more than "
+                            f"{sizes[name].width} bits")
+
+
+def _predicted(build):
+    """The cycle report, or None for a (changed) program that the machine stops with an error."""
+    try:
+        return simulate_cycles(build.arch, build.words)
+    except ValueError:
+        return None
+
+
+def _differences(build, run, reference, images, observed):
+    """Counts and first differences: observation points, then the output stream."""
+    found = observations(build.manifest, run.results, observed)
+    expected = reference.observe(images[:observed], list(found)) if observed else {}
+    logits = reference.logits(images)
+    given = np.full(logits.shape, MISSING)
+    width = min(given.shape[1], run.logits.shape[1])
+    given[:, :width] = run.logits[:, :width]
+    points = compare(found, expected) if observed else (0, None)
+    stream = compare({OUTPUT: given}, {OUTPUT: logits})
+    surplus = run.logits.shape[1] - logits.shape[1]
+    return [points, stream,
+            (max(surplus, 0), f"{OUTPUT}: {surplus} numbers more than {logits.shape[1]}")]
+
+
+def _cycle_differences(run, predicted, *, exact):
+    """Images whose cycles are not the predicted ones, or fewer than those where streams stall."""
+    wrong, first = 0, None
+    for image, measured in enumerate(run.cycles):
+        if measured == predicted.cycles or not exact and measured >= predicted.cycles:
+            continue
+        wrong += 1
+        first = first or (f"image {image} takes {measured} cycles where {predicted.cycles} are "
+                          "predicted")
+    for image, times in enumerate(run.times if exact else ()):
+        for event, measured, wanted in zip(("pop", "done"), times, (predicted.pop, predicted.done),
+                                           strict=True):
+            different = [pc for pc, cycle in enumerate(wanted[:-1]) if measured.get(pc) != cycle]
+            wrong += len(different)
+            if different and first is None:
+                pc = different[0]
+                first = (f"{event} of instruction {pc} of image {image} is in cycle "
+                         f"{measured.get(pc)} where {wanted[pc]} is predicted")
+    return wrong, first
+
+
+def _layers(manifest, timing):
+    layers = [{"name": layer["name"], "first_cycle": None, "last_cycle": None}
+              for layer in manifest["layers"]]
+    for position, instruction in enumerate(manifest["instructions"]):
+        index = instruction["layer"]
+        if index is None or position >= len(timing.pop):
+            continue
+        layer, start, end = layers[index], timing.pop[position], timing.done[position]
+        first, last = layer["first_cycle"], layer["last_cycle"]
+        layer["first_cycle"] = start if first is None else min(first, start)
+        layer["last_cycle"] = end if last is None else max(last, end)
+    return layers
