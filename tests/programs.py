@@ -1,28 +1,42 @@
 """Random legal programs, for tests of synchronisation and timing."""
 
-from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, ASource, BSource, Destination, Opcode, Unit, encode
+from bivit.hw.isa import (
+    UNIT_OF,
+    WAIT_FIELDS,
+    ASource,
+    BSource,
+    Destination,
+    Opcode,
+    Unit,
+    decode,
+    encode,
+)
 
 
 def random_program(rng, arch, *, length):
     """`length` instructions of every kind with random waits, then HALT."""
-    sent, program = dict.fromkeys(Unit, 0), []
-    opcodes = [opcode for opcode in Opcode if opcode is not Opcode.HALT]
-    while len(program) < length:
+    kinds = [opcode for opcode in Opcode if opcode is not Opcode.HALT]
+    opcodes = []
+    while len(opcodes) < length:
         # Bursts of one kind, so that queues fill up and instructions follow each other.
-        opcode = rng.choice(opcodes)
-        for _ in range(min(rng.choice((1, 1, 3, 20)), length - len(program))):
-            program.append(encode(opcode, **_fields(rng, arch, opcode), **_waits(rng, sent)))
-            sent[UNIT_OF[opcode]] += 1
+        opcodes += [rng.choice(kinds)] * rng.choice((1, 1, 3, 20))
+    opcodes = opcodes[:length]
+    loads = [position for position, opcode in enumerate(opcodes) if opcode is Opcode.LOAD]
+    sent, program = dict.fromkeys(Unit, 0), []
+    for position, opcode in enumerate(opcodes):
+        fields = _fields(rng, arch, opcode)
+        if opcode is Opcode.LOAD:
+            fields["last"] = int(position == loads[-1])
+        program.append(encode(opcode, **fields, **_waits(rng, sent)))
+        sent[UNIT_OF[opcode]] += 1
     return [*program, encode(Opcode.HALT)]
 
 
-def input_beats(program_fields, rng):
-    """Beats (data, last) that the LOAD instructions among the (opcode, fields) pairs take."""
-    for opcode, fields in program_fields:
-        if opcode is Opcode.LOAD:
-            beats = fields["tokens"] * -(-fields["pixels"] // 4)
-            for beat in range(beats):
-                yield rng.getrandbits(32), int(fields["last"] and beat == beats - 1)
+def input_stream(rng, program):
+    """Random bytes of the input stream: what the LOAD instructions of a program take."""
+    instructions = [decode(word) for word in program]
+    return rng.randbytes(sum(4 * fields["tokens"] * -(-fields["pixels"] // 4)
+                             for opcode, fields in instructions if opcode is Opcode.LOAD))
 
 
 def _waits(rng, sent):
@@ -49,8 +63,7 @@ def _fields(rng, arch, opcode):
     match opcode:
         case Opcode.LOAD:
             return {"dst_addr": address, "row": row, "tokens": rng.randint(1, arch.rows - row),
-                    "pixels": pixels, "k_words": -(-pixels // arch.lanes),
-                    "last": rng.getrandbits(1)}
+                    "pixels": pixels, "k_words": -(-pixels // arch.lanes)}
         case Opcode.MM_BITS:
             return matmul | {"param_addr": rng.randrange(64), "dst": rng.choice(list(Destination)),
                              "dst_addr": address, "dst_pos": rng.randrange(arch.chunks_per_word),
