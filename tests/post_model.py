@@ -27,7 +27,9 @@ class Memories:
         self.arch = arch
         half = 1 << (arch.resid_bits - 1)
         numbers = (arch.post_rows, arch.cols)
-        self.thr = rng.integers(-8, 1 << arch.count_bits, (arch.thr_depth, arch.cols))
+        shape = (arch.thr_depth, arch.cols)
+        self.thr = np.where(rng.integers(0, 4, shape) > 0, rng.integers(-8, 16, shape),
+                            rng.integers(-(1 << arch.count_bits), 1 << arch.count_bits, shape))
         self.flip = rng.integers(0, 2, (arch.thr_depth, arch.cols))
         scale = rng.integers(-2**15, 2**15, (arch.scale_depth, arch.cols))
         self.scale = scale >> rng.integers(0, 14, scale.shape)

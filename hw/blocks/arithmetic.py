@@ -153,7 +153,7 @@ class ArithmeticLanes(wiring.Component):
         arch = self.arch
         start = Signal()
         active = Signal()
-        group = Signal(range(arch.drain_cycles), reset_less=True)
+        group = Signal(range(max(2, arch.drain_cycles)), reset_less=True)
         record = Signal(pass_layout(arch), reset_less=True)
         m.d.comb += start.eq(self.ahead_valid & (self.ahead.mode == Mode.ACC))
         m.d.comb += self.last_drain.eq(active & (group == arch.drain_cycles - 1))

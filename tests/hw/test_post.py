@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from amaranth.hdl import Value
 from amaranth.sim import Simulator
-from post_model import ARCHS, Memories, pack, unpack
 
 from bivit.compiler.ir.numeric import RESCALE_SHIFTS
 from bivit.hw.blocks.post import PARAM_LEAD, Mode, PostProcessing, latency
 from bivit.hw.isa import AddSource, Destination
+from post_model import ARCHS, Memories, pack, unpack
 
 
 def random_instruction(arch, rng, mode, tag):
@@ -21,6 +21,7 @@ def random_instruction(arch, rng, mode, tag):
         dst = rng.choice(list(Destination))
         places = arch.blocks_per_key_word if dst == Destination.V else arch.chunks_per_word
         return fields | {
+            "largest": rng.choice([16, 16, (1 << arch.count_bits) - 1]),
             "dst": dst, "dst_addr": rng.randint(0, 11), "dst_pos": rng.choice(
                 [0, rng.randrange(places)]), "dst_stride": rng.randint(1, 6),
             "dst_col": rng.randrange(arch.blocks_per_key_group),
@@ -117,6 +118,8 @@ class Bench:
             ctx.set(dut.pass_valid, record is not None)
             if record is not None:
                 ctx.set(dut.pass_, record)
+            else:
+                ctx.set(Value.cast(dut.pass_), int.from_bytes(self.rng.bytes(32)) >> 64)
             noise = self.rng.integers(0, 1 << self.arch.count_bits,
                                       self.arch.rows * self.arch.cols)
             ctx.set(Value.cast(dut.counts), pack(
@@ -199,10 +202,10 @@ def test_random_instructions(name, mode):
 
 
 def bits(**fields):
-    """Fields of an instruction with mode BITS."""
-    return {"mode": Mode.BITS, "n_tiles": 1, "param_addr": 0, "dst": Destination.HMEM,
-            "dst_addr": 0, "dst_pos": 0, "dst_stride": 1, "dst_col": 0, "rows": 1,
-            "use_pv": 0, "pv_first": 0, "pv_addr": 0} | fields
+    """Fields of an instruction with mode BITS, thresholds and counts close to each other."""
+    return {"mode": Mode.BITS, "largest": 16, "n_tiles": 1, "param_addr": 0,
+            "dst": Destination.HMEM, "dst_addr": 0, "dst_pos": 0, "dst_stride": 1, "dst_col": 0,
+            "rows": 1, "use_pv": 0, "pv_first": 0, "pv_addr": 0} | fields
 
 
 @pytest.mark.parametrize("name", ARCHS)
@@ -248,4 +251,26 @@ def test_extreme_parameters(name):
                        "base": terms * 255 * 255, "smallest": counts, "largest": counts,
                        "shift": shift, "sat": sat, "tag": number})
             number += 1
+    bench.run()
+
+
+@pytest.mark.parametrize("name", ARCHS)
+def test_saturation_starts_at_the_first_number_out_of_range(name):
+    """One more than the largest number, one less than the smallest, and those themselves."""
+    arch = ARCHS[name]
+    bench = Bench(arch, seed=5)
+    for memories in (bench.memories, bench.model):
+        memories.scale[:4] = 0
+        memories.bias[:4] = np.array([[-256], [256], [0], [127]])
+        for sat in range(1, arch.resid_bits + 1):
+            memories.pos[2 * sat - 2:2 * sat, :] = np.array(
+                [-(1 << (sat - 1)), (1 << (sat - 1)) - 1]).reshape(2, 1, 1)
+    for sat in range(1, arch.resid_bits + 1):
+        for number in range(4):
+            bench.add({"mode": Mode.ACC, "n_tiles": 1, "param_addr": number, "a_planes": 1,
+                       "b_planes": 1, "resid_addr": (4 * sat + number) % 32,
+                       "add_src": AddSource.POS, "add_addr": 2 * sat - 2 + number % 2,
+                       "row_lo": 0, "row_hi": min(arch.rows, arch.post_rows), "base": 1000,
+                       "largest": 1000 % (1 << arch.count_bits), "shift": sat % 4, "sat": sat,
+                       "tag": number})
     bench.run()
