@@ -68,7 +68,7 @@ def digits(part: str) -> Digits:
     return Digits(images[parts[part]], labels[parts[part]])
 
 
-def augment(images, generator, *, shift=1.0, rotate=0.2, scale=0.12, shear=0.12):
+def augment(images, generator, *, shift=0.5, rotate=0.15, scale=0.08, shear=0.1):
     """Small random affine maps of uint8 images (N, C, H, W), bilinear, black outside.
 
     `shift` is in pixels, `rotate` and `shear` in radians, `scale` relative; uniform in both

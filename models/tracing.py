@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from bivit.compiler.ir.errors import UserError
 from bivit.compiler.ir.graph import OBSERVED_KINDS, Graph, GraphError, Node
 from bivit.models.integer import LAYERS, IntegerLayer
 
 __all__ = ["ExportError", "GraphModel", "export", "load", "to_graph"]
 
 
-class ExportError(ValueError):
+class ExportError(UserError):
     """A model that cannot be exported; the message names the layer, the reason and the remedy."""
 
 

@@ -14,11 +14,16 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from bivit.compiler.ir.errors import UserError
 from bivit.models.config import ViTConfig
 from bivit.models.data import augment
 from bivit.models.vit import VisionTransformer, build, inherit
 
-__all__ = ["RECIPE", "Stage", "accuracy", "deterministic", "predict", "train"]
+__all__ = ["RECIPE", "Stage", "TrainError", "accuracy", "deterministic", "predict", "train"]
+
+
+class TrainError(UserError):
+    """Training that cannot start; the message says what to change."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,9 +56,9 @@ class Stage:
 
 
 RECIPE = (
-    Stage(layers="float", epochs=40, learning_rate=1e-3, weight_decay=0.05),
-    Stage(layers="binary-attention", epochs=40, learning_rate=1e-3, distil=0.9, temperature=2.0),
-    Stage(layers="binary", epochs=100, learning_rate=1e-3, distil=0.9, temperature=2.0),
+    Stage(layers="float", epochs=30, learning_rate=1e-3, weight_decay=0.05),
+    Stage(layers="binary-attention", epochs=25, learning_rate=1e-3, distil=0.9, temperature=2.0),
+    Stage(layers="binary", epochs=90, learning_rate=1e-3, distil=0.9, temperature=2.0),
 )
 """How the shipped digits network is trained."""
 
@@ -92,6 +97,14 @@ def _write(state, path):
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
+
+
+def _read(path):
+    try:
+        return torch.load(path, weights_only=True)
+    except Exception:
+        raise TrainError(f"{path} is not a training state that can be resumed; delete it or train "
+                         "without resuming") from None
 
 
 def _schedule(stage, step, steps_per_epoch):
@@ -182,7 +195,7 @@ def train(config: ViTConfig, images, labels, *, recipe=RECIPE, state: Path | Non
     with deterministic(threads, seed):
         results, start, inner = [], 0, None
         if state is not None and state.exists():
-            saved = torch.load(state, weights_only=True)
+            saved = _read(state)
             if saved["identity"] == identity:
                 results, start, inner = saved["results"], saved["epoch"], saved["run"]
         teacher, model = None, None

@@ -1,0 +1,94 @@
+"""The shipped network: trained on scikit-learn's digits, converted, measured and written."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from bivit.models.agreement import agreement
+from bivit.models.convert import convert, settle
+from bivit.models.data import SPLIT_SEED, digits
+from bivit.models.floats import save_float
+from bivit.models.registry import MODELS
+from bivit.models.tracing import GraphModel, export, to_graph
+from bivit.models.train import RECIPE, TrainError, predict, train
+
+__all__ = ["CHECKPOINT", "MODEL", "measure", "train_digits"]
+
+MODEL = "bivit_digits"
+CHECKPOINT = Path(__file__).parent / "checkpoints" / "digits.safetensors"
+"""The checkpoint that comes with the package."""
+
+
+def measure(model, integer_model, part="held_out") -> dict:
+    """Accuracy of the float and of the integer model on one part of the digits.
+
+    Returns
+    -------
+    dict
+        ``images``, ``integer_top1``, ``float_top1``, ``top1_differing``, ``float_predictions``
+        (one digit an image) and ``equal_bits`` by layer.
+    """
+    images, labels = digits(part).tensors()
+    float_predictions = predict(model, images).argmax(-1)
+    integer_predictions = predict(integer_model, images).argmax(-1)
+    compared = agreement(model, integer_model, images)
+    return {
+        "images": len(labels),
+        "integer_top1": float((integer_predictions == labels).double().mean()),
+        "float_top1": float((float_predictions == labels).double().mean()),
+        "top1_differing": compared["top1_differing"],
+        "float_predictions": "".join(map(str, float_predictions.tolist())),
+        "equal_bits": compared["layers"],
+    }
+
+
+def train_digits(out: Path, *, resume=True, progress=None, threads=2, seed=0, recipe=RECIPE,
+                 float_out: Path | None = None) -> dict:
+    """Train the digits network, convert it and write its checkpoint.
+
+    Parameters
+    ----------
+    out : path
+        The checkpoint to write. The state of a run that is not finished lies beside it, with
+        ``.state`` behind its name.
+    resume : bool
+        Go on from that state if there is one of the same recipe, seed and threads; the result
+        has the same bytes as that of an uninterrupted run.
+    progress : callable (done epochs, all epochs, text), optional
+    threads : int
+        PyTorch threads; the result is byte-equal for equal threads on the same machine.
+    float_out : path, optional
+        Write the trained float model there too.
+
+    Returns
+    -------
+    dict
+        What :func:`measure` gives for the held-out images.
+    """
+    out = Path(out)
+    for path in (out, float_out and Path(float_out)):
+        if path and not path.parent.is_dir():
+            raise TrainError(f"the folder {path.parent} does not exist; make it first")
+    state = out.with_name(out.name + ".state")
+    if not resume:
+        state.unlink(missing_ok=True)
+    images, labels = digits("train").tensors()
+    config = MODELS[MODEL]
+    model = train(config, images, labels, recipe=recipe, state=state, seed=seed, threads=threads,
+                  progress=progress)
+    settle(model, images)
+    integer_model = convert(model, images)
+    report = measure(model, GraphModel(to_graph(integer_model, config.image_shape)))
+    export(integer_model, images[:1], out, metadata={
+        "model": MODEL, "config": dataclasses.asdict(config),
+        "training": {"data": "scikit-learn digits", "images": len(images),
+                     "split_seed": SPLIT_SEED, "seed": seed, "threads": threads,
+                     "torch": torch.__version__,
+                     "recipe": [dataclasses.asdict(stage) for stage in recipe]},
+        "held_out": report,
+    })
+    if float_out:
+        save_float(model, float_out)
+    state.unlink(missing_ok=True)
+    return report
