@@ -13,15 +13,14 @@ TARGETS = {arch.name: arch for arch in (
          weights="loaded",
          program_depth=4096, weight_depth=16384, thr_depth=2048, scale_depth=2048, norm_depth=2048,
          pos_depth=2048, hmem_depth=2048, bmem_depth=2048),
-    Arch(name="ecp5-25f", rows=6, cols=8, lanes=64, tile_rows=2, tile_cols=4, post_rows=6),
-    Arch(name="ecp5-85f", rows=8, cols=8, lanes=64, tile_rows=4, tile_cols=4, post_rows=4,
+    Arch(name="ecp5-25f", rows=4, cols=4, lanes=64, tile_rows=2, tile_cols=2, post_rows=1),
+    Arch(name="ecp5-85f", rows=8, cols=8, lanes=64, tile_rows=4, tile_cols=4, post_rows=3,
          pop_stages=2),
-    Arch(name="zynq-7020", rows=6, cols=16, lanes=64, tile_rows=3, tile_cols=4, post_rows=3,
-         pop_stages=2),
+    Arch(name="zynq-7020", rows=6, cols=8, lanes=64, tile_rows=2, tile_cols=4, post_rows=3),
     Arch(name="k26", rows=16, cols=16, lanes=64, tile_rows=4, tile_cols=4, post_rows=6,
          pop_stages=3),
 )}
 """Target name to parameters."""
 
-DEFAULT = "ecp5-25f"
+DEFAULT = "zynq-7020"
 """The target of the demo."""
