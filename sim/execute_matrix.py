@@ -133,9 +133,10 @@ def _plane_sums(machine, fields, a_planes, b_planes):
     exact = np.float32 if a_top * b_top * length < 1 << 23 else np.float64
     if fields["b_src"] == BSource.WEIGHT.value:
         signs, ones = machine.weight_columns(
-            fields["b_addr"], fields["n_tiles"], b_planes, fields["k_words"])
-        product = a.reshape(-1, length).astype(exact, copy=False) @ signs.astype(exact, copy=False)
-        return ((a_top * ones).astype(exact) - product).reshape(*a.shape[:2], -1)
+            fields["b_addr"], fields["n_tiles"], b_planes, fields["k_words"], exact)
+        product = a.reshape(-1, length).astype(exact, copy=False) @ signs
+        np.subtract(a_top * ones, product, out=product)
+        return product.reshape(*a.shape[:2], -1)
     b = machine.columns(fields, b_planes).astype(exact, copy=False)
     a = a.astype(exact, copy=False)
     return b_top * a.sum(2, keepdims=True) + (a_top - 2 * a) @ b.transpose(0, 2, 1)
@@ -150,7 +151,8 @@ def _overflowing_plane_sums(machine, fields, a_planes, b_planes):
         for plane in range(a_planes):
             a = machine.rows(one | {"a_addr": fields["a_addr"] + plane * k_words}, 1)
             if fields["b_src"] == BSource.WEIGHT.value:
-                signs, ones = machine.weight_columns(one["b_addr"], 1, 1, k_words)
+                signs, ones = machine.weight_columns(one["b_addr"], 1, 1, k_words,
+                                                       np.float32)
                 counts = ones - a @ signs
             else:
                 b = machine.columns(one, 1)

@@ -4,8 +4,8 @@ import numpy as np
 
 from bivit.compiler.ir import numeric
 from bivit.hw.blocks.checks import ErrorCode
+from bivit.sim.dispatch import MachineError
 from bivit.sim.execute_matrix import place_pieces, valid_columns
-from bivit.sim.machine import MachineError
 from bivit.sim.memory_state import read_words, write_words
 
 __all__ = ["load", "norm_bits", "norm_codes", "output", "softmax"]
@@ -21,10 +21,10 @@ def load(machine, fields):
     end = machine.position + tokens * token_bytes
     length = len(machine.streams[0])
     if end > length or end == length and not fields["last"]:
-        raise MachineError(ErrorCode.STREAM_SHORT.value, machine.program_counter,
+        raise MachineError(ErrorCode.STREAM_SHORT, machine.program_counter,
                            "the input stream ended early")
     if fields["last"] and end < length:
-        raise MachineError(ErrorCode.STREAM_LONG.value, machine.program_counter,
+        raise MachineError(ErrorCode.STREAM_LONG, machine.program_counter,
                            "the input stream goes on after the final beat")
     data = np.stack([np.frombuffer(stream, np.uint8, tokens * token_bytes, machine.position)
                      for stream in machine.streams])

@@ -8,9 +8,10 @@ import dataclasses
 
 import numpy as np
 
-from bivit.hw.isa import Opcode, decode
+from bivit.hw.isa import Opcode
 from bivit.sim import execute_matrix, execute_vector
-from bivit.sim.machine import Machine, MachineError
+from bivit.sim.dispatch import MachineError, decode_program
+from bivit.sim.machine import Machine
 from bivit.sim.memory_state import MemoryState
 from bivit.sim.observe import read_result
 
@@ -62,18 +63,7 @@ class InstructionSimulator:
     def __init__(self, arch, program_words, constants):
         self.arch = arch
         self.machine = Machine(arch, constants)
-        self._program = [self._decode(pc, int(word)) for pc, word in enumerate(program_words)]
-        self._left = MemoryState(arch, 1)
-
-    @staticmethod
-    def _decode(pc, word):
-        """Opcode and fields of a word, or the error that dispatching it makes."""
-        if word & 15 not in {opcode.value for opcode in Opcode}:
-            return MachineError(1, pc, f"opcode {word & 15} does not exist"), None
-        try:
-            return decode(word)
-        except ValueError as error:
-            return MachineError(2, pc, str(error)), None
+        self._instructions, self._error = decode_program(arch, program_words)
 
     def run(self, streams, *, observe=(), batch=None) -> IssResult:
         """Run the program once for each image.
@@ -85,7 +75,7 @@ class InstructionSimulator:
         observe : collection of int
             Program counters of the instructions whose results are wanted.
         batch : int, optional
-            Images in one pass. All images of a pass find what the one before the pass left, so
+            Images in one pass. Only the first image of a pass finds what the image before left, so
             1 is exact also for a program that reads what it never wrote. Chosen by memory size if
             not given.
 
@@ -104,21 +94,15 @@ class InstructionSimulator:
 
     def _pass(self, streams, observe):
         machine, observed = self.machine, {}
-        machine.start(streams, self._left)
-        for pc, (opcode, fields) in enumerate(self._program):
-            if isinstance(opcode, MachineError):
-                raise opcode
-            if opcode is Opcode.HALT:
-                break
+        machine.start(streams)
+        for pc, (opcode, fields) in enumerate(self._instructions):
             machine.program_counter = pc
-            machine.check(opcode, fields)
             _EXECUTE[opcode](machine, fields)
             if pc in observe:
                 observed[pc] = read_result(self.arch, opcode, fields, machine.state).copy()
-        else:
-            raise MachineError(1, len(self._program), "the program ends without HALT")
-        for name, array in self._left.arrays().items():
-            array[0] = getattr(machine.state, name)[-1]
+        if self._error:
+            raise self._error
+        machine.finish()
         outputs = machine.outputs
         return (np.concatenate(outputs, axis=1) if outputs
                 else np.zeros((len(streams), 0), np.int64)), observed

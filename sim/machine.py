@@ -4,8 +4,6 @@ import functools
 
 import numpy as np
 
-from bivit.hw.blocks.checks import ErrorCode, count_limits
-from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Destination, Opcode, Unit
 from bivit.sim.memory_state import (
     A_MEMORIES,
     MemoryState,
@@ -16,23 +14,7 @@ from bivit.sim.memory_state import (
     word_indices,
 )
 
-__all__ = ["Machine", "MachineError"]
-
-
-class MachineError(RuntimeError):
-    """The machine stops with an error code.
-
-    Attributes
-    ----------
-    code : int
-        As in the ERROR register.
-    program_counter : int
-    """
-
-    def __init__(self, code, program_counter, reason):
-        super().__init__(f"the machine stops at instruction {program_counter} with error {code}: "
-                         f"{reason}")
-        self.code, self.program_counter = code, program_counter
+__all__ = ["Machine"]
 
 
 class Machine:
@@ -60,21 +42,37 @@ class Machine:
             unpack_bits(words["pos"], numbers * arch.resid_bits).reshape(
                 -1, arch.post_rows, arch.cols, arch.resid_bits), True)
         self.weight_columns = functools.cache(self._weight_columns)
+        self._capacity = 1
+        self._memories, self._scores, self._minimum = self._allocate(1)
 
-    def start(self, streams, left):
-        """Begin a program for a batch: its input streams, and what the last image left."""
+    def start(self, streams):
+        """Begin a program for a batch of images.
+
+        The first image finds the memories as the last image of the batch before left them.
+        """
+        count = len(streams)
+        if count > self._capacity:
+            memories, scores, minimum = self._allocate(count)
+            for name, array in memories.arrays().items():
+                array[0] = getattr(self._memories, name)[0]
+            self._memories, self._scores, self._minimum = memories, scores, minimum
+            self._capacity = count
         self.streams = streams
-        self.state = MemoryState(self.arch, len(streams))
-        for name, array in self.state.arrays().items():
-            array[:] = getattr(left, name)
-        slots, tiles = self.arch.score_slots, self.arch.score_tiles
-        self.scores = np.zeros(
-            (len(streams), slots * tiles, self.arch.rows, self.arch.cols), np.float32)
-        self.minimum = np.zeros((len(streams), slots, self.arch.rows), np.float32)
-        self.outputs = []
-        self.position = 0
-        self.program_counter = 0
-        self.dispatched = dict.fromkeys(Unit, 0)
+        self.state = self._memories.first(count)
+        self.scores, self.minimum = self._scores[:count], self._minimum[:count]
+        self.outputs, self.position, self.program_counter = [], 0, 0
+
+    def _allocate(self, count):
+        arch = self.arch
+        return (MemoryState(arch, count),
+                np.zeros((count, arch.score_slots * arch.score_tiles, arch.rows, arch.cols),
+                         np.float32),
+                np.zeros((count, arch.score_slots, arch.rows), np.float32))
+
+    def finish(self):
+        """End a program: let the next batch begin where the last image ended."""
+        for array in (*self.state.arrays().values(), self.scores, self.minimum):
+            array[0] = array[-1]
 
     def parameters(self, array, depth, first, count):
         """`count` parameter words (count, cols) of a constant memory, from address `first`."""
@@ -88,13 +86,13 @@ class Machine:
         words[present] = array[indices[present]]
         return words
 
-    def _weight_columns(self, first, tiles, planes, k_words):
-        """Weights as :func:`columns_of` gives them, and as signs (K, columns) with their ones."""
+    def _weight_columns(self, first, tiles, planes, k_words, dtype):
+        """Weights as signs ``2 B - (2**planes - 1)`` (K, columns), and the sums of B's columns."""
         words = self.parameters(self.weight, self.arch.weight_depth, first,
                                 tiles * planes * k_words)
         columns = columns_of(words[None], tiles, planes, k_words)[0]
-        signs = np.ascontiguousarray((2 * columns - (2**planes - 1)).T)
-        return signs, columns.sum(1, dtype=np.float64)
+        signs = np.ascontiguousarray((2 * columns - (2**planes - 1)).T, dtype)
+        return signs, columns.sum(1, dtype=np.float64).astype(dtype)
 
     def columns(self, fields, planes):
         """Operand B from BMEM, (images, columns, K)."""
@@ -110,26 +108,6 @@ class Machine:
         words = words.reshape(-1, planes, k_words, arch.rows, arch.lanes)
         total = weighted_planes(words).transpose(0, 2, 1, 3)
         return total.reshape(len(words), arch.rows, k_words * arch.lanes)
-
-    def check(self, opcode, fields):
-        """Stop where the sequencer does: wrong counts, waits for what was never dispatched."""
-        limits = count_limits(self.arch, opcode)
-        values = {name: fields[name] for name in limits}
-        if opcode is Opcode.MM_BITS and fields["dst"] != Destination.V.value:
-            values.pop("rows")
-        for name, value in values.items():
-            limit = limits[name]
-            if value < 1 or limit is not None and value > limit:
-                raise MachineError(ErrorCode.COUNT.value, self.program_counter,
-                                   f"{name} is {value}")
-        if opcode is Opcode.LOAD and fields["row"] + fields["tokens"] > self.arch.rows:
-            raise MachineError(ErrorCode.COUNT.value, self.program_counter,
-                               f"row + tokens is {fields['row'] + fields['tokens']}")
-        for unit, name in WAIT_FIELDS.items():
-            if fields[name] > self.dispatched[unit]:
-                raise MachineError(ErrorCode.WAIT.value, self.program_counter,
-                                   f"{name} is {fields[name]}")
-        self.dispatched[UNIT_OF[opcode]] += 1
 
 
 def weighted_planes(words):

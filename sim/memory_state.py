@@ -36,10 +36,12 @@ class MemoryState:
         """Memory name to array."""
         return dict(vars(self))
 
-    def spread_last(self):
-        """Give every image of the batch the memories that the last one left."""
-        for array in self.arrays().values():
-            array[:-1] = array[-1]
+    def first(self, count):
+        """The memories of the first `count` images, not copied."""
+        part = object.__new__(MemoryState)
+        for name, array in self.arrays().items():
+            setattr(part, name, array[:count])
+        return part
 
     @staticmethod
     def bytes_per_image(arch) -> int:
