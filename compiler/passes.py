@@ -9,7 +9,7 @@ from bivit.compiler.ir.graph import OBSERVED_KINDS, Graph
 from bivit.compiler.pack import pack
 from bivit.compiler.place import place
 from bivit.compiler.schedule import schedule
-from bivit.compiler.structures import CompileError, Plan, Program
+from bivit.compiler.structures import Address, CompileError, Plan, Program
 from bivit.compiler.tile import tile
 from bivit.compiler.verify import verify
 from bivit.hw.arch import Arch
@@ -31,12 +31,14 @@ def lower(graph: Graph, arch: Arch) -> Program:
     verify(graph, arch)
     operations = fuse(graph, arch)
     _check_operations(graph, operations)
-    best = None
+    best, lengths = None, set()
     for run_words in _RUN_WORDS:
         plan = tile(graph, operations, arch, run_words)
         _check_plan(plan)
-        if best and len(plan.instructions) > arch.program_depth:
-            continue
+        if lengths and (len(plan.instructions) in lengths
+                        or len(plan.instructions) > arch.program_depth):
+            continue  # nothing new, or more than there is room for
+        lengths.add(len(plan.instructions))
         plan, where = place(plan, arch)
         scheduled = schedule(plan, arch)
         _check_order(scheduled)
@@ -68,13 +70,13 @@ def _check_operations(graph, operations):
 
 
 def _check_plan(plan: Plan):
-    """Every observed value is covered once by each of its forms; addresses lie in regions."""
+    """Addresses lie in their regions and segments."""
     sizes = {region.name: region.words for region in plan.regions}
     sizes |= {segment.name: len(segment.words) for segment in plan.segments}
     for instruction in plan.instructions:
-        for name, value in instruction.fields.items():
-            if hasattr(value, "region"):
-                assert 0 <= value.offset < sizes[value.region], (instruction, name)
+        for value in instruction.fields.values():
+            if isinstance(value, Address):
+                assert 0 <= value.offset < sizes[value.region], instruction
 
 
 def _check_order(scheduled):

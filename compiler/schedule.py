@@ -16,7 +16,11 @@ from bivit.hw.isa import UNIT_OF, Opcode, Unit
 
 __all__ = ["Scheduled", "schedule"]
 
-_PATIENCE = (0, 8, 16, 24, 32, 48, 64, 96, 128)
+_PATIENCE = (32, 64, 0, 16, 96, 8, 128, 48, 24)
+"""Cycles that the most urgent instruction may start later than the soonest one, in the order in
+which they are tried."""
+_TRIED = 2500
+"""Instructions to place in all tries together; two tries are always made."""
 _TIMING = {Unit.LOAD: load.timing, Unit.MM: matmul.timing, Unit.SOFTMAX: softmax.timing,
            Unit.VEC: vector.timing}
 _AFTER_DONE = 1  # cycles from done to a pop that waited for it
@@ -49,7 +53,8 @@ def schedule(plan: Plan, arch: Arch) -> Scheduled:
     timings = [_TIMING[UNIT_OF[i.opcode]](arch, i.opcode, i.fields) for i in instructions[:-1]]
     urgency = _urgency(needs, timings)
     cycles, order = min((_List(arch, instructions[:-1], needs, timings, urgency, patience).run()
-                         for patience in _PATIENCE), key=lambda result: result[0])
+                         for patience in _PATIENCE[:max(2, _TRIED // len(instructions))]),
+                        key=lambda result: result[0])
     position = {index: new for new, index in enumerate(order)}
     waits = tuple({position[other]: hazard for other, hazard in needs[index].items()}
                   for index in order)
