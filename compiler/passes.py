@@ -16,7 +16,7 @@ from bivit.hw.arch import Arch
 
 __all__ = ["lower"]
 
-_RUN_WORDS = (4096, 128, 64)
+_RUN_WORDS = (4096, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
 
 

@@ -16,9 +16,8 @@ from bivit.hw.isa import UNIT_OF, Opcode, Unit
 
 __all__ = ["Scheduled", "schedule"]
 
-_PATIENCE = (32, 64, 0, 16, 96, 8, 128, 48, 24)
-"""Cycles that the most urgent instruction may start later than the soonest one, in the order in
-which they are tried."""
+_PATIENCE = (0, 8, 16, 32)
+"""Cycles that the most urgent instruction may start later than the soonest one."""
 _TRIED = 2500
 """Instructions to place in all tries together; two tries are always made."""
 _TIMING = {Unit.LOAD: load.timing, Unit.MM: matmul.timing, Unit.SOFTMAX: softmax.timing,
