@@ -257,6 +257,8 @@ private:
     // ---- what the host does ---------------------------------------------------------------
 
     void reset() {
+        top_->s_axil_awvalid = top_->s_axil_wvalid = top_->s_axil_bready = 0;
+        top_->s_axil_arvalid = top_->s_axil_rready = 0;
         top_->rst = 1;
         for (int i = 0; i < 4; ++i) step();
         top_->rst = 0;
