@@ -7,15 +7,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bivit.compiler.build import compile
+from bivit.compiler.ir import checkpoint
 from bivit.compiler.passes import lower
 from bivit.hw.targets import TARGETS
 from bivit.sim.compare import compare
 from bivit.sim.iss import InstructionSimulator
 from bivit.sim.observe import observations
+from bivit.sim.simulate import simulate
 from bivit.sim.stream import image_stream
 from graphs import random_image, random_vit_graph
 
-TARGET_NAMES = ("tiny", "odd", "ecp5-25f")
+TARGET_NAMES = ("tiny", "odd", "zynq-7020")
 UNOBSERVED_OPS = ("patchify", "select")
 
 
@@ -80,3 +83,32 @@ def test_random_networks_on_the_instruction_set_simulator(target, arguments):
     graph = random_vit_graph(**arguments)
     images = np.stack([random_image((arguments["seed"], i), graph.input_shape) for i in range(2)])
     check_on_iss(graph, lower(graph, TARGETS[target]), images)
+
+
+def simulate_everywhere(target, arguments, folder):
+    """Build a random network, run both engines, check each against PyTorch at every point."""
+    graph = random_vit_graph(**arguments)
+    checkpoint.save(graph, folder / "net.safetensors")
+    compile(folder / "net.safetensors", target, folder / "build", overwrite=True)
+    images = np.stack([random_image((arguments["seed"], i), graph.input_shape) for i in range(2)])
+    reports = [simulate(folder / "build", images, engine=engine, observe=2)
+               for engine in ("iss", "rtl")]
+    for report in reports:
+        assert report.mismatches == 0, f"{report.engine}: {report.first_mismatch}"
+        assert report.checked and report.observed_images == 2
+    assert np.array_equal(reports[0].logits, reports[1].logits)
+    assert reports[1].cycles_per_image == reports[1].predicted_cycles_per_image
+
+
+def rtl_test(examples):
+    """A test of `examples` random networks on a target; 67 examples on 3 targets make 201."""
+    @settings(max_examples=examples, deadline=None, derandomize=True, database=None,
+              suppress_health_check=list(HealthCheck))
+    @given(arguments=networks())
+    def test(target, tmp_path, arguments):
+        simulate_everywhere(target, arguments, tmp_path)
+    return pytest.mark.parametrize("target", TARGET_NAMES)(test)
+
+
+test_random_networks_in_rtl = rtl_test(7)
+test_many_random_networks_in_rtl = pytest.mark.slow(rtl_test(67))
