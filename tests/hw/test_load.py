@@ -101,7 +101,7 @@ PROGRAMS = [
            dict(tokens=1, pixels=25, row=2, dst_addr=70, last=1)]),
     (TINY, [dict(tokens=2, pixels=16), dict(tokens=1, pixels=18, dst_addr=8),
             dict(tokens=1, pixels=48, row=1, dst_addr=24, last=1)]),
-    (TARGETS["ecp5-25f"], [dict(tokens=6, pixels=4), dict(tokens=2, pixels=130, row=3, dst_addr=9),
+    (TARGETS["zynq-7020"], [dict(tokens=6, pixels=4), dict(tokens=2, pixels=130, row=3, dst_addr=9),
                            dict(tokens=2, pixels=64, row=1, dst_addr=40, last=1)]),
 ]
 

@@ -224,7 +224,7 @@ def test_zero_eps_does_not_hang():
 
 def test_wait_between_passes_is_short():
     fields = {"n_tiles": 16, "channels": 128, "groups": 1}
-    occupancy, _ = timing(TARGETS["ecp5-25f"], BITS, fields)
+    occupancy, _ = timing(TARGETS["zynq-7020"], BITS, fields)
     assert occupancy - 2 * 16 <= 24
 
 

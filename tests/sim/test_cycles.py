@@ -69,7 +69,7 @@ def test_random_programs_on_every_target(target, tmp_path):
 
 def test_speed():
     """A program of DeiT's size is predicted in seconds."""
-    arch = TARGETS["ecp5-25f"]
+    arch = TARGETS["zynq-7020"]
     program = random_program(random.Random(1), arch, length=20000)
     begin = time.process_time()
     simulate_cycles(arch, program)

@@ -9,7 +9,7 @@ from bivit.hw.targets import TARGETS
 from bivit.sim.iss import InstructionSimulator, MachineError
 from bivit.sim.stream import image_stream
 
-ARCHS = [TARGETS[name] for name in ("tiny", "odd", "ecp5-25f")]
+ARCHS = [TARGETS[name] for name in ("tiny", "odd", "zynq-7020")]
 LOAD = {"dst_addr": 0, "row": 0, "tokens": 1, "pixels": 3, "k_words": 1, "last": 1}
 
 

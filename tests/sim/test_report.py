@@ -15,7 +15,7 @@ LAYERS = [{"name": "a", "op": "linear", "binary": True, "macs": 3000},
           {"name": "c", "op": "norm_bits", "binary": False, "macs": 0}]
 
 
-@pytest.mark.parametrize("target", ["tiny", "odd", "ecp5-25f"])
+@pytest.mark.parametrize("target", ["tiny", "odd", "zynq-7020"])
 @pytest.mark.parametrize("seed", range(5))
 def test_every_cycle_has_one_cause(target, seed):
     rng = random.Random(seed)
