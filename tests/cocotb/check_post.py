@@ -1,0 +1,96 @@
+"""Post-processing: memories, scores and minima after each instruction, with random pauses."""
+
+import random
+
+import cocotb
+import numpy as np
+from bench import Memory, apply_write, start
+from post_model import Memories, pack, unpack
+from test_post import needs_wait, passes_of, random_instruction
+from units import ARCH
+
+from bivit.hw.blocks.lanes import Mode, pass_layout
+from bivit.hw.blocks.post import PARAM_LEAD
+
+IDLE = None, None
+NUMBERS = ARCH.rows * ARCH.cols
+
+
+class Feeder:
+    """Passes of random instructions, and what has become of them."""
+
+    def __init__(self):
+        rng = random.Random(5)
+        self.program, slots = [], 0
+        for tag in range(120):
+            fields = random_instruction(ARCH, rng, rng.choice(list(Mode)), tag)
+            if fields["mode"] == Mode.SCORE:
+                slots += 1
+                fields["slot"] = slots % ARCH.score_slots
+            self.program.append(fields)
+        self.counts, self.finished = [], 0
+
+    def cycles(self):
+        """For each cycle a record, or None, and the counts that belong to it."""
+        rng = np.random.default_rng(6)
+        for index, fields in enumerate(self.program):
+            waits = needs_wait(fields) or any(
+                "slot" in fields and fields["slot"] == other.get("slot")
+                for other in self.program[self.finished:index])
+            while waits and self.finished < index:
+                yield IDLE
+            self.counts.append([])
+            for record in passes_of(ARCH, fields):
+                counts = rng.integers(0, fields.get("largest", (1 << ARCH.count_bits) - 1) + 1,
+                                      (ARCH.rows, ARCH.cols))
+                self.counts[-1].append(counts)
+                yield record, counts
+                drain = ARCH.drain_cycles if fields["mode"] == Mode.ACC else 1
+                for _ in range(drain - 1 + random.choice((0, 0, 1, 5))):
+                    yield IDLE
+        while True:
+            yield IDLE
+
+
+@cocotb.test(timeout_time=200, timeout_unit="us")
+async def instructions_change_memories(dut):
+    feeder, counts_later = Feeder(), [None] * PARAM_LEAD
+    memories, model = (Memories(ARCH, np.random.default_rng(7)) for _ in range(2))
+    ports = await start(dut, "post__", pass_valid=0)
+    for name in ("thr", "scale", "pos", "resid"):
+        Memory(ports, lambda address, name=name: memories.word(name, address),
+               [(f"{name}_addr", f"{name}_data")])
+    cycles, score_slot = feeder.cycles(), None
+    while feeder.finished < len(feeder.program) or score_slot is not None:
+        record, counts = next(cycles)
+        counts_later.append(counts)
+        counts = counts_later.pop(0)
+        noise = np.random.randint(0, 1 << ARCH.count_bits, NUMBERS)
+        ports.set(pass_valid=record is not None,
+                  counts=pack(noise if counts is None else counts.ravel(), ARCH.count_bits))
+        if record is not None:
+            ports.set(pass_=pass_layout(ARCH).const(record).as_value().value)
+        await ports.edge()
+        if score_slot is not None:
+            minima = unpack(ports.get("minima"), ARCH.score_slots * ARCH.rows, ARCH.count_bits)
+            assert np.array_equal(minima.reshape(-1, ARCH.rows)[score_slot],
+                                  model.minima[score_slot])
+            score_slot = None
+        wrote = [apply_write(ports, memories.hmem, "hmem_we", "hmem_addr", "hmem_data"),
+                 apply_write(ports, memories.bmem, "bmem_we", "bmem_addr", "bmem_data"),
+                 apply_write(ports, memories.resid, "resid_we", "resid_write_addr",
+                             "resid_write_data", ARCH.resid_bits)]
+        assert not any(wrote) or ports.get("tag") == feeder.finished
+        if ports.get("done"):
+            fields = feeder.program[feeder.finished]
+            model.run(fields, feeder.counts[feeder.finished])
+            for name in ("hmem", "bmem", "resid"):
+                assert np.array_equal(getattr(model, name), getattr(memories, name)), fields
+            if fields["mode"] == Mode.SCORE:
+                score_slot = fields["slot"]
+            feeder.finished += 1
+    for (slot, tile), expected in model.scores.items():
+        ports.set(score_addr=slot * ARCH.score_tiles + tile)
+        for _ in range(3):
+            await ports.edge()
+        assert ports.get("score_data") == pack(expected.ravel(), ARCH.count_bits)
