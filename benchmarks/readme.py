@@ -18,10 +18,13 @@ def _read(name):
 
 
 def _demo():
-    """The output of the demo, run now."""
+    """The output of the demo, run now; the rows of the middle blocks are left out."""
     command = [sys.executable, "-m", "bivit.cli", "demo"]
     text = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
-    lines = [line.rstrip() for line in text.strip("\n").splitlines()]
+    lines = []
+    for line in map(str.rstrip, text.strip("\n").splitlines()):
+        middle = line.startswith((" blocks.1.", " blocks.2."))
+        lines += [] if middle and lines[-1] == " ..." else [" ..." if middle else line]
     return "\n".join(["```", *lines, "```"])
 
 

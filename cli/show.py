@@ -55,9 +55,10 @@ def demo(result, console):
     import numpy as np
 
     shown = result["pictures"]
-    captions = [f"is {item['label']}: {item['prediction']}" for item in shown]
-    console.print(f"[bold]{len(shown)} of {result['images']} held-out digits[/] (what each is: "
-                  "what the accelerator says)\n")
+    captions = [f"{item['prediction']}" if item["prediction"] == item["label"]
+                else f"{item['prediction']} (is {item['label']})" for item in shown]
+    console.print(f"[bold]{len(shown)} of {result['images']} held-out digits and what the "
+                  "accelerator says[/], mistakes first\n")
     for line in digit_pictures(np.array([item["pixels"] for item in shown], np.uint8), captions,
                                per_line=8):
         console.print(Text(line))
