@@ -120,7 +120,7 @@ def load_build(folder, *, ignore_hashes=False) -> Build:
         arch = Arch(**manifest["target"])
     except (ArchError, TypeError, KeyError) as error:
         raise BuildError(f"{folder / files.MANIFEST} has no usable target: {error}") from None
-    words, constants = files.read_words(folder, arch, check=not ignore_hashes)
+    words, constants = files.read_words(folder, arch, manifest, check=not ignore_hashes)
     graph = checkpoint.load(folder / "checkpoint.safetensors")
     return Build(folder, arch, words, constants, manifest, graph)
 

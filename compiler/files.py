@@ -35,8 +35,11 @@ def write_words(folder: pathlib.Path, program: Program) -> None:
         (folder / "rom" / f"{name}.hex").write_text("".join(f"{w:0{digits}x}\n" for w in words))
 
 
-def read_words(folder: pathlib.Path, arch: Arch, *, check: bool):
-    """The program, and the words of the other constant memories by name."""
+def read_words(folder: pathlib.Path, arch: Arch, manifest: dict, *, check: bool):
+    """The program, and the words of the other constant memories by name.
+
+    The program is there twice. Without `check`, one that was changed counts, whichever it is.
+    """
     data = _read(folder / "program.bin")
     if len(data) % _INSTRUCTION_BYTES or not data:
         raise BuildError(f"{folder / 'program.bin'} is not a whole number of instructions of "
@@ -55,6 +58,8 @@ def read_words(folder: pathlib.Path, arch: Arch, *, check: bool):
         if memories["program"] != words:
             raise BuildError(f"{folder / 'rom' / 'program.hex'} and {folder / 'program.bin'} are "
                              "not the same program")
+    elif manifest["files"].get("program.bin") == hashlib.sha256(data).hexdigest():
+        words = memories["program"]
     return words, {name: values for name, values in memories.items() if name != "program"}
 
 

@@ -240,6 +240,7 @@ def accumulate(tiler, operation: Operation) -> None:
     limit = max(1, tiler.run_words // (operand.k_words * a_planes * planes))
 
     def emit(block, low, high, a_addr, b_addr, param_addr, run, products):
+        # Rows before a selected token are written, too, so that no reader finds an unwritten word.
         words = run.tile * arch.drain_cycles
         if addend or node.op == "embed":
             add.update(add_src=AddSource.RESID if addend else AddSource.POS,
@@ -248,8 +249,9 @@ def accumulate(tiler, operation: Operation) -> None:
         tiler.emit(Opcode.MM_ACC, layer,
                    Observe(node.name, None, (token, token + high - low), run.channels, low),
                    a_addr=a_addr, b_addr=b_addr, param_addr=param_addr,
-                   n_tiles=len(run.tiles), dst_addr=result.at(block, words), row_lo=low,
-                   row_hi=high, shift=numeric.RESCALE_SHIFTS.index(node.attributes["shift"]),
+                   n_tiles=len(run.tiles), dst_addr=result.at(block, words),
+                   row_lo=low if prefix else 0, row_hi=high,
+                   shift=numeric.RESCALE_SHIFTS.index(node.attributes["shift"]),
                    sat=node.attributes["bits"], **products, **add)
 
     a_at = operand.at if operand.source is not ASource.IMEM else tiler.patches.at
