@@ -9,10 +9,10 @@ import cocotb
 import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
-from post_model import unpack
 
 from bivit.hw.blocks.registers import ADDRESSES
 from bivit.hw.isa import encode
+from post_model import unpack
 
 __all__ = ["AxiLite", "Memory", "Ports", "apply_write", "collect", "instructions", "masked", "send",
            "start"]

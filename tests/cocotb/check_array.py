@@ -3,10 +3,10 @@
 import cocotb
 import numpy as np
 from bench import start
-from post_model import pack, unpack
 from units import ARCH
 
 from bivit.hw.blocks.array import latency
+from post_model import pack, unpack
 
 
 @cocotb.test(timeout_time=100, timeout_unit="us")

@@ -4,12 +4,12 @@ import random
 
 import cocotb
 from bench import Memory, instructions, send, start
-from programs import random_program
 from test_matmul import expected_pairs, expected_records, memory_word
 from units import ARCH
 
 from bivit.hw.blocks.lanes import pass_layout
 from bivit.hw.isa import UNIT_OF, ASource, BSource, Unit, decode
+from programs import random_program
 
 WIDTHS = {"a": ARCH.rows * ARCH.lanes, "b": ARCH.cols * ARCH.lanes}
 SOURCES = {"a": ASource, "b": BSource}

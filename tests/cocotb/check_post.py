@@ -5,12 +5,12 @@ import random
 import cocotb
 import numpy as np
 from bench import Memory, apply_write, start
-from post_model import Memories, pack, unpack
 from test_post import needs_wait, passes_of, random_instruction
 from units import ARCH
 
 from bivit.hw.blocks.lanes import Mode, pass_layout
 from bivit.hw.blocks.post import PARAM_LEAD
+from post_model import Memories, pack, unpack
 
 IDLE = None, None
 NUMBERS = ARCH.rows * ARCH.cols

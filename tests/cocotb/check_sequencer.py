@@ -4,11 +4,11 @@ import random
 
 import cocotb
 from bench import Memory, start
-from programs import random_program
 from units import ARCH
 
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.isa import INSTR_BITS, UNIT_OF, WAIT_FIELDS, Opcode, Unit, decode, encode
+from programs import random_program
 
 WAIT_BITS = sum(255 << position for position in range(4, 36, 8))
 SOFTMAX, OUTPUT, HALT = (encode(Opcode.SOFTMAX, n_tiles=1), encode(Opcode.OUTPUT, count=1),

@@ -3,11 +3,11 @@
 import cocotb
 import numpy as np
 from bench import Memory, apply_write, instructions, send, start
-from post_model import pack
 from test_softmax import attention
 from units import ARCH
 
 from bivit.hw.isa import Opcode
+from post_model import pack
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
