@@ -131,19 +131,24 @@ private:
         return found == options_.end() ? otherwise : std::stoull(found->second);
     }
 
-    bool chance() {  // one half
+    // Whether a side of a stream holds it up now: with a seed, half of the time in gaps of up to
+    // 63 cycles.
+    bool stalled(uint32_t& gap) {
+        if (!seed_) return false;
+        if (gap) return --gap;
         random_ ^= random_ << 13, random_ ^= random_ >> 7, random_ ^= random_ << 17;
-        return random_ >> 40 & 1;
+        gap = random_ >> 40 & 1 ? random_ >> 48 & 63 : 0;
+        return gap;
     }
 
     // ---- one clock cycle: settle, look, clock edge ----------------------------------------
 
     void settle() {
-        if (!offered_ && next_beat_ < beat_count_) offered_ = !seed_ || chance();
+        if (!offered_ && next_beat_ < beat_count_) offered_ = !stalled(input_gap_);
         top_->s_axis_tvalid = offered_;
         top_->s_axis_tdata = offered_ ? beats_[next_beat_] : 0;
         top_->s_axis_tlast = offered_ && next_beat_ + 1 == beat_count_;
-        top_->m_axis_tready = !seed_ || chance();
+        top_->m_axis_tready = !stalled(output_gap_);
         top_->clk = 0;
         evaluate();
         busy_ = root_->accelerator__DOT__registers___05Fbusy;
@@ -343,7 +348,7 @@ private:
     Waves* waves_ = nullptr;
 #endif
     uint64_t cycle_ = 0, first_busy_ = 0, seed_ = 0, random_ = 0;
-    uint32_t image_ = 0, frames_ = 0, quiet_ = 0;
+    uint32_t image_ = 0, frames_ = 0, quiet_ = 0, input_gap_ = 0, output_gap_ = 0;
     bool busy_ = false, was_busy_ = false, observing_ = false, offered_ = false;
     bool frame_open_ = false;
     const uint32_t* beats_ = nullptr;

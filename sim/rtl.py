@@ -144,7 +144,14 @@ class Simulator:
         """
         if trace is not None and not self.trace:
             raise SimulatorError("this simulator was built without waves")
-        folder = pathlib.Path(folder)
+        try:
+            return self._run(pathlib.Path(folder), images, observe, stall_seed, max_cycles, trace,
+                             progress)
+        except OSError as error:
+            raise SimulatorError("the simulation cannot be run in the folder of temporary files "
+                                 f"{tempfile.gettempdir()}: {error.strerror or error}") from None
+
+    def _run(self, folder, images, observe, stall_seed, max_cycles, trace, progress):
         with tempfile.TemporaryDirectory(prefix="bivit-run-") as work:
             work = pathlib.Path(work)
             command = [self.program, "--images", work / "images.bin", "--out", work,

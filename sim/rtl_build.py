@@ -139,6 +139,9 @@ def _run(command, what, **options):
     if done.returncode:
         if NO_SPACE in done.stderr:
             raise _no_space()
+        if re.search(r"lz4|zlib\.h|-lz\b", done.stderr):
+            raise SimulatorError("waves need the libraries zlib and lz4 for C++ (Debian's packages "
+                                 "zlib1g-dev and liblz4-dev); install them, or run without waves")
         lines = [line for line in done.stderr.splitlines() if re.search(r"%?[Ee]rror", line)]
         reason = lines[0].strip() if lines else f"exit status {done.returncode}"
         raise SimulatorError(f"{what} failed: {reason}")
