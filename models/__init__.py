@@ -3,9 +3,11 @@
 import importlib
 
 _HOMES = {
-    "ExportError": "tracing", "GraphModel": "tracing", "ViTConfig": "config",
-    "export": "tracing", "load": "tracing", "random_graph": "synthetic",
-    "random_model": "synthetic", "to_graph": "tracing",
+    "ConvertError": "conversion", "ExportError": "tracing", "GraphModel": "tracing",
+    "ViTConfig": "config", "agreement": "comparison", "convert": "conversion",
+    "convert_file": "floats", "export": "tracing", "load": "tracing", "random_graph": "synthetic",
+    "random_model": "synthetic", "settle": "conversion", "to_graph": "tracing",
+    "train_digits": "digits",
 }
 __all__ = sorted(_HOMES)
 

@@ -1,6 +1,7 @@
 """scikit-learn's digits: 1,797 scanned 8x8 digits, one fixed split, and augmentation."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import torch
@@ -40,6 +41,16 @@ def _stratified(labels, count, rng):
     return np.sort(chosen), np.setdiff1d(np.arange(len(labels)), chosen)
 
 
+@functools.cache
+def _load():
+    """All 1,797 images and labels."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = (data.images.astype(np.int64) * 255 // 16).astype(np.uint8)[:, None]
+    return images, data.target.astype(np.int64)
+
+
 def digits(part: str) -> Digits:
     """One part of the digits; the split is the same everywhere.
 
@@ -54,11 +65,7 @@ def digits(part: str) -> Digits:
     Digits
         Pixels 0..16 of the data are scaled to ``p * 255 // 16``.
     """
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    images = (data.images.astype(np.int64) * 255 // 16).astype(np.uint8)[:, None]
-    labels = data.target.astype(np.int64)
+    images, labels = _load()
     held_out, train = _stratified(labels, HELD_OUT, np.random.RandomState(SPLIT_SEED))
     validation, fit = _stratified(labels[train], VALIDATION, np.random.RandomState(SPLIT_SEED + 1))
     parts = {"train": train, "held_out": held_out, "fit": train[fit],

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from bivit.models.agreement import agreement
-from bivit.models.convert import convert, settle
+from bivit.models.comparison import agreement
+from bivit.models.conversion import convert, settle
 from bivit.models.data import SPLIT_SEED, digits
 from bivit.models.floats import save_float
 from bivit.models.registry import MODELS

@@ -10,7 +10,7 @@ import torch
 
 from bivit.compiler.ir.errors import UserError
 from bivit.models.config import ViTConfig
-from bivit.models.convert import convert, settle
+from bivit.models.conversion import convert, settle
 from bivit.models.tracing import export
 from bivit.models.vit import VisionTransformer, build
 

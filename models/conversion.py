@@ -77,6 +77,11 @@ def sign_constants(scale, bias, fan_in):
     ratio = -bias / torch.where(scale == 0, 1.0, scale)
     always = torch.where(bias >= 0, -fan_in, fan_in + 1).to(scale.dtype)
     threshold = torch.where(descending, torch.floor(ratio), torch.ceil(ratio))
+    inward = torch.where(descending, -1, 1)
+    threshold = threshold + inward
+    for _ in range(2):  # the quotient was rounded: the chain itself decides
+        nearer = threshold - inward
+        threshold = torch.where(scale * nearer + bias >= 0, nearer, threshold)
     threshold = torch.where(scale == 0, always, threshold)
     low = torch.where(descending, -fan_in - 1, -fan_in).to(scale.dtype)
     threshold = torch.minimum(torch.maximum(threshold, low), low + 2 * fan_in + 1)
