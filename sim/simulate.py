@@ -1,7 +1,6 @@
 """Running a build folder on images, and checking every bit against PyTorch and every cycle."""
 
 import dataclasses
-import hashlib
 
 import numpy as np
 
@@ -23,7 +22,6 @@ OUTPUT = "output stream"
 ENGINE_NAMES = tuple(ENGINES)
 """What `simulate` takes as `engine`."""
 
-_PROGRAM_FILE, _PROGRAM_ROM = "program.bin", "rom/program.hex"
 _UNKNOWN_CYCLES = 1 << 20
 
 
@@ -121,7 +119,7 @@ def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_has
         raise UserError(f"there is no engine {engine!r}; there are {' and '.join(ENGINES)}")
     if engine != "rtl" and (trace is not None or stall_seed is not None):
         raise UserError("waves and stalls exist only in RTL: use the engine rtl")
-    build = _changed_program(load_build(folder, ignore_hashes=ignore_hashes))
+    build = load_build(folder, ignore_hashes=ignore_hashes)
     _check_words(build)
     description = build.manifest["input"]
     images = check_images(images, description["shape"])
@@ -150,21 +148,6 @@ def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_has
         layers=_layers(build.manifest, predicted) if predicted else [],
         wall_seconds=run.wall_seconds,
         simulated_cycles_per_second=simulated / run.wall_seconds, logits=run.logits)
-
-
-def _changed_program(build):
-    """The build with the program of ``rom/program.hex`` if that file, and it alone, was changed.
-
-    ``program.bin`` and ``rom/program.hex`` hold the same program, the latter for the ROM of a
-    bitstream; so a change of either shows.
-    """
-    expected = build.manifest["files"]
-    changed = [name for name in (_PROGRAM_FILE, _PROGRAM_ROM) if hashlib.sha256(
-        (build.folder / name).read_bytes()).hexdigest() != expected.get(name)]
-    if changed != [_PROGRAM_ROM]:
-        return build
-    lines = (build.folder / _PROGRAM_ROM).read_text().split()
-    return dataclasses.replace(build, words=[int(line, 16) for line in lines])
 
 
 def _check_words(build):
