@@ -66,7 +66,8 @@ def build_program(verilog: str, *, trace: bool = False, progress=None) -> pathli
     """
     root, compiler = _verilator_root(), _compiler()
     flags = [*TRANSLATE, *(["--trace-fst"] if trace else [])]
-    key = _hash(verilog, HARNESS.read_text(), CONTROL, _version(root), flags, COMPILE,
+    sources = [path.read_text() for path in (HARNESS, *sorted(HARNESS.parent.glob("*.h")))]
+    key = _hash(verilog, sources, CONTROL, _version(root), flags, COMPILE,
                 sorted(OPTIMISE.items()))
     target = cache_folder() / key
     if (target / "simulator").exists():
@@ -139,9 +140,6 @@ def _run(command, what, **options):
     if done.returncode:
         if NO_SPACE in done.stderr:
             raise _no_space()
-        if re.search(r"lz4|zlib\.h|-lz\b", done.stderr):
-            raise SimulatorError("waves need the libraries zlib and lz4 for C++ (Debian's packages "
-                                 "zlib1g-dev and liblz4-dev); install them, or run without waves")
         lines = [line for line in done.stderr.splitlines() if re.search(r"%?[Ee]rror", line)]
         reason = lines[0].strip() if lines else f"exit status {done.returncode}"
         raise SimulatorError(f"{what} failed: {reason}")
@@ -163,8 +161,9 @@ def _translate(root, verilog, work, flags):
 
 def _compile(root, compiler, work, trace, progress):
     include = root / "include"
-    options = [*COMPILE, f"-I{include}", f"-I{include / 'vltstd'}", "-Imodel", "-DVM_COVERAGE=0",
-               "-DVM_SC=0", "-DVM_TIMING=0", f"-DVM_TRACE={int(trace)}",
+    waves = [f"-I{HARNESS.parent}"] if trace else []  # lz4.h, zlib.h
+    options = [*COMPILE, *waves, f"-I{include}", f"-I{include / 'vltstd'}", "-Imodel",
+               "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", f"-DVM_TRACE={int(trace)}",
                f"-DVM_TRACE_FST={int(trace)}", "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0"]
     sources = [(path, "slow" if "Slow" in path.name or "Trace" in path.name else "fast")
                for path in sorted((work / "model").glob("*.cpp"))]
@@ -191,5 +190,5 @@ def _compile(root, compiler, work, trace, progress):
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    _run([compiler, *sorted(objects), "-o", work / "simulator", "-lpthread",
-          *(["-lz", "-llz4"] if trace else [])], "linking the simulator", cwd=work)
+    _run([compiler, *sorted(objects), "-o", work / "simulator", "-lpthread"],
+         "linking the simulator", cwd=work)

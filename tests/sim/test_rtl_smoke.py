@@ -93,6 +93,27 @@ def test_files_that_are_missing_or_wrong(build, simulator, streams, tmp_path):
         simulator.run(tmp_path, streams)
 
 
+def test_waves_need_a_simulator_for_them(build, simulator, streams, tmp_path):
+    with pytest.raises(SimulatorError, match="built without waves"):
+        simulator.run(build.folder, streams, trace=tmp_path / "waves.fst")
+
+
+@pytest.mark.slow
+def test_waves(build, streams, tmp_path):
+    tracer = build_simulator(build.folder / "accelerator.v", build.arch, trace=True)
+    run = tracer.run(build.folder, streams, trace=tmp_path / "waves.fst")
+    assert np.array_equal(run.logits, logits(build))
+    waves, blocks, at = (tmp_path / "waves.fst").read_bytes(), {}, 0
+    while at < len(waves):  # a type, a length that counts itself
+        kind, length = waves[at], int.from_bytes(waves[at + 1:at + 9], "big")
+        blocks[kind] = waves[at + 9:at + 1 + length]
+        at += 1 + length
+    assert at == len(waves) and {0, 6} <= set(blocks)
+    first, last = (int.from_bytes(blocks[0][k:k + 8], "big") for k in (0, 8))
+    assert first == 0 and last >= 2 * run.cycles[0]
+    assert b"m_axis_tdata" in blocks[6]
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("BIVIT_CACHE", str(tmp_path / "cache"))
