@@ -139,8 +139,9 @@ class Ram(wiring.Component):
                      write.data.eq(self.write_data)]
         for port in range(self.read_ports):
             read = memory.read_port()
-            m.d.comb += read.addr.eq(self.read_addr[port])
-            m.d.sync += self.read_data[port].eq(read.data)
+            word = Signal(self.width, name=f"out_{port}", reset_less=True)
+            m.d.comb += [read.addr.eq(self.read_addr[port]), self.read_data[port].eq(word)]
+            m.d.sync += word.eq(read.data)
         return m
 
 
@@ -178,7 +179,7 @@ class Rom(wiring.Component):
         m.submodules.memory = memory = Memory(shape=unsigned(self.width), depth=self.depth,
                                               init=self.init)
         read = memory.read_port()
-        word = Signal(self.width)
+        word = Signal(self.width, name="out", reset_less=True)
         m.d.comb += [read.addr.eq(self.read_addr), self.read_data.eq(word)]
         m.d.sync += word.eq(read.data)
         return m
