@@ -9,8 +9,10 @@ from networks import Network, arch_of
 
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.registers import ID
-from bivit.hw.isa import INSTR_BITS, Opcode, Unit, encode
+from bivit.hw.isa import Unit
 from bivit.sim.cycles import simulate_cycles
+
+__all__ = ["Host", "NETWORK"]
 
 LOADED = os.environ["BIVIT_WEIGHTS"] == "loaded"
 NETWORK = Network.on(arch_of(os.environ["BIVIT_WEIGHTS"]))
@@ -153,19 +155,3 @@ async def frame_of_the_wrong_length(dut, code, p_go):
     await host.check_error(code)
     await host.reset()
     await host.check_frame(2)
-
-
-@cocotb.test(timeout_time=2, timeout_unit="ms", skip=not LOADED)
-@cocotb.parametrize((("word", "code"), [
-    (0, ErrorCode.OPCODE),
-    (encode(Opcode.HALT) | 1 << INSTR_BITS - 1, ErrorCode.RESERVED),
-    (encode(Opcode.OUTPUT, count=1, wait_vec=2), ErrorCode.WAIT),
-    (encode(Opcode.SOFTMAX), ErrorCode.COUNT)]))
-async def wrong_program(dut, word, code):
-    host = await Host.on(dut)
-    program = [encode(Opcode.NORM_BITS, n_tiles=1, channels=1, groups=1, eps=1), word]
-    await host.load(NETWORK.packets(program=program))
-    await host.check_error(code, counter=1)
-    await host.reset()
-    await host.load(NETWORK.packets())
-    await host.check_frame(3)

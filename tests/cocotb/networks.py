@@ -27,7 +27,7 @@ def arch_of(weights) -> Arch:
     """
     return Arch(name="cocotb", rows=2, cols=4, lanes=16, tile_rows=1, tile_cols=2, post_rows=1,
                 weights=weights, queue_depth=2, score_tiles=4, program_depth=256, weight_depth=256,
-                thr_depth=32, scale_depth=32, norm_depth=16, pos_depth=16, imem_depth=32,
+                thr_depth=32, scale_depth=32, norm_depth=32, pos_depth=32, imem_depth=64,
                 xmem_depth=64, hmem_depth=64, pmem_depth=32, bmem_depth=32, pv_depth=16,
                 resid_depth=128)
 
@@ -42,8 +42,8 @@ class Network:
     @classmethod
     def on(cls, arch):
         """Compiled for `arch`."""
-        graph = random_vit_graph(3, embed_dim=6, num_heads=2, mlp_dim=9, num_classes=5,
-                                 image_shape=(1, 4, 4), patch_size=PATCH)
+        graph = random_vit_graph(1, embed_dim=10, num_heads=2, mlp_dim=9, num_classes=5,
+                                 image_shape=(1, 2, 10), patch_size=PATCH, class_token=False)
         return cls(graph, lower(graph, arch))
 
     def frame(self, seed) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

@@ -79,8 +79,8 @@ def run_module(module, top, folder, test_folder, **options):
 
     Parameters
     ----------
-    module : str
-        Name of a module in this folder.
+    module : str or list of str
+        Name of a module in this folder, or names.
     top : str
         Name of the Verilog module.
     folder : Path
