@@ -97,6 +97,13 @@ def _double(tensor):
     return tensor.detach().double()
 
 
+def _norm_constants(norm):
+    """Integers that make codes of a normalised number, and what one of their steps is worth."""
+    worth = 2 * norm.step * 2**NORM_FRACTION, 2 * norm.step
+    scale, bias = _double(norm.weight) / worth[0], (_double(norm.bias) / norm.step + 255) / 2
+    return rescale_constants(scale, bias, "norm"), worth
+
+
 class _Converter:
     """Converts the layers of one model at `fraction` fractional bits of the residual stream."""
 
@@ -170,9 +177,7 @@ class _Converter:
                                 prefix=int(self.config.class_token), bits=RESIDUAL_BITS))
 
     def norm_codes(self, norm):
-        scale = _double(norm.weight) / (2 * norm.step * 2**NORM_FRACTION)
-        bias = (_double(norm.bias) / norm.step + 255) / 2
-        return integer.NormCodes(**rescale_constants(scale, bias, "norm"), eps=self.eps(norm))
+        return integer.NormCodes(**_norm_constants(norm)[0], eps=self.eps(norm))
 
     def head(self, head, step):
         odd, scale = odd_weight(_double(head.weight))
@@ -262,6 +267,9 @@ def settle(model, calibration) -> None:
     proj.weight.copy_((odd * scale).reshape(proj.weight.shape))
     rounded(proj.bias, unit * 2**BIAS_FRACTION)
     model.patch_embed.step.fill_(1 / unit)
+    held, worth = _norm_constants(model.norm)
+    model.norm.weight.copy_(held["scale"].double() / 2.0**held["shift"] * worth[0])
+    model.norm.bias.copy_((held["bias"].double() / 2**BIAS_FRACTION - 127.5) * worth[1])
     rounded(model.pos_embed, unit)
     if model.config.class_token:
         rounded(model.cls_token, unit)

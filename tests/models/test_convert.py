@@ -79,7 +79,7 @@ def test_a_settled_model_and_its_integers_agree_bit_for_bit(seed):
     compared = agreement(model, GraphModel(to_graph(convert(model, images), CONFIG.image_shape)),
                          images)
     codes = compared["layers"].pop("norm")
-    assert min(compared["layers"].values()) >= 0.999 and codes >= 0.95
+    assert min(compared["layers"].values()) >= 0.999 and codes >= 0.98
     assert len(compared["layers"]) == CONFIG.depth * 8
 
 
