@@ -4,72 +4,82 @@ Sums of products go through floating point: exact, because every partial sum is 
 ``2**24`` in float32, or ``2**53`` in float64, which :func:`_plane_sums` looks after.
 """
 
+import functools
+
 import numpy as np
 
-from bivit.compiler.ir import numeric
 from bivit.hw.isa import AddSource, BSource, Destination
-from bivit.sim.memory_state import read_words, word_indices, write_words
+from bivit.sim.constants import exact_type
+from bivit.sim.memory_state import read_words, word_index, write_words
+from bivit.sim.pieces import place_pieces
 
-__all__ = ["accumulate", "bits", "place_pieces", "score", "signed"]
+__all__ = ["accumulate", "bits", "score", "valid_columns"]
 
 
 def bits(machine, fields):
     """MM_BITS: counts against thresholds, into HMEM or BMEM."""
-    arch, tiles = machine.arch, fields["n_tiles"]
-    counts = _counts(machine, fields)
-    thr = machine.parameters(machine.thr, arch.thr_depth, fields["param_addr"], tiles)
-    flip = machine.parameters(machine.flip, arch.thr_depth, fields["param_addr"], tiles)
-    limit = thr.astype(np.float32)
-    if fields["use_pv"]:
-        limit = limit + read_words(machine.state.pv, fields["pv_addr"], tiles)
-    limit = limit.reshape(-1, 1, tiles, arch.cols)
-    result = ((counts <= limit) ^ flip.astype(bool)).astype(np.uint8)
+    arch, state, tiles = machine.arch, machine.state, fields["n_tiles"]
+    if (fields["b_src"] == BSource.WEIGHT.value and not fields["use_pv"]
+            and not _overflows(arch, fields)):
+        weights, limit = machine.constants.compare(
+            fields["b_addr"], tiles, fields["k_words"], fields["param_addr"])
+        rows = machine.rows(fields, 1)
+        result = rows.reshape(-1, len(weights)) @ weights >= limit
+        result = result.reshape(*rows.shape[:2], -1)
+    else:
+        limit, flip = machine.constants.thresholds(fields["param_addr"], tiles)
+        if fields["use_pv"]:
+            ones = read_words(state.pv, fields["pv_addr"], tiles)
+            limit = (ones.reshape(len(ones), -1) + limit)[:, None]
+        result = (_plane_sums(machine, fields, 1, 1) <= limit.astype(np.float32)) ^ flip
+    result = result.view(np.uint8)
     destination = fields["dst"]
     if destination == Destination.HMEM.value:
-        place_pieces(machine.state.hmem, fields["dst_addr"], fields["dst_pos"], result)
+        place_pieces(state.hmem, fields["dst_addr"], fields["dst_pos"], result, arch.cols)
     elif destination == Destination.K.value:
         block = fields["dst_col"]
         if block < arch.blocks_per_key_group:
-            columns = machine.state.bmem[:, :, block * arch.rows:(block + 1) * arch.rows]
-            place_pieces(columns, fields["dst_addr"], fields["dst_pos"], result)
+            columns = state.bmem[:, :, block * arch.rows:(block + 1) * arch.rows]
+            place_pieces(columns, fields["dst_addr"], fields["dst_pos"], result, arch.cols)
     elif destination == Destination.V.value:
         _values(machine, fields, result)
 
 
 def _values(machine, fields, result):
     """V: transposed, rows past the block's zero; the ones of each column are counted."""
-    arch, memory = machine.arch, machine.state.bmem
+    arch, memory, tiles = machine.arch, machine.state.bmem, fields["n_tiles"]
     result[:, fields["rows"]:] = 0
-    mask = (1 << arch.count_bits) - 1
-    ones = result.sum(1, dtype=np.int32)
+    ones = result.sum(1, dtype=np.int32).reshape(len(result), tiles, arch.cols)
     if not fields["pv_first"]:
-        ones = ones + read_words(machine.state.pv, fields["pv_addr"], fields["n_tiles"])
-    write_words(machine.state.pv, fields["pv_addr"], ones & mask)
-    position = fields["dst_pos"]
+        ones = ones + read_words(machine.state.pv, fields["pv_addr"], tiles)
+    write_words(machine.state.pv, fields["pv_addr"], ones & ((1 << arch.count_bits) - 1))
+    position, columns = fields["dst_pos"], result.transpose(0, 2, 1)
     start = position * arch.rows
-    for tile in range(fields["n_tiles"]):
-        address = fields["dst_addr"] + tile * fields["dst_stride"]
-        index = word_indices(memory.shape[1], address & 0xFFFF, 1)
-        index = index.start if isinstance(index, slice) else int(index[0])
-        if index >= memory.shape[1]:
+    for tile in range(tiles):
+        address = fields["dst_addr"] + tile * fields["dst_stride"] & 0xFFFF
+        index = word_index(memory.shape[1], address)
+        if index is None:
             continue
         if position == 0:
             memory[:, index] = 0
         if position < arch.blocks_per_key_word:
-            memory[:, index, :, start:start + arch.rows] = result[:, :, tile].transpose(0, 2, 1)
+            memory[:, index, :, start:start + arch.rows] = columns[
+                :, tile * arch.cols:(tile + 1) * arch.cols]
 
 
 def score(machine, fields):
     """MM_SCORE: counts to the score buffer, and the minimum of each row over its keys."""
     arch, slot, tiles = machine.arch, fields["slot"], fields["n_tiles"]
-    counts = _counts(machine, fields)
-    write_words(machine.scores, slot * arch.score_tiles, counts.transpose(0, 2, 1, 3))
-    valid = valid_columns(arch, tiles, fields["keys"])
-    largest = np.float32((1 << arch.count_bits) - 1)
+    counts = _plane_sums(machine, fields, 1, 1)
+    counts = counts.reshape(*counts.shape[:2], tiles, arch.cols).transpose(0, 2, 1, 3)
+    write_words(machine.scores, slot * arch.score_tiles, counts)
+    valid = valid_columns(arch, tiles, fields["keys"])[:, None]
     if slot < arch.score_slots:
-        machine.minimum[:, slot] = np.where(valid, counts, largest).min((2, 3))
+        machine.minimum[:, slot] = np.where(
+            valid, counts, np.float32((1 << arch.count_bits) - 1)).min((1, 3))
 
 
+@functools.cache
 def valid_columns(arch, tiles, keys):
     """Which columns of each score tile hold keys, (tiles, cols)."""
     left = keys - arch.keys_per_group * np.arange(tiles)[:, None]
@@ -79,43 +89,76 @@ def valid_columns(arch, tiles, keys):
 def accumulate(machine, fields):
     """MM_ACC: plane sums, rescaled and added, to RESID."""
     arch, tiles, state = machine.arch, fields["n_tiles"], machine.state
-    sums = _plane_sums(machine, fields, fields["a_planes"], fields["b_planes"])
-    sums = sums.reshape(*sums.shape[:2], tiles, arch.cols).astype(np.int64)
-    dot = signed(fields["base"] - 2 * sums, arch.acc_bits + 1)
-    scale, bias = (machine.parameters(array, arch.scale_depth, fields["param_addr"], tiles)
-                   for array in (machine.scale, machine.scale_bias))
-    y = numeric.rescale(dot, scale, bias, numeric.RESCALE_SHIFTS[fields["shift"]])
-
+    y = _rescaled(machine, fields)
     groups, padding = arch.drain_cycles, arch.drain_cycles * arch.post_rows - arch.rows
     if padding:
-        y = np.pad(y, ((0, 0), (0, padding), (0, 0), (0, 0)))
-    y = y.reshape(len(y), groups, arch.post_rows, tiles, arch.cols).transpose(0, 3, 1, 2, 4)
-    y = y.reshape(len(y), tiles * groups, arch.post_rows, arch.cols)
+        y = np.pad(y, ((0, 0), (0, padding), (0, 0)))
+    words = y.reshape(len(y), groups, arch.post_rows, tiles, arch.cols).transpose(0, 3, 1, 2, 4)
+    shape = (-1, tiles, groups, arch.post_rows, arch.cols)
     if fields["add_src"] == AddSource.RESID.value:
-        y = y + read_words(state.resid, fields["add_addr"], tiles * groups)
+        words += read_words(state.resid, fields["add_addr"], tiles * groups).reshape(shape)
     elif fields["add_src"] == AddSource.POS.value:
-        y = y + machine.parameters(machine.pos, arch.pos_depth, fields["add_addr"],
-                                   tiles * groups)
-    y = numeric.saturate(y, min(max(fields["sat"], 1), arch.resid_bits))
-    rows = np.arange(groups * arch.post_rows)
-    written = (rows >= fields["row_lo"]) & (rows < fields["row_hi"])
-    if not written[:arch.rows].all():
-        kept = np.tile(~written.reshape(groups, arch.post_rows), (tiles, 1))
-        before = read_words(state.resid, fields["dst_addr"], tiles * groups)
-        y[:, kept] = before[:, kept]
-    write_words(state.resid, fields["dst_addr"], y)
+        words += machine.constants.positions(fields["add_addr"], tiles * groups).reshape(shape)
+    limit = 1 << (min(max(fields["sat"], 1), arch.resid_bits) - 1)
+    np.maximum(y, -limit, out=y)
+    np.minimum(y, limit - 1, out=y)
+    if fields["row_lo"] or fields["row_hi"] < arch.rows:
+        row = np.arange(arch.rows + padding).reshape(groups, arch.post_rows, 1)
+        written = (row >= fields["row_lo"]) & (row < fields["row_hi"])
+        before = read_words(state.resid, fields["dst_addr"], tiles * groups).reshape(shape)
+        words = np.where(written, words, before)
+    write_words(state.resid, fields["dst_addr"],
+                words.astype(np.int32).reshape(len(y), tiles * groups, arch.post_rows, arch.cols))
 
 
-def signed(values, width):
+def _rescaled(machine, fields):
+    """``floor(dot * factor + offset)`` of ``dot = base - 2 sum``, float64, exact."""
+    arch, constants, tiles = machine.arch, machine.constants, fields["n_tiles"]
+    a_planes, b_planes, k_words = fields["a_planes"], fields["b_planes"], fields["k_words"]
+    wraps = a_planes + b_planes + (k_words * arch.lanes).bit_length() > arch.acc_bits
+    if fields["b_src"] == BSource.WEIGHT.value and not wraps and not _overflows(arch, fields):
+        factor, offset = constants.rescaled_product(
+            fields["b_addr"], tiles, k_words, a_planes, b_planes, fields["param_addr"],
+            fields["shift"], fields["base"])
+        y = _product(machine, fields, a_planes, b_planes) * factor
+    else:
+        factor, offset = constants.rescale(fields["param_addr"], tiles, fields["shift"])
+        dot = fields["base"] - 2.0 * _plane_sums(machine, fields, a_planes, b_planes)
+        if wraps:
+            dot = _signed(dot.astype(np.int64), arch.acc_bits + 1)
+        y = dot * factor
+    y += offset
+    return np.floor(y, out=y)
+
+
+def _signed(values, width):
     """The lowest `width` bits of integers as a signed number."""
     half = 1 << (width - 1)
     return ((values + half) & ((1 << width) - 1)) - half
 
 
-def _counts(machine, fields):
-    """Mismatch counts (images, rows, tiles, cols) as exact float32."""
-    counts = _plane_sums(machine, fields, 1, 1)
-    return counts.reshape(*counts.shape[:2], fields["n_tiles"], machine.arch.cols)
+def _overflows(arch, fields):
+    """Whether a dot product is so long that a count may wrap."""
+    return fields["k_words"] * arch.lanes >= 1 << arch.count_bits
+
+
+def _exact_type(arch, fields, a_planes, b_planes):
+    """The floating-point type that holds every plane sum and every part of it."""
+    return exact_type(fields["k_words"] * arch.lanes, a_planes, b_planes)
+
+
+def _signs(machine, fields, a_planes, b_planes):
+    """Signs of the weights, and sums of their columns."""
+    return machine.constants.weights(
+        fields["b_addr"], fields["n_tiles"], b_planes, fields["k_words"],
+        _exact_type(machine.arch, fields, a_planes, b_planes))
+
+
+def _product(machine, fields, a_planes, b_planes):
+    """``A . s`` of :func:`_plane_sums` with the weights, (images, rows, columns)."""
+    signs, _ = _signs(machine, fields, a_planes, b_planes)
+    a = machine.rows(fields, a_planes).astype(signs.dtype, copy=False)
+    return (a.reshape(-1, len(signs)) @ signs).reshape(*a.shape[:2], -1)
 
 
 def _plane_sums(machine, fields, a_planes, b_planes):
@@ -125,76 +168,37 @@ def _plane_sums(machine, fields, a_planes, b_planes):
     ``(2**a_planes - 1) sum(B) - A . s``, and the same holds with A and B exchanged: so one
     matrix product does all planes.
     """
-    arch, length = machine.arch, fields["k_words"] * machine.arch.lanes
-    if length >> arch.count_bits:
-        return _overflowing_plane_sums(machine, fields, a_planes, b_planes)
+    if _overflows(machine.arch, fields):
+        return _wrapping_plane_sums(machine, fields, a_planes, b_planes)
     a_top, b_top = (1 << a_planes) - 1, (1 << b_planes) - 1
-    a = machine.rows(fields, a_planes)
-    exact = np.float32 if a_top * b_top * length < 1 << 23 else np.float64
     if fields["b_src"] == BSource.WEIGHT.value:
-        signs, ones = machine.weight_columns(
-            fields["b_addr"], fields["n_tiles"], b_planes, fields["k_words"], exact)
-        product = a.reshape(-1, length).astype(exact, copy=False) @ signs
-        np.subtract(a_top * ones, product, out=product)
-        return product.reshape(*a.shape[:2], -1)
+        _, ones = _signs(machine, fields, a_planes, b_planes)
+        product = _product(machine, fields, a_planes, b_planes)
+        return np.subtract(a_top * ones, product, out=product)
+    exact = _exact_type(machine.arch, fields, a_planes, b_planes)
+    a = machine.rows(fields, a_planes).astype(exact, copy=False)
     b = machine.columns(fields, b_planes).astype(exact, copy=False)
-    a = a.astype(exact, copy=False)
-    return b_top * a.sum(2, keepdims=True) + (a_top - 2 * a) @ b.transpose(0, 2, 1)
+    ones = b_top * a.sum(2, keepdims=True)
+    product = (a_top - 2 * a) @ b.transpose(0, 2, 1)
+    product += ones
+    return product
 
 
-def _overflowing_plane_sums(machine, fields, a_planes, b_planes):
-    """The same pass by pass, for dot products so long that a count wraps."""
+def _wrapping_plane_sums(machine, fields, a_planes, b_planes):
+    """The same, pass by pass, with counts that wrap."""
     arch, tiles, k_words = machine.arch, fields["n_tiles"], fields["k_words"]
-    total = 0
-    for tile in range(tiles * b_planes):
-        one = fields | {"n_tiles": 1, "b_addr": fields["b_addr"] + tile * k_words}
+    total = np.zeros((len(machine.streams), arch.rows, tiles, arch.cols))
+    for column_pass in range(tiles * b_planes):
         for plane in range(a_planes):
-            a = machine.rows(one | {"a_addr": fields["a_addr"] + plane * k_words}, 1)
+            one = fields | {"n_tiles": 1, "b_addr": fields["b_addr"] + column_pass * k_words,
+                            "a_addr": fields["a_addr"] + plane * k_words}
+            a = machine.rows(one, 1)
             if fields["b_src"] == BSource.WEIGHT.value:
-                signs, ones = machine.weight_columns(one["b_addr"], 1, 1, k_words,
-                                                       np.float32)
+                signs, ones = machine.constants.weights(one["b_addr"], 1, 1, k_words, np.float32)
                 counts = ones - a @ signs
             else:
                 b = machine.columns(one, 1)
                 counts = a.sum(2, keepdims=True) + (1 - 2 * a) @ b.transpose(0, 2, 1)
             counts = counts.astype(np.int64) & ((1 << arch.count_bits) - 1)
-            piece = np.zeros((*counts.shape[:2], tiles, arch.cols), np.int64)
-            piece[:, :, tile // b_planes] = counts << (plane + tile % b_planes)
-            total = total + piece
-    return total.reshape(*total.shape[:2], -1).astype(np.float32 if a_planes * b_planes == 1
-                                                      else np.float64)
-
-
-def place_pieces(memory, address, position, pieces):
-    """Write pieces behind each other along the lanes of words of `memory`.
-
-    A piece at position 0 clears the rest of its word.
-
-    Parameters
-    ----------
-    memory : array (images, depth, rows, lanes)
-        May be a view of some columns.
-    address, position : int
-        Word and place in it of the first piece.
-    pieces : array (images, rows, count, width)
-    """
-    images, rows, count, width = pieces.shape
-    lanes = memory.shape[-1]
-    per_word = lanes // width
-    if position >= per_word:  # such pieces have no place, until the 8-bit position wraps to 0
-        lost = min(count, 256 - position)
-        if lost < count:
-            place_pieces(memory, address, 0, pieces[:, :, lost:])
-        return
-    words = -(-(position + count) // per_word)
-    buffer = np.zeros((images, words, rows, lanes), np.uint8)
-    padded = np.zeros((images, rows, words * per_word, width), np.uint8)
-    padded[:, :, position:position + count] = pieces
-    padded = padded.reshape(images, rows, words, per_word * width)
-    buffer[..., :per_word * width] = padded.transpose(0, 2, 1, 3)
-    if position:
-        start, end = position * width, min(position + count, per_word) * width
-        first = read_words(memory, address, 1)[:, 0].copy()
-        first[..., start:end] = buffer[:, 0, :, start:end]
-        buffer[:, 0] = first
-    write_words(memory, address, buffer)
+            total[:, :, column_pass // b_planes] += counts << (plane + column_pass % b_planes)
+    return total.reshape(*total.shape[:2], -1)

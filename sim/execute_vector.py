@@ -5,8 +5,9 @@ import numpy as np
 from bivit.compiler.ir import numeric
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.sim.dispatch import MachineError
-from bivit.sim.execute_matrix import place_pieces, valid_columns
+from bivit.sim.execute_matrix import valid_columns
 from bivit.sim.memory_state import read_words, write_words
+from bivit.sim.pieces import place_pieces
 
 __all__ = ["load", "norm_bits", "norm_codes", "output", "softmax"]
 
@@ -48,67 +49,66 @@ def softmax(machine, fields):
         limit = machine.minimum[:, slot] + np.float32(fields["delta"])
     else:
         limit = np.zeros_like(machine.minimum[:, 0])
-    near = (counts <= limit[:, None, :, None]) & valid_columns(arch, tiles,
-                                                               fields["keys"])[:, None]
-    pieces = near[..., :arch.keys_per_group].transpose(0, 2, 1, 3)
-    place_pieces(machine.state.pmem, fields["dst_addr"], 0, pieces)
+    near = counts <= limit[:, None, :, None]
+    near &= valid_columns(arch, tiles, fields["keys"])[:, None]
+    near = near[..., :arch.keys_per_group].transpose(0, 2, 1, 3)
+    place_pieces(machine.state.pmem, fields["dst_addr"], 0,
+                 near.reshape(*near.shape[:2], -1), arch.keys_per_group)
 
 
 def _rows(machine, fields):
-    """Numbers of a NORM instruction (images, rows, columns), with zero past its channels."""
+    """Numbers of a NORM instruction, float64 (images, rows, columns)."""
     arch, tiles, groups = machine.arch, fields["n_tiles"], fields["groups"]
     words = read_words(machine.state.resid, fields["src_addr"], tiles * arch.drain_cycles)
     words = words.reshape(-1, tiles, arch.drain_cycles, arch.post_rows, arch.cols)[:, :, :groups]
-    rows = words.transpose(0, 2, 3, 1, 4).reshape(len(words), -1, tiles * arch.cols)
-    rows = rows[:, :arch.rows].astype(np.int64)
-    return np.where(np.arange(tiles * arch.cols) < fields["channels"], rows, 0)
+    rows = np.empty((len(words), groups, arch.post_rows, tiles, arch.cols))
+    rows[...] = words.transpose(0, 2, 3, 1, 4)
+    return rows.reshape(len(words), groups * arch.post_rows, tiles * arch.cols)[:, :arch.rows]
 
 
-def _centred(rows, fields):
-    """``d`` and ``sigma`` of :func:`numeric.row_sigma` for rows padded with zeros."""
-    count, total = fields["channels"], rows.sum(-1, keepdims=True)
-    squares = (rows * rows).sum(-1, keepdims=True)
-    sigma = numeric.isqrt(count * squares - total * total + fields["eps"])
-    return count * rows - total, sigma
-
-
-def _parameters(machine, fields):
-    return (machine.parameters(array, machine.arch.norm_depth, fields["param_addr"],
-                               fields["n_tiles"]).reshape(-1)
-            for array in (machine.norm_scale, machine.norm_bias))
+def _statistics(rows, fields):
+    """Sum and sigma of :func:`numeric.row_sigma`, exact: integers below 2**53."""
+    count, rows = fields["channels"], rows[..., :fields["channels"]]
+    total = rows.sum(-1, keepdims=True)
+    squares = np.einsum("irc,irc->ir", rows, rows)[..., None].astype(np.int64)
+    exact = total.astype(np.int64)
+    return total, numeric.isqrt(count * squares - exact * exact + fields["eps"])
 
 
 def norm_bits(machine, fields):
     """NORM_BITS: LayerNorm and sign."""
     rows = _rows(machine, fields)
-    d, sigma = _centred(rows, fields)
-    k, kind = _parameters(machine, fields)
-    d, limit, kind = d << numeric.THRESHOLD_FRACTION, sigma * k, kind & 3
-    result = np.where(kind == 0, d >= limit, (kind == 1) & (d <= limit)) | (kind == 3)
-    result[..., fields["channels"]:] = False
-    _write(machine, fields, fields["dst_addr"], result)
+    total, sigma = _statistics(rows, fields)
+    sign, k, limit = machine.constants.norm_bits(fields["param_addr"], fields["n_tiles"],
+                                                 fields["channels"])
+    unit = 1 << numeric.THRESHOLD_FRACTION
+    rows *= fields["channels"] * unit
+    rows -= total * unit
+    rows *= sign
+    rows -= sigma * k
+    _write(machine, fields, fields["dst_addr"], (rows >= limit).view(np.uint8))
 
 
 def norm_codes(machine, fields):
     """NORM_CODES: LayerNorm to 8-bit codes, as planes."""
     rows = _rows(machine, fields)
-    d, sigma = _centred(rows, fields)
-    scale, bias = _parameters(machine, fields)
+    total, sigma = _statistics(rows, fields)
+    factor, offset = machine.constants.norm_codes(fields["param_addr"], fields["n_tiles"],
+                                                  fields["channels"], fields["shift"])
     mantissa, exponent = numeric.reciprocal(np.maximum(sigma, 1))
-    shift = 16 + exponent - numeric.NORM_FRACTION
-    n = numeric.saturate((d * mantissa + (np.int64(1) << (shift - 1))) >> shift, 16)
-    codes = numeric.rescale(n, scale, bias, numeric.RESCALE_SHIFTS[fields["shift"]])
-    codes = np.clip(codes, 0, (1 << _CODE_BITS) - 1).astype(np.uint8)
-    codes[..., fields["channels"]:] = 0
+    rows *= fields["channels"]
+    rows -= total
+    rows *= mantissa
+    n = numeric.saturate(np.floor(
+        rows * np.exp2(-(16.0 + exponent - numeric.NORM_FRACTION)) + 0.5), 16)
+    codes = np.clip(np.floor(n * factor + offset), 0, (1 << _CODE_BITS) - 1).astype(np.uint8)
     for plane in range(_CODE_BITS):
         address = fields["dst_addr"] + plane * fields["k_words"] & 0xFFFF
         _write(machine, fields, address, codes >> plane & 1)
 
 
 def _write(machine, fields, address, bits):
-    images, rows, _ = bits.shape
-    pieces = bits.reshape(images, rows, fields["n_tiles"], machine.arch.cols)
-    place_pieces(machine.state.xmem[:, :, :rows], address, 0, pieces)
+    place_pieces(machine.state.xmem[:, :, :bits.shape[1]], address, 0, bits, machine.arch.cols)
 
 
 def output(machine, fields):

@@ -5,8 +5,10 @@ that its cost in Python is paid once. Time, queues and waits do not exist here.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
+import threadpoolctl
 
 from bivit.hw.isa import Opcode
 from bivit.sim import execute_matrix, execute_vector
@@ -17,7 +19,7 @@ from bivit.sim.observe import read_result
 
 __all__ = ["InstructionSimulator", "IssResult", "MachineError"]
 
-_BATCH_BYTES = 1 << 26
+_BATCH_BYTES, _LARGEST_BATCH = 1 << 28, 128
 
 _EXECUTE = {
     Opcode.LOAD: execute_vector.load,
@@ -29,6 +31,12 @@ _EXECUTE = {
     Opcode.NORM_CODES: execute_vector.norm_codes,
     Opcode.OUTPUT: execute_vector.output,
 }
+
+
+@functools.cache
+def _blas():
+    """The matrix library: its threads cost more than they bring on products as small as these."""
+    return threadpoolctl.ThreadpoolController()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +93,11 @@ class InstructionSimulator:
             Where the hardware would stop with an error code.
         """
         if batch is None:
-            batch = max(1, min(64, _BATCH_BYTES // MemoryState.bytes_per_image(self.arch)))
-        parts = [self._pass(streams[start:start + batch], frozenset(observe))
-                 for start in range(0, len(streams), batch)]
+            fitting = _BATCH_BYTES // MemoryState.bytes_per_image(self.arch)
+            batch = max(1, min(_LARGEST_BATCH, fitting))
+        with _blas().limit(limits=1, user_api="blas"):
+            parts = [self._pass(streams[start:start + batch], frozenset(observe))
+                     for start in range(0, len(streams), batch)]
         return IssResult(
             np.concatenate([logits for logits, _ in parts]),
             {pc: np.concatenate([observed[pc] for _, observed in parts]) for pc in parts[0][1]})

@@ -7,7 +7,7 @@ holds after that follows the word layout of ``docs/architecture.md`` section 2.
 import numpy as np
 
 __all__ = ["A_MEMORIES", "MemoryState", "constant_parameters", "read_words", "unpack_bits",
-           "unpack_numbers", "word_indices", "write_words"]
+           "unpack_numbers", "word_index", "word_indices", "write_words"]
 
 A_MEMORIES = ("imem", "xmem", "hmem", "pmem")
 """The memories that feed the rows of the array."""
@@ -61,6 +61,12 @@ def word_indices(depth, first, count):
         return slice(first, first + count)
     mask = (1 << (depth - 1).bit_length()) - 1
     return (first + np.arange(count)) & mask
+
+
+def word_index(depth, address):
+    """The one address that hardware sees, or None past the depth."""
+    address &= (1 << (depth - 1).bit_length()) - 1
+    return address if address < depth else None
 
 
 def read_words(memory, first, count):

@@ -1,0 +1,150 @@
+"""The constant memories of the instruction-set simulator, and what follows from their words.
+
+Everything that depends on an instruction's fields and on constants alone is made once and kept.
+"""
+
+import functools
+
+import numpy as np
+
+from bivit.compiler.ir import numeric
+from bivit.sim.memory_state import constant_parameters, unpack_bits, unpack_numbers, word_indices
+
+__all__ = ["Constants", "bits_of_columns", "exact_type", "weighted_planes"]
+
+_PARAMETER = (16, True), (24, True)
+
+
+class Constants:
+    """Unpacked constant memories.
+
+    Parameters
+    ----------
+    arch : Arch
+    words : dict of str to sequence of int
+        Words of ``weight``, ``thr``, ``scale``, ``norm`` and ``pos`` from address 0 on.
+    """
+
+    def __init__(self, arch, words):
+        self.arch = arch
+        words = {name: words.get(name, ()) for name in ("weight", "thr", "scale", "norm", "pos")}
+        self._weight = unpack_bits(words["weight"], arch.cols * arch.lanes).reshape(
+            -1, arch.cols, arch.lanes)
+        self._thr = constant_parameters(words["thr"], arch.cols, (arch.count_bits + 1, True),
+                                        (1, False))
+        self._scale = constant_parameters(words["scale"], arch.cols, *_PARAMETER)
+        self._norm = constant_parameters(words["norm"], arch.cols, *_PARAMETER)
+        self._pos = unpack_numbers(
+            unpack_bits(words["pos"], arch.post_rows * arch.cols * arch.resid_bits).reshape(
+                -1, arch.post_rows, arch.cols, arch.resid_bits), True)
+        for name in ("weights", "thresholds", "compare", "rescale", "rescaled_product",
+                     "norm_bits", "norm_codes"):
+            setattr(self, name, functools.cache(getattr(self, f"_{name}_of")))
+
+    def _words(self, array, depth, first, count):
+        """`count` words of a memory, from address `first`; zero past its end."""
+        indices = word_indices(depth, first, count)
+        if isinstance(indices, slice):
+            indices = np.arange(indices.start, indices.stop)
+        present = indices < len(array)
+        words = np.zeros((count, *array.shape[1:]), array.dtype)
+        words[present] = array[indices[present]]
+        return words
+
+    def positions(self, first, count):
+        """Words of POS (count, post_rows, cols)."""
+        return self._words(self._pos, self.arch.pos_depth, first, count)
+
+    def _weights_of(self, first, tiles, planes, k_words, dtype):
+        """Signs ``2 B - (2**planes - 1)`` (K, columns) of weights B, and sums of B's columns."""
+        words = self._words(self._weight, self.arch.weight_depth, first, tiles * planes * k_words)
+        columns = bits_of_columns(words[None], tiles, planes, k_words)[0]
+        signs = np.ascontiguousarray((2 * columns - (2**planes - 1)).T, dtype)
+        return signs, columns.sum(1, dtype=np.float64).astype(dtype)
+
+    def _thresholds_of(self, first, tiles):
+        """Threshold and flip of each column."""
+        thr, flip = (self._words(array, self.arch.thr_depth, first, tiles).reshape(-1)
+                     for array in self._thr)
+        return thr, flip.astype(bool)
+
+    def _compare_of(self, b_addr, tiles, k_words, param_addr):
+        """Weights and limits (columns) so that ``bit = A @ weights >= limit``.
+
+        ``count = ones - A . s`` is at most thr where ``A . s >= ones - thr``; flipped, where
+        ``-A . s >= thr - ones + 1``.
+        """
+        signs, ones = self.weights(b_addr, tiles, 1, k_words, np.float32)
+        thr, flip = self._thresholds_of(param_addr, tiles)
+        limit = np.where(flip, thr - ones + 1, ones - thr).astype(np.float32)
+        return signs * np.where(flip, np.float32(-1), np.float32(1)), limit
+
+    def _rescale_of(self, first, tiles, shift):
+        """Factor and offset (columns), float64: ``floor(dot * factor + offset)`` rescales."""
+        scale, bias = (self._words(array, self.arch.scale_depth, first, tiles).reshape(-1)
+                       for array in self._scale)
+        return self._affine(scale, bias, shift)
+
+    def _rescaled_product_of(self, b_addr, tiles, k_words, a_planes, b_planes, param_addr, shift,
+                             base):
+        """Factor and offset that rescale ``base - 2 sum`` where A . s is given.
+
+        ``sum = (2**a_planes - 1) ones - A . s``.
+        """
+        _, ones = self.weights(b_addr, tiles, b_planes, k_words,
+                               exact_type(k_words * self.arch.lanes, a_planes, b_planes))
+        factor, offset = self.rescale(param_addr, tiles, shift)
+        constant = base - 2.0 * ((1 << a_planes) - 1) * ones.astype(np.float64)
+        return 2.0 * factor, constant * factor + offset
+
+    @staticmethod
+    def _affine(scale, bias, shift):
+        # All products and sums are multiples of 2**-shift below 2**53 of them, so exact.
+        amount = numeric.RESCALE_SHIFTS[shift]
+        half = 1 << (numeric.BIAS_FRACTION - 1)
+        return scale * 2.0**-amount, (bias + half) * 2.0**-numeric.BIAS_FRACTION
+
+    def _norm_bits_of(self, first, tiles, channels):
+        """Sign, k times sign, and limit of each column.
+
+        ``bit = sign (d << 12) - sigma k sign >= limit``; columns that are constant, or past
+        `channels`, have sign 0.
+        """
+        k, kind = (self._words(array, self.arch.norm_depth, first, tiles).reshape(-1)
+                   for array in self._norm)
+        kind = np.where(np.arange(len(kind)) < channels, kind & 3, 2)
+        sign = np.select([kind == 0, kind == 1], [1.0, -1.0])
+        return sign, k * sign, (kind == 2).astype(np.float64)
+
+    def _norm_codes_of(self, first, tiles, channels, shift):
+        """Factor and offset as for `rescale`; zero past `channels`."""
+        scale, bias = (self._words(array, self.arch.norm_depth, first, tiles).reshape(-1)
+                       for array in self._norm)
+        valid = np.arange(len(scale)) < channels
+        return self._affine(np.where(valid, scale, 0), np.where(valid, bias, 0), shift)
+
+
+def exact_type(length, a_planes, b_planes):
+    """The floating-point type that holds every sum over planes and `length` products exactly."""
+    largest = ((1 << a_planes) - 1) * ((1 << b_planes) - 1) * length
+    return np.float32 if largest < 1 << 23 else np.float64
+
+
+def weighted_planes(words):
+    """``sum(bit << plane)`` over axis 1, float32."""
+    total = words[:, 0].astype(np.float32)
+    for plane in range(1, words.shape[1]):
+        total += np.float32(1 << plane) * words[:, plane]
+    return total
+
+
+def bits_of_columns(words, tiles, planes, k_words):
+    """B words (images, count, cols, lanes) to ``sum(bit << j)``, float32 (images, columns, K)."""
+    images, _, cols, lanes = words.shape
+    words = words.reshape(images, tiles, planes, k_words, cols, lanes)
+    columns = np.empty((images, tiles, cols, k_words, lanes), np.float32)
+    total = columns.transpose(0, 1, 3, 2, 4)
+    total[...] = words[:, :, 0]
+    for plane in range(1, planes):
+        total += np.float32(1 << plane) * words[:, :, plane]
+    return columns.reshape(images, tiles * cols, k_words * lanes)
