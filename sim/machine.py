@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bivit.sim.constants import Constants, bits_of_columns, weighted_planes
+from bivit.sim.constants import bits_of_columns, weighted_planes
 from bivit.sim.memory_state import A_MEMORIES, MemoryState, read_words
 
 __all__ = ["Machine"]
@@ -14,11 +14,11 @@ class Machine:
     Parameters
     ----------
     arch : Arch
-    constants : dict of str to sequence of int
+    constants : Constants
     """
 
     def __init__(self, arch, constants):
-        self.arch, self.constants = arch, Constants(arch, constants)
+        self.arch, self.constants = arch, constants
         self._capacity = 1
         self._memories, self._scores, self._minimum = self._allocate(1)
 
