@@ -22,8 +22,9 @@ def fold_linear(threshold, descending, length: int):
     tuple of int64 arrays
         So that ``bit = (count <= thr) ^ flip`` for every count in 0..length.
     """
-    slack = length - np.asarray(threshold, np.int64)
     flip = np.asarray(descending, np.int64)
+    # Beyond the range of the dot product all limits are alike; no difference overflows then.
+    slack = length - np.clip(np.asarray(threshold, np.int64), -length - 1, length + 1)
     return np.clip(np.where(flip, -(-slack // 2) - 1, slack // 2), -1, length), flip
 
 

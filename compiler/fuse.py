@@ -45,7 +45,10 @@ def fuse(graph: Graph, arch: Arch) -> tuple[Operation, ...]:
                                    f"{name}; put {' or '.join(allowed)} between them")
     operations = [_operation(node, nodes) for node in graph.nodes
                   if node.name in live and node.op in _BUILDERS]
-    operations.append(Operation("output", "output", {}, {"source": graph.nodes[-1].name}))
+    end = "output"
+    while end in nodes:
+        end += "_"
+    operations.append(Operation("output", end, {}, {"source": graph.nodes[-1].name}))
     return _with_forms(operations, nodes, types, arch)
 
 

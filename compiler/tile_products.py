@@ -31,7 +31,7 @@ class Destinations:
     """Where the compare lanes put the bits of one form of a value, block by block."""
 
     def __init__(self, tiler, operation: Operation, form, rows: Rows):
-        arch, name = tiler.arch, f"{operation.name}:{form.kind}:{operation.forms.index(form)}"
+        arch, name = tiler.arch, f"{operation.name}/{form.kind}/{operation.forms.index(form)}"
         self.arch, self.form, self.rows = arch, form, rows
         layer = operation.nodes.get("linear", operation.nodes.get("attend"))
         blocks = len(list(rows.blocks(arch.rows)))
@@ -56,7 +56,7 @@ class Destinations:
             self.stride = -(-blocks // arch.blocks_per_key_word)
             base = tiler.region(name, "bmem", self.stride * len(form.chunks), layer)
             tiler.stored[operation.name, form] = Stored(base, rows, 0, k_words=self.stride)
-            self.ones = tiler.region(f"{name}:ones", "pv", len(form.chunks), layer)
+            self.ones = tiler.region(f"{name}/ones", "pv", len(form.chunks), layer)
             tiler.stored[operation.name, form, "ones"] = self.ones
             self.breaks = ()
         self.base = base
@@ -151,7 +151,7 @@ def attention(tiler, operation: Operation) -> None:
     words = -(-groups // arch.key_groups_per_word)
     blocks = list(query.rows.blocks(arch.rows))
     pieces = min(heads * len(blocks), max(arch.pmem_depth // words, 1))
-    probabilities = tiler.region(operation.name + ":attention", "pmem", pieces * words,
+    probabilities = tiler.region(operation.name + "/attention", "pmem", pieces * words,
                                  softmax.name)
     piece = 0
     for block, low, high, begin, end in blocks:
@@ -221,7 +221,7 @@ def accumulate(tiler, operation: Operation) -> None:
     base = base or tiler.region(node.name, "resid", len(blocks) * block_words, node.name)
     result = tiler.stored[node.name] = Stored(base, rows, block_words)
 
-    weight, codes = linear.tensors["weight"], linear.op == "plane_linear"
+    weight, codes = linear.tensors["weight"].astype(np.int64), linear.op == "plane_linear"
     planes = weight_planes(weight) if codes else 1
     stored_weight = (weight + (1 << planes) - 1) // 2 if codes else weight
     a_planes = CODE_PLANES if codes else 1
@@ -231,7 +231,7 @@ def accumulate(tiler, operation: Operation) -> None:
         "base": weight.shape[1] * ((1 << a_planes) - 1) * ((1 << planes) - 1)}
     weights = tiler.segment(
         f"{linear.name}/weight/{node.name}", "weight",
-        weight_words(arch, np.asarray(stored_weight), planes, operand.positions, tiles,
+        weight_words(arch, stored_weight, planes, operand.positions, tiles,
                      operand.k_words), linear.name)
     params = tiler.segment(
         f"{node.name}/scale", "scale",

@@ -99,7 +99,7 @@ def output(tiler, operation: Operation) -> None:
     """Numbers of the last value to the stream, and the end."""
     name = operation.inputs["source"]
     source, count = tiler.stored[name], tiler.types[name].shape[1]
-    layer = tiler.layer("output", "output")
+    layer = tiler.layer(operation.name, "output")
     tiler.emit(Opcode.OUTPUT, layer, src_addr=source.at(0), row=source.rows.offset, count=count)
     tiler.emit(Opcode.HALT, layer)
 

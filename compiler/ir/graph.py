@@ -23,7 +23,7 @@ class Node:
     Parameters
     ----------
     name : str
-        Path of the layer in the model, unique, such as ``blocks.0.attn.q_sign``.
+        Path of the layer in the model, unique, without ``/``, such as ``blocks.0.attn.q_sign``.
     op : str
         Key of :data:`bivit.compiler.ir.ops.OPS`.
     inputs : tuple of str
@@ -65,6 +65,8 @@ class Graph:
         if not self.nodes:
             raise GraphError("the graph has no layers")
         for node in self.nodes:
+            if not isinstance(node.name, str) or not node.name or "/" in node.name:
+                raise GraphError(f"layer {node.name!r}: a name is a text without /, and not empty")
             if node.name in types:
                 raise GraphError(f"layer {node.name}: the name is used twice")
             try:

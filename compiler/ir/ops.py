@@ -94,6 +94,7 @@ def _linear_type(low, high):
         weight = tensors["weight"]
         _need(weight.ndim == 2 and weight.shape[1] == inputs[0].shape[1],
               f"weight has shape {weight.shape} where (*, {inputs[0].shape[1]}) is needed")
+        _need(weight.shape[0] >= 1, "weight has no outputs")
         _within(tensors, "weight", low, high)
         _need(low == 0 or bool(np.all(weight % 2 != 0)), "weight has even values: the grid is odd")
         return TensorType("dot", (inputs[0].shape[0], weight.shape[0]))

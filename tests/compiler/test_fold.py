@@ -6,7 +6,7 @@ import pytest
 from bivit.compiler.fold import fold_attention, fold_linear, never
 from bivit.compiler.ir import numeric
 
-LIMITS = [*range(-14, 15), -10**6, 10**6]
+LIMITS = [*range(-14, 15), -10**6, 10**6, -2**63, 1 - 2**63, 2**63 - 1]
 
 
 @pytest.mark.parametrize("length", range(1, 12))

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bivit.compiler.ir.graph import Graph, Node
+from bivit.compiler.ir.graph import Graph, GraphError, Node
 from bivit.compiler.passes import lower
 from bivit.compiler.structures import CompileError
 from bivit.hw.targets import TARGETS
@@ -48,6 +48,15 @@ def finish(net, x, token=0, classes=3):
     x = net.norm_codes("norm", net.add("select", "select", x, token=token))
     net.rescale("logits", net.plane_linear("head", x, classes), bits=16)
     return net.graph()
+
+
+def renamed(graph, old, new):
+    """The same graph with another name for one layer."""
+    names = {old: new}
+    return dataclasses.replace(graph, nodes=tuple(
+        dataclasses.replace(node, name=names.get(node.name, node.name),
+                            inputs=tuple(names.get(name, name) for name in node.inputs))
+        for node in graph.nodes))
 
 
 def attention(net, name, q, k, v, heads):
@@ -224,3 +233,41 @@ def test_never_more_than_planes_needed():
     planes = {i.fields["b_planes"] for i in program.instructions
               if program.layers[i.layer].name == "head"}
     assert planes == {1}
+
+
+@pytest.mark.parametrize("old", ("logits", "head", "select", "embed"))
+def test_a_layer_may_be_called_output(old):
+    verify(renamed(random_vit_graph(1), old, "output"), TINY)
+
+
+@pytest.mark.parametrize("name", ("", "zero/scale/4", 5))
+def test_names_that_cannot_be_kept_apart(name):
+    with pytest.raises(GraphError, match="name"):
+        renamed(random_vit_graph(1), "embed", name).infer()
+
+
+def test_names_like_those_of_the_compiler():
+    graph = random_vit_graph(1, num_heads=1)
+    for old, new in (("embed", "blocks.0.attn.v_sign:values:0"), ("logits", "zero"),
+                     ("norm", "blocks.0.attn.v_sign:values:0:ones"),
+                     ("patches", "blocks.0.attn.out_sign:attention")):
+        graph = renamed(graph, old, new)
+    verify(graph, TINY)
+
+
+def test_a_layer_without_outputs_is_refused():
+    net, x = start(1, width=8)
+    y = net.norm_bits("norm1", x)
+    weight = np.zeros((0, 8), np.uint8)
+    net.nodes.append(Node("empty", "binary_linear", (y,), {}, {"weight": weight}))
+    with pytest.raises(GraphError, match="layer empty .*no outputs"):
+        net.graph()
+
+
+@pytest.mark.parametrize("kind", (np.int8, np.int16, np.int32))
+def test_narrow_weights(kind):
+    graph = random_vit_graph(2)
+    nodes = [dataclasses.replace(node, tensors={
+        "weight": np.clip(node.tensors["weight"], -127, 127).astype(kind)})
+        if node.op == "plane_linear" else node for node in graph.nodes]
+    verify(dataclasses.replace(graph, nodes=tuple(nodes)), TINY)
