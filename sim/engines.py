@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bivit.hw.isa import INSTR_BITS, Opcode, decode
+from bivit.hw.isa import INSTR_BITS, decode
 from bivit.sim.iss import InstructionSimulator, MachineError
-from bivit.sim.observe import Replay
+from bivit.sim.observe import RESULT_OPCODES
+from bivit.sim.replay import replayed_results
 from bivit.sim.rtl import build_simulator
 
 __all__ = ["ENGINES", "EngineRun"]
@@ -104,22 +105,15 @@ def _with_program(build, folder):
 
 def _replayed(build, run, observe):
     """Results of observed instructions, from the write events of the first images."""
-    replay, results = Replay(build.arch), {}
     instructions = {}
     for pc in _observed_instructions(build):
         try:
             opcode, fields = decode(build.words[pc])
         except (ValueError, IndexError):
             continue
-        if opcode not in (Opcode.HALT, Opcode.LOAD, Opcode.MM_SCORE, Opcode.OUTPUT):
+        if opcode in RESULT_OPCODES:
             instructions[pc] = opcode, fields
-    for image in range(observe):
-        writes = run.writes(image)
-        for pc, (opcode, fields) in instructions.items():
-            if pc in writes:
-                results.setdefault(pc, {})[image] = replay.result(opcode, fields, writes[pc])[0]
-    return {pc: np.stack([found[image] for image in range(observe)])
-            for pc, found in results.items() if len(found) == observe}
+    return replayed_results(build.arch, instructions, run.events[:observe]) if observe else {}
 
 
 def _times(events):

@@ -2,16 +2,15 @@
 
 One function, :func:`read_result`, says where the result of an instruction lies. The instruction-set
 simulator calls it on its memories right after the instruction; for the RTL it is called on a blank
-memory on which the write events of that instruction were replayed (:class:`Replay`).
+memory on which the write events of that instruction were replayed (:mod:`bivit.sim.replay`).
 """
 
 import numpy as np
 
 from bivit.hw.isa import Destination, Opcode
-from bivit.hw.memories import memories
-from bivit.sim.memory_state import MemoryState, read_words, unpack_bits, unpack_numbers
+from bivit.sim.memory_state import read_words
 
-__all__ = ["CONFLICT", "MISSING", "Replay", "observations", "read_result"]
+__all__ = ["CONFLICT", "MISSING", "RESULT_OPCODES", "observations", "read_result"]
 
 _CODE_BITS = 8
 
@@ -93,54 +92,8 @@ _READERS = {Opcode.MM_BITS: _read_bits, Opcode.MM_ACC: _read_accumulated,
             Opcode.SOFTMAX: _read_softmax, Opcode.NORM_BITS: _read_norm_bits,
             Opcode.NORM_CODES: _read_norm_codes}
 
-
-class Replay:
-    """Puts the write events of one instruction after another on a blank memory.
-
-    Parameters
-    ----------
-    arch : Arch
-    """
-
-    def __init__(self, arch):
-        self.arch = arch
-        self._state = MemoryState(arch, 1)
-        self._widths = {name: size.width for name, size in memories(arch).items()}
-
-    def result(self, opcode, fields, writes) -> np.ndarray:
-        """What `writes` of an instruction left of its result, (1, rows, columns).
-
-        Parameters
-        ----------
-        opcode, fields
-            The instruction.
-        writes : list of tuple (str, int, int, int)
-            Memory, address, mask of the written bits and data of each write, in time order.
-        """
-        touched = []
-        for name in {write[0] for write in writes}:
-            events = [write for write in writes if write[0] == name]
-            addresses = self._apply(name, events)
-            touched.append((getattr(self._state, name), addresses))
-        try:
-            return np.array(read_result(self.arch, opcode, fields, self._state))
-        finally:
-            for memory, addresses in touched:
-                memory[:, addresses] = 0
-
-    def _apply(self, name, events):
-        """Merge the writes by address and put them into the memory; give the addresses."""
-        words = {}
-        for _, address, mask, data in events:
-            words[address] = words.get(address, 0) & ~mask | data & mask
-        bits = unpack_bits(list(words.values()), self._widths[name])
-        memory, addresses = getattr(self._state, name), list(words)
-        if name == "resid":
-            numbers = bits.reshape(len(words), *memory.shape[2:], self.arch.resid_bits)
-            memory[0, addresses] = unpack_numbers(numbers, True)
-        else:
-            memory[0, addresses] = bits.reshape(len(words), *memory.shape[2:])
-        return addresses
+RESULT_OPCODES = frozenset(_READERS)
+"""Opcodes that `read_result` takes."""
 
 
 def observations(manifest, results, images) -> dict[str, np.ndarray]:

@@ -42,32 +42,44 @@ class Reference:
                 "simulate without --check") from None
         from bivit.models import load
 
-        self._torch = torch
+        self._torch, self._last = torch, graph.nodes[-1].name
         self._model = load(pathlib.Path(folder) / "checkpoint.safetensors")
         live = live_nodes(graph)
         self._moved = {node.name for node in graph.nodes
                        if node.op in _UNOBSERVED_OPS or node.name not in live}
 
-    def logits(self, images) -> np.ndarray:
-        """Logits (images, count) of uint8 images (images, C, H, W)."""
-        return np.concatenate([self._model(part).numpy() for part in self._parts(images)])
+    def values(self, images, observed, names) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """What uint8 images (images, C, H, W) must give.
 
-    def observe(self, images, names) -> dict[str, np.ndarray]:
-        """Tensors (images, ...) of the observation points `names`, in network order.
+        Parameters
+        ----------
+        images : uint8 array
+        observed : int
+            How many of them to look at in detail.
+        names : collection of str
+            Observation points.
+
+        Returns
+        -------
+        dict of str to array, int64 array
+            Tensors (observed, ...) in network order; logits (images, count) of all.
 
         Raises
         ------
         MissingReference
             If `names` leaves out a value that some instruction computes.
         """
-        parts = [self._model.observe(part) for part in self._parts(images)]
-        every = list(parts[0])
+        parts = [self._model.observe(part) for part in self._parts(images[:observed])]
+        logits = [part[self._last].flatten(1).numpy() for part in parts]
+        logits += [self._model(part).numpy() for part in self._parts(images[observed:])]
+        every = list(parts[0]) if parts else []
         if missing := set(every) - self._moved - set(names):
             raise MissingReference("the manifest of the build names no instruction for "
                                    f"{', '.join(sorted(missing))}; compile again")
-        return {name: np.concatenate([part[name].numpy() for part in parts])
-                for name in every if name in names}
+        tensors = {name: np.concatenate([part[name].numpy() for part in parts])
+                   for name in every if name in names}
+        return tensors, np.concatenate(logits)
 
     def _parts(self, images):
         tensor = self._torch.from_numpy(np.ascontiguousarray(images))
-        return tensor.split(_BATCH)
+        return tensor.split(_BATCH) if len(tensor) else ()

@@ -170,8 +170,7 @@ def _predicted(build):
 def _differences(build, run, reference, images, observed):
     """Counts and first differences: observation points, then the output stream."""
     found = observations(build.manifest, run.results, observed)
-    expected = reference.observe(images[:observed], list(found)) if observed else {}
-    logits = reference.logits(images)
+    expected, logits = reference.values(images, observed, list(found))
     given = np.full(logits.shape, MISSING)
     width = min(given.shape[1], run.logits.shape[1])
     given[:, :width] = run.logits[:, :width]

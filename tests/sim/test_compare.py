@@ -7,7 +7,8 @@ from bivit.hw.isa import Destination, Opcode
 from bivit.hw.memories import memories
 from bivit.hw.targets import TARGETS
 from bivit.sim.compare import compare
-from bivit.sim.observe import MISSING, Replay, observations
+from bivit.sim.observe import MISSING, observations
+from bivit.sim.replay import Replay
 from bivit.sim.stream import ImageError, check_images
 
 
@@ -79,23 +80,28 @@ def test_what_nothing_gives_is_missing():
     assert count == 5 and str(first) == "x[0, 2] of image 0 is not computed and should be 0"
 
 
+def events_of(writes):
+    """Addresses, masks and data of one image, from tuples of integers."""
+    words = [np.array([[value >> 32 * i & 0xFFFFFFFF for i in range(4)] for value in column],
+                      np.uint32) for column in list(zip(*writes, strict=True))[1:]]
+    return np.array([write[0] for write in writes]), words[0], words[1][None]
+
+
 def test_replay_applies_masks_and_starts_blank():
     arch = TARGETS["tiny"]
     fields = {"dst": Destination.HMEM.value, "dst_addr": 3, "dst_pos": 0, "n_tiles": 1}
-    replay = Replay(arch)
-    row_mask = (1 << arch.cols) - 1
-    writes = [("hmem", 3, row_mask, 0b0101), ("hmem", 3, row_mask << arch.lanes, -1 & row_mask
-                                              << arch.lanes), ("hmem", 3, 0b0001, 0)]
-    assert replay.result(Opcode.MM_BITS, fields, writes).tolist() == [[[0, 0, 1, 0],
-                                                                       [1, 1, 1, 1]]]
-    assert not replay.result(Opcode.MM_BITS, fields, []).any()
+    replay = Replay(arch, 1)
+    row = (1 << arch.cols) - 1
+    writes = [(3, row, 0b0101), (3, row << arch.lanes, row << arch.lanes), (3, 0b0001, 0)]
+    assert replay.result(Opcode.MM_BITS, fields, {"hmem": events_of(writes)}).tolist() == [
+        [[0, 0, 1, 0], [1, 1, 1, 1]]]
+    assert not replay.result(Opcode.MM_BITS, fields, {}).any()
 
 
 def test_replay_of_numbers():
     arch = TARGETS["tiny"]
     fields = {"dst_addr": 0, "n_tiles": 1, "row_lo": 0, "row_hi": 2}
-    width = memories(arch)["resid"].width
-    everything = (1 << width) - 1
-    writes = [("resid", 0, everything, everything), ("resid", 1, everything, 5)]
-    assert Replay(arch).result(Opcode.MM_ACC, fields, writes).tolist() == [[[-1] * 4,
-                                                                           [5, 0, 0, 0]]]
+    everything = (1 << memories(arch)["resid"].width) - 1
+    writes = {"resid": events_of([(0, everything, everything), (1, everything, 5)])}
+    assert Replay(arch, 1).result(Opcode.MM_ACC, fields, writes).tolist() == [
+        [[-1] * 4, [5, 0, 0, 0]]]
