@@ -14,6 +14,7 @@ from bivit.compiler.assembly import disassemble
 from bivit.compiler.files import BuildError
 from bivit.compiler.ir import checkpoint
 from bivit.compiler.ir.graph import Graph
+from bivit.compiler.padding import find_changed_padding
 from bivit.compiler.passes import lower
 from bivit.hw.arch import Arch, ArchError
 from bivit.hw.targets import TARGETS
@@ -122,6 +123,10 @@ def load_build(folder, *, ignore_hashes=False) -> Build:
         raise BuildError(f"{folder / files.MANIFEST} has no usable target: {error}") from None
     words, constants = files.read_words(folder, arch, manifest, check=not ignore_hashes)
     graph = checkpoint.load(folder / "checkpoint.safetensors")
+    if ignore_hashes and (changed := find_changed_padding(graph, arch, constants)):
+        memory, word = changed
+        raise BuildError(f"{folder / 'rom' / memory}.hex has a padding bit in word {word} that is "
+                         "not as the compiler writes it; compile again")
     return Build(folder, arch, words, constants, manifest, graph)
 
 

@@ -14,9 +14,9 @@ from bivit.compiler.tile import tile
 from bivit.compiler.verify import verify
 from bivit.hw.arch import Arch
 
-__all__ = ["lower"]
+__all__ = ["RUN_WORDS", "lower"]
 
-_RUN_WORDS = (4096, 64, 32)
+RUN_WORDS = (4096, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
 
 
@@ -32,7 +32,7 @@ def lower(graph: Graph, arch: Arch) -> Program:
     operations = fuse(graph, arch)
     _check_operations(graph, operations)
     best, lengths = None, set()
-    for run_words in _RUN_WORDS:
+    for run_words in RUN_WORDS:
         plan = tile(graph, operations, arch, run_words)
         _check_plan(plan)
         if lengths and (len(plan.instructions) in lengths

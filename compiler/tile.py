@@ -25,15 +25,18 @@ _EMITTERS = {"load": tile_vectors.load, "norm": tile_vectors.norm, "select": til
              "attention": tile_products.attention, "accumulate": tile_products.accumulate}
 
 
-def tile(graph: Graph, operations: tuple[Operation, ...], arch: Arch, run_words: int) -> Plan:
+def tile(graph: Graph, operations: tuple[Operation, ...], arch: Arch, run_words: int, *,
+         share: bool = True) -> Plan:
     """Cut operations into instructions.
 
     Parameters
     ----------
     run_words : int
         Word pairs after which a matrix product is cut into a further instruction.
+    share : bool
+        Keep equal constant words once.
     """
-    tiler = Tiler(graph, operations, arch, run_words)
+    tiler = Tiler(graph, operations, arch, run_words, share)
     for index, operation in enumerate(operations):
         tiler.index = index
         _EMITTERS[operation.kind](tiler, operation)
@@ -54,8 +57,9 @@ class Tiler:
         Number of the last operation that reads a region of numbers, by the value that made it.
     """
 
-    def __init__(self, graph, operations, arch, run_words):
+    def __init__(self, graph, operations, arch, run_words, share):
         self.arch, self.operations, self.run_words = arch, operations, run_words
+        self.share = share
         self.nodes = {node.name: node for node in graph.nodes}
         self.types = graph.infer()
         self.index = 0
@@ -88,8 +92,9 @@ class Tiler:
         return Address(name)
 
     def segment(self, name, memory, words, layer) -> Address:
-        """Constant words; equal ones are kept once."""
-        name = self._same_words.setdefault((memory, words), name)
+        """Constant words; equal ones are kept once if they are shared."""
+        if self.share:
+            name = self._same_words.setdefault((memory, words), name)
         segment = self.segments.setdefault(name, Segment(name, memory, words, layer))
         assert segment.words == words, f"two segments are called {name}"
         return Address(name)

@@ -1,0 +1,45 @@
+"""Padding bits of the constant memories are found when they change."""
+
+import pytest
+from graphs import random_vit_graph
+
+from bivit.compiler.padding import find_changed_padding
+from bivit.compiler.passes import lower
+from bivit.hw.targets import TARGETS
+
+
+def _changed(words, index, bit):
+    return [word ^ (1 << bit if at == index else 0) for at, word in enumerate(words)]
+
+
+@pytest.fixture(scope="module", params=["tiny", "odd"])
+def build(request):
+    arch = TARGETS[request.param]
+    graph = random_vit_graph(3, embed_dim=14, num_heads=2, mlp_dim=11)
+    return graph, arch, lower(graph, arch).constants
+
+
+def test_a_build_has_its_padding(build):
+    assert find_changed_padding(*build) is None
+
+
+def test_every_bit_of_a_weight_word_is_parameter_or_padding(build):
+    graph, arch, constants = build
+    index = len(constants["weight"]) - 1  # of the head: 10 classes, 14 channels
+    found = []
+    for bit in range(arch.cols * arch.lanes):
+        words = constants | {"weight": _changed(constants["weight"], index, bit)}
+        found.append(find_changed_padding(graph, arch, words) == ("weight", index))
+    columns = 10 % arch.cols or arch.cols
+    last = 14 % (arch.chunks_per_word * arch.cols) or arch.chunks_per_word * arch.cols
+    assert found == [column >= columns or lane >= last
+                     for column in range(arch.cols) for lane in range(arch.lanes)]
+
+
+def test_words_past_the_end(build):
+    graph, arch, constants = build
+    for memory, words in constants.items():
+        longer = constants | {memory: [*words, 0, 4]}
+        assert find_changed_padding(graph, arch, longer) == (memory, len(words) + 1)
+        shorter = constants | {memory: words[:-1]}
+        assert find_changed_padding(graph, arch, shorter) == (memory, len(words) - 1)
