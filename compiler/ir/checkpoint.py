@@ -87,6 +87,8 @@ def load(path) -> Graph:
             nodes.append(Node(entry["name"], entry["op"], tuple(entry["inputs"]),
                               dict(entry["attributes"]), unpacked))
         graph = Graph(tuple(content["graph"]["input_shape"]), tuple(nodes), content["metadata"])
+        if not isinstance(graph.metadata, dict):
+            raise ValueError("the metadata is no object")
         graph.infer()
     except GraphError as error:
         raise CheckpointError(f"{path} holds a graph that is not legal: {error}") from None
@@ -125,6 +127,9 @@ def _read(path):
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{path} has format version {version} and this bivit reads version "
                               f"{FORMAT_VERSION}; export the model again")
+    if content.get("numeric") != _numeric_formats():
+        raise CheckpointError(f"{path} has other numeric formats than this bivit; export the model "
+                              "again")
     for name, (dtype, _, raw) in sorted(tensors.items()):
         if dtype not in {code for code, _ in _DTYPES.values()}:
             raise CheckpointError(f"{path} holds tensor {name} of type {dtype}"

@@ -59,7 +59,9 @@ class Graph:
         GraphError
             Naming the layer and what is wrong with it.
         """
-        if len(self.input_shape) != 3 or min(self.input_shape) < 1:
+        if len(self.input_shape) != 3 or not all(
+                isinstance(size, int) and not isinstance(size, bool) and size >= 1
+                for size in self.input_shape):
             raise GraphError(f"the input shape {self.input_shape} is not (channels, height, width)")
         types = {"input": TensorType("pixels", tuple(self.input_shape))}
         if not self.nodes:

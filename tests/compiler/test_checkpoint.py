@@ -97,14 +97,41 @@ def test_other_safetensors_file(tmp_path):
     refused(path, "no bivit checkpoint")
 
 
-def test_illegal_graph_with_a_fitting_hash(path):
-    def change(content, tensors):
-        content["graph"]["nodes"][1]["op"] = "convolution"
+def with_fitting_hash(path, change):
+    """Change the metadata of a checkpoint and mend the hash."""
+    def change_and_mend(content, tensors):
+        change(content)
         content["hash"] = checkpoint._hash(content, {name: value.tobytes()
                                                      for name, value in tensors.items()})
         return tensors
-    rewrite(path, change)
+    rewrite(path, change_and_mend)
+
+
+def test_illegal_graph_with_a_fitting_hash(path):
+    def change(content):
+        content["graph"]["nodes"][1]["op"] = "convolution"
+    with_fitting_hash(path, change)
     refused(path, "linear", "unknown operation")
+
+
+@pytest.mark.parametrize("numbers", (None, {}, {"bias_fraction": 9}))
+def test_other_numeric_formats_with_a_fitting_hash(path, numbers):
+    def change(content):
+        content["numeric"] = {**content["numeric"], **numbers} if numbers else numbers
+    with_fitting_hash(path, change)
+    refused(path, "numeric formats")
+
+
+@pytest.mark.parametrize("shape", ([1.0, 4.0, 4.0], [True, 4, 4], [1, 4], [1, 4, "4"], [1, 4, 0]))
+def test_strange_input_shape_with_a_fitting_hash(path, shape):
+    with_fitting_hash(path, lambda content: content["graph"].update(input_shape=shape))
+    refused(path, "input shape")
+
+
+@pytest.mark.parametrize("metadata", (None, 5, [], "x"))
+def test_strange_metadata_with_a_fitting_hash(path, metadata):
+    with_fitting_hash(path, lambda content: content.update(metadata=metadata))
+    refused(path, "inconsistent")
 
 
 def test_float_graph_is_not_saved(tmp_path, small):
