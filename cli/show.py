@@ -156,7 +156,9 @@ def models(result, console):
     table = _table("Networks: million parameters, multiply-accumulates an image, 1-bit weights",
                    "name", "image ", "params", "binary", "1-bit w", "other", "bits", "MB")
     for row in result["models"]:
-        table.add_row(row["name"], "x".join(map(str, row["image"])), *(millions(row[key]) for key in (
-            "parameters", "binary_macs", "binary_weight_macs", "other_macs",
-            "binary_weight_bits")), f"{(row['binary_weight_bits'] + row['other_bits']) / 8e6:.2f}")
+        counts = ("parameters", "binary_macs", "binary_weight_macs", "other_macs",
+                  "binary_weight_bits")
+        size = (row["binary_weight_bits"] + row["other_bits"]) / 8e6
+        table.add_row(row["name"], "x".join(map(str, row["image"])),
+                      *(millions(row[key]) for key in counts), f"{size:.2f}")
     console.print(table)

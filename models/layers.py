@@ -173,8 +173,12 @@ class Attention(nn.Module):
         """What every query gathers (..., num_heads, N, head_dim)."""
         return self.scores(q, k, bias).softmax(-1) @ v
 
+    def join(self, context):
+        """All heads' channels side by side (..., N, embed_dim)."""
+        return context.transpose(-2, -3).flatten(-2)
+
     def forward(self, x, bias=None):
-        return self.proj(self.context(*self.heads(x), bias).transpose(-2, -3).flatten(-2))
+        return self.proj(self.join(self.context(*self.heads(x), bias)))
 
 
 class BinaryAttention(Attention):

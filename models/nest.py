@@ -51,6 +51,25 @@ CONFIGS = {
 }
 
 
+class _Interleaved:
+    """Attention whose heads alternate from channel to channel of the projection's input."""
+
+    def join(self, context):
+        return context.movedim(-3, -1).flatten(-2)
+
+
+class NestAttention(_Interleaved, Attention):
+    """Float."""
+
+
+class BinaryNestAttention(_Interleaved, BinaryAttention):
+    """BiViT."""
+
+
+class BoolNestAttention(_Interleaved, BoolAttention):
+    """BiBERT."""
+
+
 class ConvPool(nn.Module):
     """3x3 convolution, LayerNorm over channels and 3x3 maximum, on images (B, H, W, C)."""
 
@@ -93,7 +112,7 @@ class Nest(nn.Module):
         The layers, see :data:`METHODS`.
     """
 
-    def __init__(self, config: NestConfig, *, patch_embed=PatchEmbed, attention=Attention,
+    def __init__(self, config: NestConfig, *, patch_embed=PatchEmbed, attention=NestAttention,
                  mlp=Mlp, head=nn.Linear):
         super().__init__()
         self.config = config
@@ -111,10 +130,10 @@ class Nest(nn.Module):
 
 METHODS = {
     "float": (Nest, {}),
-    "bivit": (Nest, {"attention": BinaryAttention, "mlp": BinaryMlp}),
-    "bivit_w1a32": (Nest, {"attention": BinaryAttention, "mlp": BinaryWeightMlp}),
-    "bivit_w1a8": (Nest, {"attention": BinaryAttention, "mlp": CodedBinaryMlp}),
-    "bibert": (Nest, {"attention": BoolAttention, "mlp": BoolMlp}),
+    "bivit": (Nest, {"attention": BinaryNestAttention, "mlp": BinaryMlp}),
+    "bivit_w1a32": (Nest, {"attention": BinaryNestAttention, "mlp": BinaryWeightMlp}),
+    "bivit_w1a8": (Nest, {"attention": BinaryNestAttention, "mlp": CodedBinaryMlp}),
+    "bibert": (Nest, {"attention": BoolNestAttention, "mlp": BoolMlp}),
 }
 """Network class and layer classes of every method."""
 

@@ -37,7 +37,8 @@ def shift_mask(side, size, shift):
 
 def _relative_index(size):
     """Row of the bias table for every pair of tokens of a window."""
-    place = torch.stack([torch.arange(size).repeat_interleave(size), torch.arange(size).repeat(size)])
+    line = torch.arange(size)
+    place = torch.stack([line.repeat_interleave(size), line.repeat(size)])
     distance = place[:, :, None] - place[:, None] + size - 1
     return distance[0] * (2 * size - 1) + distance[1]
 
