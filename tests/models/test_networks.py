@@ -13,6 +13,15 @@ EIGHT_BITS = ("bivit_deit_micro", "bivit_w1a8_swin_micro", "bi_vit_deit_micro", 
               "bivit_nest_micro", "binaryvit_micro")
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small tensors gain nothing from threads, and tests run beside each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def images(name, count=2, seed=0):
     """Random images of a network's shape."""
     generator = torch.Generator().manual_seed(seed)
