@@ -12,6 +12,7 @@ from bivit.models.baselines import (
     polynomial_sign,
     sign_bits,
 )
+from bivit.models.binaryvit import BinaryViT, BinaryViTConfig
 from bivit.models.config import StageConfig
 from bivit.models.headwise import HeadAttention, HeadMerge, HeadNormAttention, HeadSign
 from bivit.models.layers import BinaryAttention
@@ -341,3 +342,24 @@ def test_binaryvit_computes_what_its_code_does():
         logits, expected = model(pixels), Reference(model).logits(pixels)
     assert torch.allclose(logits, expected, atol=1e-3)
     assert float((expected[0] - expected[1]).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("left_out", ["average_head", "branches", "affine"])
+def test_what_binaryvit_adds_can_be_left_out(left_out):
+    torch.manual_seed(0)
+    sizes = {"img_size": 16, "patch_size": 4, "num_classes": 3, "embed_dims": (16,), "depths": (2,),
+             "num_heads": (2,), "mlp_ratios": (2,), "reductions": (1,)}
+    whole = BinaryViT(BinaryViTConfig(**sizes)).eval()
+    part = BinaryViT(BinaryViTConfig(**sizes, **{left_out: False})).eval()
+    with torch.no_grad():
+        for name, value in whole.state_dict().items():
+            if "layerscale" in name:
+                value.add_(0.3)
+    missing, unexpected = part.load_state_dict(whole.state_dict(), strict=False)
+    marks = {"average_head": None, "branches": ("layerscale_",), "affine": ("layerscale.",)}
+    expected = [name for name in whole.state_dict()
+                if marks[left_out] and any(mark in name for mark in marks[left_out])]
+    assert not missing and sorted(unexpected) == sorted(expected)
+    pixels = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    with torch.no_grad():
+        assert not torch.allclose(whole(pixels), part(pixels), atol=1e-4)
