@@ -188,13 +188,9 @@ def models(as_json: Json = False, debug: Debug = False):
     from bivit.cli import show
 
     def action(progress):
-        from bivit.models.registry import MODELS, costs
+        from bivit.models.registry import listing
 
-        return {"models": [{
-            "name": name, "image": config.image_shape, "embed_dim": config.embed_dim,
-            "depth": config.depth, "num_heads": config.num_heads,
-            "num_classes": config.num_classes, **costs(config)}
-            for name, config in MODELS.items()]}
+        return {"models": listing()}
 
     execute(action, show.models, as_json=as_json, debug=debug)
 

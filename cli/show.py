@@ -150,10 +150,15 @@ def facts(result, console):
 
 def models(result, console):
     """The table of known networks."""
-    table = _table("Networks", "name", "image ", "embed_dim", "depth", "num_heads", "binary MACs",
-                   "other MACs", "1-bit weights")
+    def millions(count):
+        return f"{count / 1e6:,.{0 if count >= 1e8 else 2}f}" if count else ""
+
+    table = _table("Networks: million parameters, multiply-accumulates an image, 1-bit weights",
+                   "name", "image ", "params", "binary", "1-bit w", "other", "bits", "MB")
     for row in result["models"]:
-        table.add_row(row["name"], "x".join(map(str, row["image"])), str(row["embed_dim"]),
-                      str(row["depth"]), str(row["num_heads"]), f"{row['binary_macs']:,}",
-                      f"{row['other_macs']:,}", f"{row['binary_weight_bits']:,}")
+        counts = ("parameters", "binary_macs", "binary_weight_macs", "other_macs",
+                  "binary_weight_bits")
+        size = (row["binary_weight_bits"] + row["other_bits"]) / 8e6
+        table.add_row(row["name"], "x".join(map(str, row["image"])),
+                      *(millions(row[key]) for key in counts), f"{size:.2f}")
     console.print(table)

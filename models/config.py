@@ -1,8 +1,8 @@
-"""The shape of a vision transformer."""
+"""The shapes of vision transformers."""
 
 import dataclasses
 
-__all__ = ["ViTConfig"]
+__all__ = ["PyramidConfig", "StageConfig", "ViTConfig"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,3 +70,71 @@ class ViTConfig:
     def hidden_dim(self) -> int:
         """Channels inside the MLP."""
         return max(1, int(self.embed_dim * self.mlp_ratio))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """Sizes of the blocks of one stage of a pyramid.
+
+    Parameters
+    ----------
+    window_size : int, optional
+        Side of the windows that attend to themselves.
+    """
+
+    embed_dim: int
+    num_heads: int
+    mlp_ratio: float = 4.0
+    norm_eps: float = 1e-5
+    window_size: int | None = None
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one attention head."""
+        return self.embed_dim // self.num_heads
+
+    @property
+    def hidden_dim(self) -> int:
+        """Channels inside the MLP."""
+        return int(self.embed_dim * self.mlp_ratio)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PyramidConfig:
+    """What the pyramids have in common: square images, patches, stages that halve the side."""
+
+    img_size: int = 224
+    in_chans: int = 3
+    patch_size: int = 4
+    num_classes: int = 1000
+    embed_dims: tuple[int, ...] = (96, 192, 384, 768)
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    num_heads: tuple[int, ...] = (3, 6, 12, 24)
+    norm_eps: float = 1e-5
+
+    def __post_init__(self):
+        stages = len(self.embed_dims)
+        if not stages == len(self.depths) == len(self.num_heads):
+            raise ValueError("embed_dims, depths and num_heads must name the same stages")
+        if self.img_size % (self.patch_size << (stages - 1)):
+            raise ValueError(f"img_size {self.img_size} is no multiple of patch_size "
+                             f"{self.patch_size} times {1 << (stages - 1)}")
+        for dim, heads in zip(self.embed_dims, self.num_heads, strict=True):
+            if dim % heads:
+                raise ValueError(f"num_heads {heads} does not divide embed_dim {dim}")
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.in_chans, self.img_size, self.img_size
+
+    @property
+    def embed_dim(self) -> int:
+        """Channels of the first stage."""
+        return self.embed_dims[0]
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Tokens along one side of the image, by stage."""
+        return tuple(self.img_size // (self.patch_size << stage)
+                     for stage in range(len(self.embed_dims)))

@@ -71,8 +71,10 @@ def odd_weight(weight):
 class BinaryLinear(nn.Linear):
     """``scaling_factor * (sign(x) . sign(W - mean of the row)) + bias``."""
 
-    def __init__(self, in_features, out_features):
-        super().__init__(in_features, out_features)
+    products = "binary"
+
+    def __init__(self, in_features, out_features, bias=True):
+        super().__init__(in_features, out_features, bias)
         self.scaling_factor = nn.Parameter(torch.empty(out_features, 1))
         self.reset_scaling_factor()
 
@@ -86,7 +88,8 @@ class BinaryLinear(nn.Linear):
         return sign(self.weight - self.weight.mean(1, keepdim=True))
 
     def forward(self, x):
-        return F.linear(sign(x), self.signs()) * self.scaling_factor[:, 0] + self.bias
+        y = F.linear(sign(x), self.signs()) * self.scaling_factor[:, 0]
+        return y if self.bias is None else y + self.bias
 
 
 class OddLinear(nn.Linear):
@@ -158,24 +161,35 @@ class Attention(nn.Module):
         self.proj = self.linear(config.embed_dim, config.embed_dim)
 
     def heads(self, x):
-        """Queries, keys and values, each (B, num_heads, N, head_dim)."""
-        return self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        """Queries, keys and values, each (..., num_heads, N, head_dim)."""
+        return self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).movedim(-3, 0).transpose(-2, -3)
 
-    def forward(self, x):
-        q, k, v = self.heads(x)
-        attention = (q @ k.transpose(-2, -1) * self.scale).softmax(-1)
-        return self.proj((attention @ v).transpose(1, 2).flatten(2))
+    def scores(self, q, k, bias):
+        """Scores before the softmax (..., num_heads, N, N)."""
+        scores = (q @ k.transpose(-2, -1)) * self.scale
+        return scores if bias is None else scores + bias
+
+    def context(self, q, k, v, bias):
+        """What every query gathers (..., num_heads, N, head_dim)."""
+        return self.scores(q, k, bias).softmax(-1) @ v
+
+    def join(self, context):
+        """All heads' channels side by side (..., N, embed_dim)."""
+        return context.transpose(-2, -3).flatten(-2)
+
+    def forward(self, x, bias=None):
+        return self.proj(self.join(self.context(*self.heads(x), bias)))
 
 
 class BinaryAttention(Attention):
     """Self-attention with one bit for weights, queries, keys, values and attention."""
 
+    products = "binary"
     linear = BinaryLinear
+    bits = staticmethod(softmax_bits)
 
-    def forward(self, x):
-        q, k, v = sign(self.heads(x))
-        attention = softmax_bits(q @ k.transpose(-2, -1) * self.scale)
-        return self.proj((attention @ v).transpose(1, 2).flatten(2))
+    def context(self, q, k, v, bias):
+        return self.bits(self.scores(sign(q), sign(k), bias)) @ sign(v)
 
 
 class Mlp(nn.Module):
