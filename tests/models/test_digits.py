@@ -12,7 +12,7 @@ import torch
 from bivit.models import load
 from bivit.models.data import augment, digits
 from bivit.models.digits import CHECKPOINT
-from bivit.models.registry import MODELS, costs
+from bivit.models.registry import MODELS, measured
 from bivit.models.train import RECIPE, Stage, TrainError, predict, train
 from bivit.models.vit import build, inherit
 
@@ -82,7 +82,7 @@ def test_inherited_scales_are_mean_magnitudes():
 
 def test_costs():
     model = build(MODELS["bivit_digits"], "binary")
-    found = costs(MODELS["bivit_digits"])
+    found = measured("bivit_digits")
     assert found["parameters"] == sum(value.numel() for value in model.parameters())
     assert found["binary_macs"] == 17 * 4 * 12 * 128**2 + 4 * 2 * 17 * 17 * 128
     assert found["other_macs"] == 16 * 4 * 128 + 128 * 10
