@@ -1,11 +1,11 @@
 """Padding bits of the constant memories are found when they change."""
 
 import pytest
-from graphs import random_vit_graph
 
 from bivit.compiler.padding import find_changed_padding
 from bivit.compiler.passes import lower
 from bivit.hw.targets import TARGETS
+from graphs import random_vit_graph
 
 
 def _changed(words, index, bit):
