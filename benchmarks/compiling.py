@@ -13,10 +13,13 @@ from bivit.models.digits import CHECKPOINT
 __all__ = ["measure"]
 
 _COMPILE = """
-import resource, sys
+import re, resource, sys
 from bivit.compiler import compile
 compile(*sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "torch" in sys.modules)
+status = open("/proc/self/status").read()
+own = int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1])  # ru_maxrss would count our parent's
+yosys = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(max(own, yosys), "torch" in sys.modules)
 """
 
 

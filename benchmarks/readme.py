@@ -53,8 +53,8 @@ def _bench():
              if row["rtl_cycles_per_image"] == row["cycles_per_image"] and row["mismatches"] == 0]
     lines += [
         "",
-        f"Cycles are those of the cycle model; on {', '.join(equal)} the RTL was run as well and "
-        "took exactly as many, with every bit equal.",
+        f"Cycles are those of the cycle model. On {', '.join(equal)} the RTL took exactly as many, "
+        "with every bit equal to PyTorch.",
         "",
         f"Simulated cycles per second on {engines['target']} ({machine['processor']}, "
         f"{machine['cores']} cores): RTL in Verilator {speed['rtl']:,.0f}, instruction-set "
