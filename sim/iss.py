@@ -22,7 +22,7 @@ from bivit.sim.observe import read_result
 
 __all__ = ["InstructionSimulator", "IssResult", "MachineError"]
 
-_BATCH_BYTES, _LARGEST_BATCH = 1 << 27, 48
+_BATCH_BYTES, _LARGEST_BATCH = 1 << 27, 32
 
 _EXECUTE = {
     Opcode.LOAD: execute_vector.load,
