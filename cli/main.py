@@ -123,7 +123,8 @@ def compile_(
         from bivit.hw.targets import DEFAULT
         from bivit.sim.report import report
 
-        compile(checkpoint, target or DEFAULT, output, overwrite=overwrite, progress=progress)
+        compile(checkpoint, DEFAULT if target is None else target, output, overwrite=overwrite,
+                progress=progress)
         return report(output)
 
     execute(action, show.compiled, as_json=as_json, debug=debug)

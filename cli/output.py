@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Callable
@@ -94,14 +95,29 @@ def execute(action: Callable, show: Callable, *, as_json: bool, debug: bool,
                    "pip install 'bivit[train]'", as_json=as_json)
         refuse(f"internal error ({type(error).__name__}: {error}); run again with --debug for the "
                "traceback and report it", as_json=as_json, status=INTERNAL)
+    try:
+        _print(result, show, as_json=as_json)
+    except OSError as error:
+        with open(os.devnull, "w") as nothing:  # what is left in the buffer has nowhere to go
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # the reader may have seen enough
+            refuse(f"standard output: {error.strerror}", as_json=False)
+    raise typer.Exit(DONE if passed(result) else CHECK_FAILED)
+
+
+def _print(result, show, *, as_json):
     if as_json:
         print(json.dumps(plain(result), allow_nan=False))
     else:
         from rich.console import Console
 
+        class Output(Console):
+            def on_broken_pipe(self):
+                raise BrokenPipeError  # else the process would end with status 1
+
         width = None if sys.stdout.isatty() else 100
-        show(result, Console(highlight=False, width=width))
-    raise typer.Exit(DONE if passed(result) else CHECK_FAILED)
+        show(result, Output(highlight=False, width=width))
+    sys.stdout.flush()
 
 
 def refuse(sentence: str, *, as_json: bool, status: int = UNUSABLE) -> None:

@@ -9,6 +9,15 @@ import dataclasses
 __all__ = ["Arch", "ArchError"]
 
 
+_LARGEST = {
+    "weight_depth": 1 << 24, "pv_depth": 1 << 12, "score_tiles": (1 << 12) - 1,
+    **{f"{name}_depth": 1 << 16 for name in ("thr", "scale", "norm", "pos", "imem", "xmem", "hmem",
+                                             "pmem", "bmem", "resid")},
+    "lanes": 4096, "count_bits": 20, "acc_bits": 32, "pop_stages": 64, "queue_depth": 256,
+}
+"""The largest value of some parameters: what instructions can name, or make use of."""
+
+
 class ArchError(ValueError):
     """A combination of architecture parameters that cannot be built."""
 
@@ -72,9 +81,10 @@ class Arch:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type is int and (not isinstance(value, int) or value < 1):
+            if field.type is int and (type(value) is not int or value < 1):
                 raise ArchError(f"{field.name} of target {self.name} must be a positive integer, "
                                 f"not {value!r}")
+        self._require(isinstance(self.name, str), "name must be a text")
         self._require(self.rows <= self.cols, "rows must be at most cols: a block of tokens is one "
                       "group of keys on the column side")
         self._require(self.cols <= self.lanes, "lanes must be at least cols: a word holds whole "
@@ -89,6 +99,11 @@ class Arch:
         self._require(self.queue_depth >= 2, "queue_depth must be at least 2")
         self._require(self.score_slots <= 4, "score_slots must be at most 4")
         self._require(self.resid_bits <= 16, "resid_bits must be at most 16")
+        self._require(self.program_depth <= 65536,
+                      "program_depth must be at most 65536, the range of a program counter")
+        for field, largest in _LARGEST.items():
+            self._require(getattr(self, field) <= largest,
+                          f"{field} must be at most {largest}")
 
     def _require(self, condition, message):
         if not condition:

@@ -33,7 +33,8 @@ def demo(folder, *, target=None, images=100, progress=None) -> dict:
     """
     from bivit.models.digits import CHECKPOINT
 
-    compile(CHECKPOINT, target or DEFAULT, folder, overwrite=True, progress=progress)
+    compile(CHECKPOINT, DEFAULT if target is None else target, folder, overwrite=True,
+            progress=progress)
     result = simulate_build(folder, count=images, engine="rtl", check=True, observe=images,
                             progress=progress)
     cycles = report(folder)

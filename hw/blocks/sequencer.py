@@ -9,7 +9,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
-from bivit.hw.arch import Arch, ArchError
+from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import ErrorCode, check_instruction, unit_bits
 from bivit.hw.emit import place
 from bivit.hw.isa import HEADER, INSTR_BITS, UNIT_OF, WAIT_FIELDS, Opcode, Unit
@@ -98,9 +98,6 @@ class Sequencer(wiring.Component):
     """
 
     def __init__(self, arch: Arch):
-        if arch.program_depth > 1 << 16:
-            raise ArchError(f"target {arch.name}: program_depth must be at most 65536, the range "
-                            "of a program counter")
         self.arch = arch
         units, counter = len(Unit), Out(32).array(len(Unit))
         super().__init__({

@@ -38,6 +38,26 @@ def answer(capsys, *arguments, status=0):
     return json.loads(out)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_output_that_cannot_be_written(work, more):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "bivit.cli", "report", work / "build", *more],
+                              stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "bivit: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_output_that_nobody_reads(work, more):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-m", "bivit.cli", "report", work / "build", *more],
+                          stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_compile_and_report(work, capsys, tmp_path):
     compiled = answer(capsys, "compile", work / "net.safetensors", "-o", tmp_path / "build",
                       "--target", "tiny")

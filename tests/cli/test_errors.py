@@ -109,7 +109,12 @@ def test_unsupported_layer(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(("parameters", "says"), [
     ("hmem_depth = 1", "hmem_depth"), ("count_bits = 2", "count_bits"),
     ("rows = 99", "rows"), ("rows = 'many'", "rows"), ("speed = 9", "speed"),
-    ("rows = ", "toml"),
+    ("rows = ", "toml"), ("rows = true", "rows"), ("name = 5", "name"),
+    ("program_depth = 65537", "program_depth"), ("weight_depth = 100_000_000", "weight_depth"),
+    ("resid_depth = 65537", "resid_depth"), ("pv_depth = 4097", "pv_depth"),
+    ("score_tiles = 4096", "score_tiles"), ("lanes = 1_000_000_000", "lanes"),
+    ("count_bits = 200", "count_bits"), ("acc_bits = 200", "acc_bits"),
+    ("pop_stages = 1000", "pop_stages"), ("queue_depth = 100_000", "queue_depth"),
 ])
 def test_target(good, tmp_path, capsys, parameters, says):
     target = tmp_path / "small.toml"
@@ -122,7 +127,7 @@ def test_target(good, tmp_path, capsys, parameters, says):
     assert not (tmp_path / "build").exists()
 
 
-@pytest.mark.parametrize("target", ["nonsense", "missing.toml"])
+@pytest.mark.parametrize("target", ["nonsense", "missing.toml", ""])
 def test_unknown_target(good, tmp_path, capsys, target):
     line = refused(capsys, "compile", good / "net.safetensors", "-o", tmp_path / "build",
                    "--target", target)

@@ -198,7 +198,7 @@ def test_error_of_a_unit():
 
 def test_wrong_program_depth():
     with pytest.raises(ArchError, match="^target test: program_depth must be at most 65536, "):
-        Sequencer(small_arch(program_depth=65537))
+        small_arch(program_depth=65537)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
