@@ -4,10 +4,8 @@ Instructions run one after another in program order; every one acts on all image
 that its cost in Python is paid once. Time, queues and waits do not exist here.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
-import os
 
 import numpy as np
 import threadpoolctl
@@ -22,7 +20,7 @@ from bivit.sim.observe import read_result
 
 __all__ = ["InstructionSimulator", "IssResult", "MachineError"]
 
-_BATCH_BYTES, _LARGEST_BATCH = 1 << 27, 32
+_BATCH_BYTES, _LARGEST_BATCH = 1 << 27, 64
 
 _EXECUTE = {
     Opcode.LOAD: execute_vector.load,
@@ -73,7 +71,7 @@ class InstructionSimulator:
 
     def __init__(self, arch, program_words, constants):
         self.arch = arch
-        self._machines = [Machine(arch, Constants(arch, constants))]
+        self._machine = Machine(arch, Constants(arch, constants))
         self._instructions, self._error = decode_program(arch, program_words)
 
     def run(self, streams, *, observe=(), batch=None) -> IssResult:
@@ -87,43 +85,26 @@ class InstructionSimulator:
             Program counters of the instructions whose results are wanted.
         batch : int, optional
             Images in one pass. Only the first image of a pass finds what the image before left, so
-            1 is exact also for a program that reads what it never wrote. If not given, it is
-            chosen by the size of the memories, and passes are shared by two threads.
+            1 is exact also for a program that reads what it never wrote. Chosen by the size of the
+            memories if not given.
 
         Raises
         ------
         MachineError
             Where the hardware would stop with an error code.
         """
-        workers = 1
         if batch is None:
             fitting = _BATCH_BYTES // MemoryState.bytes_per_image(self.arch)
-            batch, workers = max(1, min(_LARGEST_BATCH, fitting)), min(os.cpu_count() or 1, 2)
-        starts = range(0, len(streams), batch)
-        machines = self._several(min(workers, len(starts)))
-
-        def share(worker):
-            """The passes of one machine, in order."""
-            return [self._pass(machines[worker], streams[start:start + batch], frozenset(observe))
-                    for start in starts[worker::len(machines)]]
-
-        with (_blas().limit(limits=1, user_api="blas"),
-              concurrent.futures.ThreadPoolExecutor(len(machines)) as pool):
-            shares = list(pool.map(share, range(len(machines))))
-        parts = [shares[index % len(machines)][index // len(machines)]
-                 for index in range(len(starts))]
+            batch = max(1, min(_LARGEST_BATCH, fitting))
+        with _blas().limit(limits=1, user_api="blas"):
+            parts = [self._pass(streams[start:start + batch], frozenset(observe))
+                     for start in range(0, len(streams), batch)]
         return IssResult(
             np.concatenate([logits for logits, _ in parts]),
             {pc: np.concatenate([observed[pc] for _, observed in parts]) for pc in parts[0][1]})
 
-    def _several(self, count):
-        """The first `count` machines, which share their constants."""
-        while len(self._machines) < count:
-            self._machines.append(Machine(self.arch, self._machines[0].constants))
-        return self._machines[:count]
-
-    def _pass(self, machine, streams, observe):
-        observed = {}
+    def _pass(self, streams, observe):
+        machine, observed = self._machine, {}
         machine.start(streams)
         for pc, (opcode, fields) in enumerate(self._instructions):
             machine.program_counter = pc
