@@ -64,7 +64,8 @@ def demo(result, console):
         console.print(Text(line))
     console.print()
     simulate(result, console)
-    report(result["report"], console)
+    console.print()
+    _cycles(result["report"], console)
 
 
 def simulate(result, console):
@@ -86,7 +87,17 @@ def simulate(result, console):
 
 
 def report(result, console):
-    """Cycles per layer and unit, where the array's cycles go, memory in use."""
+    """Memory in use, cycles per layer and unit, where the array's cycles go."""
+    table = _table("Memories", "memory", "words used", "of", "share", "kbit")
+    for name, memory in result["memory"].items():
+        table.add_row(name, f"{memory['words']:,}", f"{memory['depth']:,}",
+                      _percent(memory["words"] / memory["depth"]),
+                      f"{memory['width'] * memory['depth'] / 1024:,.0f}")
+    console.print(table)
+    _cycles(result, console)
+
+
+def _cycles(result, console):
     table = _table("Layers", "layer", "unit ", "instr.", "first to last cycle", "busy",
                    "MACs", "array use")
     for row in result["layers"]:
@@ -107,12 +118,6 @@ def report(result, console):
                               EXPLANATIONS[cause])
         table.add_row("all", f"{result['binary_cycles']:,}", _percent(1.0), "")
         console.print(table)
-    table = _table("Memories", "memory", "words used", "of", "share", "kbit")
-    for name, memory in result["memory"].items():
-        table.add_row(name, f"{memory['words']:,}", f"{memory['depth']:,}",
-                      _percent(memory["words"] / memory["depth"]),
-                      f"{memory['width'] * memory['depth'] / 1024:,.0f}")
-    console.print(table)
     console.print(f"target {result['target']}: {result['macs_per_cycle']:,} binary MACs per cycle, "
                   f"{result['cycles_per_image']:,} cycles per image"
                   + (f", utilisation {_percent(result['utilization'])}"
