@@ -149,7 +149,8 @@ def simulate(
     trace: Annotated[Path | None, typer.Option(
         help="Write waves (.fst) of the first image there; rtl only.")] = None,
     stall_seed: Annotated[int | None, typer.Option(
-        help="Stall both streams at random, from this seed; rtl only.")] = None,
+        min=0, max=2**31 - 1, help="Stall both streams at random, from this seed; rtl only.")]
+    = None,
     as_json: Json = False, debug: Debug = False,
 ):
     """Run a build on images; with --check compare it with PyTorch, bit for bit."""

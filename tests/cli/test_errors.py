@@ -127,6 +127,12 @@ def test_target(good, tmp_path, capsys, parameters, says):
     assert not (tmp_path / "build").exists()
 
 
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_stall_seed(good, capsys, seed):
+    assert run("simulate", good / "build", "--stall-seed", seed) == 2
+    assert "--stall-seed" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("target", ["nonsense", "missing.toml", ""])
 def test_unknown_target(good, tmp_path, capsys, target):
     line = refused(capsys, "compile", good / "net.safetensors", "-o", tmp_path / "build",
