@@ -8,7 +8,13 @@ import functools
 import numpy as np
 
 from bivit.compiler.ir import numeric
-from bivit.sim.memory_state import constant_parameters, unpack_bits, unpack_numbers, word_indices
+from bivit.sim.memory_state import (
+    constant_parameters,
+    read_numbers,
+    unpack_bits,
+    unpack_numbers,
+    word_indices,
+)
 
 __all__ = ["Constants", "bits_of_columns", "exact_type", "weighted_planes"]
 
@@ -34,11 +40,12 @@ class Constants:
                                         (1, False))
         self._scale = constant_parameters(words["scale"], arch.cols, *_PARAMETER)
         self._norm = constant_parameters(words["norm"], arch.cols, *_PARAMETER)
-        self._pos = unpack_numbers(
+        self._pos = np.zeros((arch.pos_depth, arch.post_rows, arch.cols), np.int64)
+        self._pos[:len(words["pos"])] = unpack_numbers(
             unpack_bits(words["pos"], arch.post_rows * arch.cols * arch.resid_bits).reshape(
                 -1, arch.post_rows, arch.cols, arch.resid_bits), True)
         for name in ("weights", "thresholds", "compare", "rescale", "rescaled_product",
-                     "norm_bits", "norm_codes"):
+                     "norm_bits", "norm_codes", "positions"):
             setattr(self, name, functools.cache(getattr(self, f"_{name}_of")))
 
     def _words(self, array, depth, first, count):
@@ -51,9 +58,9 @@ class Constants:
         words[present] = array[indices[present]]
         return words
 
-    def positions(self, first, count):
-        """Words of POS (count, post_rows, cols)."""
-        return self._words(self._pos, self.arch.pos_depth, first, count)
+    def _positions_of(self, first, tiles, rows):
+        """Numbers of POS (rows, tiles * cols)."""
+        return read_numbers(self.arch, self._pos[None], first, tiles, rows)[0]
 
     def _weights_of(self, first, tiles, planes, k_words, dtype):
         """Signs ``2 B - (2**planes - 1)`` (K, columns) of weights B, and sums of B's columns."""
@@ -105,16 +112,17 @@ class Constants:
         return scale * 2.0**-amount, (bias + half) * 2.0**-numeric.BIAS_FRACTION
 
     def _norm_bits_of(self, first, tiles, channels):
-        """Sign, k times sign, and limit of each column.
+        """For each column: factor of x, factors (2, columns) of sum and sigma, and limit.
 
-        ``bit = sign (d << 12) - sigma k sign >= limit``; columns that are constant, or past
-        `channels`, have sign 0.
+        With the sign s of a column (0 if it is constant, or past `channels`), the bit is
+        ``s (d << 12) - s k sigma >= limit``, and ``d = channels x - sum``.
         """
         k, kind = (self._words(array, self.arch.norm_depth, first, tiles).reshape(-1)
                    for array in self._norm)
         kind = np.where(np.arange(len(kind)) < channels, kind & 3, 2)
         sign = np.select([kind == 0, kind == 1], [1.0, -1.0])
-        return sign, k * sign, (kind == 2).astype(np.float64)
+        unit = sign * (1 << numeric.THRESHOLD_FRACTION)
+        return channels * unit, np.stack([unit, k * sign]), (kind == 2).astype(np.float64)
 
     def _norm_codes_of(self, first, tiles, channels, shift):
         """Factor and offset as for `rescale`; zero past `channels`."""

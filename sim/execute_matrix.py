@@ -10,7 +10,13 @@ import numpy as np
 
 from bivit.hw.isa import AddSource, BSource, Destination
 from bivit.sim.constants import exact_type
-from bivit.sim.memory_state import read_words, word_index, write_words
+from bivit.sim.memory_state import (
+    read_numbers,
+    read_words,
+    word_index,
+    write_numbers,
+    write_words,
+)
 from bivit.sim.pieces import place_pieces
 
 __all__ = ["accumulate", "bits", "score", "valid_columns"]
@@ -49,22 +55,29 @@ def _values(machine, fields, result):
     """V: transposed, rows past the block's zero; the ones of each column are counted."""
     arch, memory, tiles = machine.arch, machine.state.bmem, fields["n_tiles"]
     result[:, fields["rows"]:] = 0
-    ones = result.sum(1, dtype=np.int32).reshape(len(result), tiles, arch.cols)
+    ones = result.sum(1, dtype=np.uint8).astype(np.int32)  # at most 63 rows
+    ones = ones.reshape(len(result), tiles, arch.cols)
     if not fields["pv_first"]:
         ones = ones + read_words(machine.state.pv, fields["pv_addr"], tiles)
     write_words(machine.state.pv, fields["pv_addr"], ones & ((1 << arch.count_bits) - 1))
-    position, columns = fields["dst_pos"], result.transpose(0, 2, 1)
+    position, stride = fields["dst_pos"], fields["dst_stride"]
+    columns = result.reshape(len(result), -1, tiles, arch.cols).transpose(0, 2, 3, 1)
     start = position * arch.rows
-    for tile in range(tiles):
-        address = fields["dst_addr"] + tile * fields["dst_stride"] & 0xFFFF
-        index = word_index(memory.shape[1], address)
-        if index is None:
-            continue
+    indices = value_words(arch, fields["dst_addr"], tiles, stride)
+    if stride and indices == list(range(indices[0], indices[-1] + 1, stride)):
+        parts = [(slice(indices[0], indices[-1] + 1, stride), slice(None))]
+    else:
+        parts = [(index, tile) for tile, index in enumerate(indices) if index is not None]
+    for index, tile in parts:
         if position == 0:
             memory[:, index] = 0
         if position < arch.blocks_per_key_word:
-            memory[:, index, :, start:start + arch.rows] = columns[
-                :, tile * arch.cols:(tile + 1) * arch.cols]
+            memory[:, index, :, start:start + arch.rows] = columns[:, tile]
+
+
+def value_words(arch, first, tiles, stride):
+    """Word of V of each tile, None past the depth of BMEM."""
+    return [word_index(arch.bmem_depth, first + tile * stride & 0xFFFF) for tile in range(tiles)]
 
 
 def score(machine, fields):
@@ -88,27 +101,18 @@ def valid_columns(arch, tiles, keys):
 
 def accumulate(machine, fields):
     """MM_ACC: plane sums, rescaled and added, to RESID."""
-    arch, tiles, state = machine.arch, fields["n_tiles"], machine.state
-    y = _rescaled(machine, fields)
-    groups, padding = arch.drain_cycles, arch.drain_cycles * arch.post_rows - arch.rows
-    if padding:
-        y = np.pad(y, ((0, 0), (0, padding), (0, 0)))
-    words = y.reshape(len(y), groups, arch.post_rows, tiles, arch.cols).transpose(0, 3, 1, 2, 4)
-    shape = (-1, tiles, groups, arch.post_rows, arch.cols)
+    arch, tiles, resid = machine.arch, fields["n_tiles"], machine.state.resid
+    rows = fields["row_lo"], min(fields["row_hi"], arch.rows)
+    if rows[0] >= rows[1]:
+        return
+    y = _rescaled(machine, fields)[:, slice(*rows)]
     if fields["add_src"] == AddSource.RESID.value:
-        words += read_words(state.resid, fields["add_addr"], tiles * groups).reshape(shape)
+        y += read_numbers(arch, resid, fields["add_addr"], tiles, rows)
     elif fields["add_src"] == AddSource.POS.value:
-        words += machine.constants.positions(fields["add_addr"], tiles * groups).reshape(shape)
+        y += machine.constants.positions(fields["add_addr"], tiles, rows)
     limit = 1 << (min(max(fields["sat"], 1), arch.resid_bits) - 1)
-    np.maximum(y, -limit, out=y)
-    np.minimum(y, limit - 1, out=y)
-    if fields["row_lo"] or fields["row_hi"] < arch.rows:
-        row = np.arange(arch.rows + padding).reshape(groups, arch.post_rows, 1)
-        written = (row >= fields["row_lo"]) & (row < fields["row_hi"])
-        before = read_words(state.resid, fields["dst_addr"], tiles * groups).reshape(shape)
-        words = np.where(written, words, before)
-    write_words(state.resid, fields["dst_addr"],
-                words.astype(np.int32).reshape(len(y), tiles * groups, arch.post_rows, arch.cols))
+    np.clip(y, -limit, limit - 1, out=y)
+    write_numbers(arch, resid, fields["dst_addr"], tiles, rows, y.astype(np.int32))
 
 
 def _rescaled(machine, fields):

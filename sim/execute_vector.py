@@ -6,7 +6,7 @@ from bivit.compiler.ir import numeric
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.sim.dispatch import MachineError
 from bivit.sim.execute_matrix import valid_columns
-from bivit.sim.memory_state import read_words, write_words
+from bivit.sim.memory_state import read_numbers, read_words, write_words
 from bivit.sim.pieces import place_pieces
 
 __all__ = ["load", "norm_bits", "norm_codes", "output", "softmax"]
@@ -58,12 +58,10 @@ def softmax(machine, fields):
 
 def _rows(machine, fields):
     """Numbers of a NORM instruction, float64 (images, rows, columns)."""
-    arch, tiles, groups = machine.arch, fields["n_tiles"], fields["groups"]
-    words = read_words(machine.state.resid, fields["src_addr"], tiles * arch.drain_cycles)
-    words = words.reshape(-1, tiles, arch.drain_cycles, arch.post_rows, arch.cols)[:, :, :groups]
-    rows = np.empty((len(words), groups, arch.post_rows, tiles, arch.cols))
-    rows[...] = words.transpose(0, 2, 3, 1, 4)
-    return rows.reshape(len(words), groups * arch.post_rows, tiles * arch.cols)[:, :arch.rows]
+    arch = machine.arch
+    rows = 0, min(fields["groups"] * arch.post_rows, arch.rows)
+    return read_numbers(arch, machine.state.resid, fields["src_addr"], fields["n_tiles"],
+                        rows).astype(np.float64)
 
 
 def _statistics(rows, fields):
@@ -79,13 +77,10 @@ def norm_bits(machine, fields):
     """NORM_BITS: LayerNorm and sign."""
     rows = _rows(machine, fields)
     total, sigma = _statistics(rows, fields)
-    sign, k, limit = machine.constants.norm_bits(fields["param_addr"], fields["n_tiles"],
-                                                 fields["channels"])
-    unit = 1 << numeric.THRESHOLD_FRACTION
-    rows *= fields["channels"] * unit
-    rows -= total * unit
-    rows *= sign
-    rows -= sigma * k
+    factor, factors, limit = machine.constants.norm_bits(
+        fields["param_addr"], fields["n_tiles"], fields["channels"])
+    rows *= factor
+    rows -= np.concatenate([total, sigma], axis=-1) @ factors
     _write(machine, fields, fields["dst_addr"], (rows >= limit).view(np.uint8))
 
 

@@ -4,10 +4,14 @@ Every array has the images of a batch as its first axis, then the word address. 
 holds after that follows the word layout of ``docs/architecture.md`` section 2.
 """
 
+import functools
+
 import numpy as np
 
-__all__ = ["A_MEMORIES", "MemoryState", "constant_parameters", "read_words", "unpack_bits",
-           "unpack_numbers", "word_index", "word_indices", "write_words"]
+__all__ = ["A_MEMORIES", "MemoryState", "constant_parameters", "number_places", "read_numbers",
+           "read_words", "unpack_bits",
+           "unpack_numbers", "word_index", "word_indices",
+           "write_numbers", "write_words"]
 
 A_MEMORIES = ("imem", "xmem", "hmem", "pmem")
 """The memories that feed the rows of the array."""
@@ -87,6 +91,51 @@ def write_words(memory, first, words):
         present = indices < memory.shape[1]
         indices, words = indices[present], words[:, present]
     memory[:, indices] = words
+
+
+@functools.cache
+def number_places(arch, depth, first, tiles, rows):
+    """Where the numbers of a block lie in a memory of numbers (RESID or POS).
+
+    Parameters
+    ----------
+    arch : Arch
+    depth, first : int
+        Words of the memory; the one of tile 0.
+    tiles : int
+    rows : tuple (int, int)
+        First row of the block, row behind the last.
+
+    Returns
+    -------
+    tuple of int array, bool array
+        For each row and tile, place in the memory seen as (depth * post_rows, cols), 0 past the
+        depth; whether it exists.
+    """
+    words = (first + np.arange(tiles * arch.drain_cycles)) & ((1 << (depth - 1).bit_length()) - 1)
+    row = np.arange(*rows)[:, None]
+    words = words[np.arange(tiles) * arch.drain_cycles + row // arch.post_rows]
+    exists = words < depth
+    places = np.where(exists, words * arch.post_rows + row % arch.post_rows, 0)
+    return places.ravel(), exists.ravel()
+
+
+def read_numbers(arch, memory, first, tiles, rows):
+    """Numbers of a block (images, rows, tiles * cols); zero past the depth."""
+    places, exists = number_places(arch, memory.shape[1], first, tiles, rows)
+    numbers = np.take(memory.reshape(len(memory), -1, arch.cols), places, axis=1)
+    if not exists.all():
+        numbers[:, ~exists] = 0
+    return numbers.reshape(len(memory), -1, tiles * arch.cols)
+
+
+def write_numbers(arch, memory, first, tiles, rows, numbers):
+    """Put `numbers` (images, rows, tiles * cols) there; nothing past the depth."""
+    places, exists = number_places(arch, memory.shape[1], first, tiles, rows)
+    numbers = numbers.reshape(len(memory), -1, arch.cols)
+    if not exists.all():
+        places, numbers = places[exists], numbers[:, exists]
+    memory.reshape(len(memory), -1, arch.cols)[:, places] = numbers
 
 
 def unpack_bits(words, width):
