@@ -47,6 +47,7 @@ $(VENV)/demo.stamp: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/test.stamp: pyproject.toml | $(VENV)/bin/python
 	$(PIP) -e '.[test]'
+	$(PIP) --no-deps 'timm>=1.0.20,<1.1'  # its definitions only: torchvision would bring GPU libraries
 	@touch $@ $(VENV)/demo.stamp
 
 clean:
