@@ -83,7 +83,11 @@ def _checked(path, content):
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise ForeignFileError(f"{path} holds a {type(value).__name__} as {name!r} where a "
                                    "tensor should be; save model.state_dict()")
-        tensors[name.removeprefix("module.")] = value
+        name = name.removeprefix("module.")
+        if name in tensors:
+            raise ForeignFileError(f"{path} holds {name} twice, with and without `module.` before "
+                                   "it; save one of them")
+        tensors[name] = value
     if not tensors:
         raise ForeignFileError(f"{path} holds no tensors; save model.state_dict()")
     for name, value in tensors.items():

@@ -23,6 +23,9 @@ PIXELS = {
 }
 """Mean and deviation that training subtracted from and divided the colours by."""
 
+PATCHES = {"BinaryViT": "vit.embeddings.patch_embeddings.projection"}
+"""Name of the patch embedding where it is not timm's."""
+
 SIGNS = (
     (BinaryLinear, "sign(w - mean of the row)", "learned scaling_factor of the row"),
     (BiRealLinear, "sign(w), not centred", "mean |w| of the row; its bias is never added"),
@@ -136,10 +139,12 @@ def convert_tensors(tensors, *, network=None, pixels="imagenet", path="the check
     entry = sized(name, named)
     model = _fitting(entry, named, f"{path} looks like {recognised}, but does not fit {name}")
     _check_buffers(model, buffers, path)
+    if entry.config.in_chans != 3:
+        raise ForeignFileError(f"{name} takes grey images, and only networks for colours can be "
+                               "imported")
     state = dict(named)
-    kind = "vit.embeddings.patch_embeddings.projection" if recognised.backbone == (
-        "BinaryViT") else "patch_embed.proj"
-    keys = f"{kind}.weight", f"{kind}.bias"
+    keys = [f"{PATCHES.get(recognised.backbone, 'patch_embed.proj')}.{part}"
+            for part in ("weight", "bias")]
     state |= dict(zip(keys, take_up_pixels(*(state[key] for key in keys), pixels), strict=True))
     model.load_state_dict(state)
     return model.eval(), {

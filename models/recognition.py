@@ -102,21 +102,25 @@ def to_timm(tensors):
 
 def choose(recognised: Recognised, tensors, path="the checkpoint") -> list[str]:
     """Names of the networks that fit best, with equally many equal names and shapes."""
-    scores = {}
     family = recognised.backbone.lower() + ("" if recognised.backbone == "BinaryViT" else "_")
-    for name in registry.networks():
-        for rank, prefix in enumerate(CANDIDATES[recognised.method]):
-            if name.startswith(prefix + family):
-                expected = _shapes(name, sized(name, tensors).config.num_classes)
-                wrong = len(expected.keys() ^ tensors.keys()) + sum(
-                    shape != tuple(tensors[key].shape) for key, shape in expected.items()
-                    if key in tensors)
-                scores[name] = (wrong, rank)
-    if not scores:
+    ranks = {name: rank for rank, prefix in enumerate(CANDIDATES[recognised.method])
+             for name in registry.networks() if name.startswith(prefix + family)}
+    if not ranks:
         raise ForeignFileError(f"{path} holds {recognised}, and bivit has no such network")
-    least = min(wrong for wrong, _ in scores.values())
-    return sorted((name for name, (wrong, _) in scores.items() if wrong == least),
-                  key=lambda name: scores[name][1])
+    widths = {len(value) for name, value in tensors.items()
+              if name.endswith((".proj.bias", ".projection.bias")) and "patch_embed" in name}
+    near = {name for name in ranks if registry.network(name).config.embed_dim in widths}
+    scores = {name: (_misfits(name, tensors), ranks[name]) for name in near or ranks}
+    least = min(misfits for misfits, _ in scores.values())
+    return sorted((name for name, (misfits, _) in scores.items() if misfits == least),
+                  key=ranks.get)
+
+
+def _misfits(name, tensors):
+    """Missing, unexpected and wrongly shaped tensors of a network."""
+    expected = _shapes(name, sized(name, tensors).config.num_classes)
+    return len(expected.keys() ^ tensors.keys()) + sum(
+        shape != tuple(tensors[key].shape) for key, shape in expected.items() if key in tensors)
 
 
 def sized(name: str, tensors):
