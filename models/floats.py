@@ -10,10 +10,10 @@ import torch
 
 from bivit.compiler.ir.errors import UserError
 from bivit.models.config import ViTConfig
-from bivit.models.conversion import convert, settle
+from bivit.models.conversion import ConvertError, convert, settle
 from bivit.models.registry import network
 from bivit.models.tracing import export
-from bivit.models.vit import build
+from bivit.models.vit import VisionTransformer, build
 
 __all__ = ["FloatFileError", "convert_file", "load_float", "save_float"]
 
@@ -37,7 +37,10 @@ def save_float(model: torch.nn.Module, path, *, name: str | None = None) -> None
     content = dataclasses.asdict(model.config)
     if name is not None:
         content = {"network": name, "config": content}
-    safetensors.torch.save_file(tensors, Path(path), {_KEY: json.dumps(content)})
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FloatFileError(f"the folder {path.parent} does not exist; make it first")
+    safetensors.torch.save_file(tensors, path, {_KEY: json.dumps(content)})
 
 
 def load_float(path, *, eight_bits=False) -> torch.nn.Module:
@@ -97,5 +100,8 @@ def convert_file(path, out, calibration: torch.Tensor, *, metadata=None):
     Graph
     """
     model = load_float(path, eight_bits=True)
+    if not isinstance(model, VisionTransformer):
+        raise ConvertError(f"{path} holds a {type(model).__name__}, which has no integer form; "
+                           "vision transformers with BinaryAttention and BinaryMlp have one")
     settle(model, calibration)
     return export(convert(model, calibration), calibration[:1], out, metadata=metadata)

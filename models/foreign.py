@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-import safetensors.torch
+import safetensors
 import torch
 
 from bivit.compiler.ir.errors import UserError
@@ -46,7 +46,13 @@ def read_tensors(path) -> dict[str, torch.Tensor]:
 
 def _safetensors(path):
     try:
-        return safetensors.torch.load_file(path)
+        with safetensors.safe_open(path, "pt") as file:
+            if {"bivit", "bivit-float"} & (file.metadata() or {}).keys():
+                raise ForeignFileError(f"{path} is a file of bivit already; there is nothing to "
+                                       "import")
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except ForeignFileError:
+        raise
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise ForeignFileError(f"{path} is a damaged safetensors file: {error}") from None
 

@@ -107,7 +107,7 @@ def choose(recognised: Recognised, tensors, path="the checkpoint") -> list[str]:
              for name in registry.networks() if name.startswith(prefix + family)}
     if not ranks:
         raise ForeignFileError(f"{path} holds {recognised}, and bivit has no such network")
-    widths = {len(value) for name, value in tensors.items()
+    widths = {value.numel() for name, value in tensors.items()
               if name.endswith((".proj.bias", ".projection.bias")) and "patch_embed" in name}
     near = {name for name in ranks if registry.network(name).config.embed_dim in widths}
     scores = {name: (_misfits(name, tensors), ranks[name]) for name in near or ranks}

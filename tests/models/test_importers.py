@@ -11,7 +11,7 @@ import torch
 
 from bivit.cli.main import main
 from bivit.compiler.ir.errors import UserError
-from bivit.models.floats import load_float
+from bivit.models.floats import convert_file, load_float
 from bivit.models.importers import import_file, take_up_pixels
 from bivit.models.registry import create, network
 from timm_models import create as create_timm
@@ -302,6 +302,8 @@ REFUSED = {
                  r"no network that bivit knows: none of its 1 tensors \(conv1.weight\)"),
     "not a tensor": (lambda state: state | {"norm.bias": [1.0]}, "holds a list as 'norm.bias'"),
     "a list": (lambda state: list(state.values()), "holds a list and no dictionary"),
+    "scalar": (lambda state: state | {"patch_embed.proj.bias": torch.tensor(0.0)},
+               r"patch_embed.proj.bias is a scalar and not 64\)$"),
     "twice": (lambda state: state | {"module.norm.bias": state["norm.bias"]}, "norm.bias twice"),
 }
 
@@ -387,6 +389,28 @@ def test_code_in_a_pickle_does_not_run(legacy, tmp_path):
     assert not trap.exists()
     torch.load(path, weights_only=False)
     assert trap.is_dir()  # the trap works
+
+
+def test_files_of_bivit_and_no_folder(tmp_path):
+    torch.save(create("deit_micro").state_dict(), tmp_path / "theirs.pth")
+    import_file(tmp_path / "theirs.pth", tmp_path / "ours.safetensors")
+    with pytest.raises(UserError, match="is a file of bivit already"):
+        import_file(tmp_path / "ours.safetensors")
+    with pytest.raises(UserError, match="folder .*nowhere does not exist"):
+        import_file(tmp_path / "theirs.pth", tmp_path / "nowhere" / "ours.safetensors")
+
+
+def test_conversion_of_what_was_imported(tmp_path):
+    theirs, ours = tmp_path / "theirs.pth", tmp_path / "ours.safetensors"
+    torch.save(random_network("bivit_deit_micro").state_dict(), theirs)
+    import_file(theirs, ours, network="bivit_deit_micro")
+    graph = convert_file(ours, tmp_path / "integers.safetensors", images(4))
+    assert graph.input_shape == (3, 32, 32)
+    torch.save(create("binaryvit_micro").state_dict(), theirs)
+    import_file(theirs, ours)
+    with pytest.raises(UserError, match="holds a BinaryViT, which has no integer form"):
+        convert_file(ours, tmp_path / "none.safetensors", images(4))
+    assert not (tmp_path / "none.safetensors").exists()
 
 
 def test_a_whole_module_is_refused(tmp_path):
