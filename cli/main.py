@@ -28,6 +28,13 @@ class Engine(enum.StrEnum):
     ISS = "iss"
 
 
+class Pixels(enum.StrEnum):
+    """How the colours of images were scaled in training."""
+
+    IMAGENET = "imagenet"
+    HALF = "half"
+
+
 class Dataset(enum.StrEnum):
     """What can be trained."""
 
@@ -102,6 +109,36 @@ def convert(
         return {"checkpoint": output, "layers": len(graph.nodes)}
 
     execute(action, show.facts, as_json=as_json, debug=debug)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="Checkpoint of timm, DeiT, Swin, BinaryViT, BiViT "
+                                              "or Bi-ViT (PyTorch or safetensors).")],
+    output: Annotated[Path | None, typer.Option(
+        "-o", "--output", help="Float network to write, for bivit convert; without it the "
+                               "checkpoint is only checked.")] = None,
+    calibration: Annotated[Path | None, typer.Option(
+        help="Images to count sign ties on: .npy, uint8, (count, channels, height, width); "
+             "scikit-learn's two photographs if not given.")] = None,
+    network: Annotated[str | None, typer.Option(
+        help="Network to make, where names and shapes leave a choice (bivit models lists them).")]
+    = None,
+    pixels: Annotated[Pixels, typer.Option(
+        help="What training took from the colours: imagenet, its means and deviations; half, 1/2 "
+             "and 1/2.")] = Pixels.IMAGENET,
+    as_json: Json = False, debug: Debug = False,
+):
+    """Recognise somebody else's checkpoint, check it, and write it as a float network."""
+    from bivit.cli import show
+
+    def action(progress):
+        from bivit.models.importers import import_file
+
+        return import_file(file, output, calibration=calibration, network=network,
+                           pixels=pixels.value)
+
+    execute(action, show.imported, as_json=as_json, debug=debug)
 
 
 @app.command("compile")

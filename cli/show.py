@@ -4,7 +4,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["compiled", "demo", "digit_pictures", "facts", "models", "report", "simulate", "train"]
+__all__ = ["compiled", "demo", "digit_pictures", "facts", "imported", "models", "report",
+           "simulate", "train"]
 
 EXPLANATIONS = {
     "useful": "a full array needs these for the binary MACs",
@@ -151,6 +152,37 @@ def facts(result, console):
     """One line for each fact."""
     for name, value in result.items():
         console.print(f"{name:<20}{value}", markup=False)
+
+
+def imported(result, console):
+    """What an imported checkpoint is, what its bits are, and where signs were taken of zero."""
+    facts({
+        "recognised": result.recognised,
+        "network": result.network + "".join(f"; {name} has the same names and shapes"
+                                            for name in result.also_fits),
+        "tensors": f"{result.tensors:,} ({result.renamed} renamed, {result.dropped} computed "
+                   "instead)",
+        "parameters": f"{result.parameters:,}, {result.classes:,} classes",
+        "patch embedding": f"takes up the colours' scaling ({result.pixels})",
+    }, console)
+    for row in result.binary_layers:
+        facts({"binary layers": f"{row['layers']}: {row['signs']}, times {row['scale']}"}, console)
+    if result.negative_scales:
+        facts({"negative scales": result.negative_scales}, console)
+    for kind in ("weights", "activations"):
+        zeros, signs = (sum(getattr(ties, name) for ties in result.ties if ties.kind == kind)
+                        for name in ("zeros", "signs"))
+        facts({f"zero {kind}": f"{zeros:,} of {signs:,} signs, taken as +1"}, console)
+    table = _table(f"Layers with the most zeros under signs, on {result.images} images",
+                   "layer", "of ", "zeros", "share")
+    for ties in sorted(result.ties, key=lambda ties: -ties.zeros)[:8]:
+        if ties.zeros:
+            table.add_row(ties.layer, ties.kind, f"{ties.zeros:,}",
+                          _percent(ties.zeros / ties.signs))
+    if table.row_count:
+        console.print(table)
+    if result.output:
+        console.print(f"wrote {result.output}", markup=False)
 
 
 def models(result, console):

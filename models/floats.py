@@ -10,7 +10,8 @@ import torch
 
 from bivit.compiler.ir.errors import UserError
 from bivit.models.config import ViTConfig
-from bivit.models.conversion import convert, settle
+from bivit.models.conversion import ConvertError, convert, settle
+from bivit.models.registry import network
 from bivit.models.tracing import export
 from bivit.models.vit import VisionTransformer, build
 
@@ -23,30 +24,65 @@ class FloatFileError(UserError):
     """A file that does not hold a float model; the message names it."""
 
 
-def save_float(model: VisionTransformer, path) -> None:
-    """Write a binary vision transformer in float, with its configuration."""
-    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    metadata = {_KEY: json.dumps(dataclasses.asdict(model.config))}
-    safetensors.torch.save_file(tensors, Path(path), metadata)
+def save_float(model: torch.nn.Module, path, *, name: str | None = None) -> None:
+    """Write a network in float, with its configuration.
+
+    Parameters
+    ----------
+    name : str, optional
+        Its name in the registry, of which only the configuration may differ; without one, the
+        network is a binary vision transformer with 8-bit first and last layers.
+    """
+    tensors = {key: value.contiguous() for key, value in model.state_dict().items()}
+    content = dataclasses.asdict(model.config)
+    if name is not None:
+        content = {"network": name, "config": content}
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FloatFileError(f"the folder {path.parent} does not exist; make it first")
+    safetensors.torch.save_file(tensors, path, {_KEY: json.dumps(content)})
 
 
-def load_float(path) -> VisionTransformer:
-    """The float model that :func:`save_float` wrote."""
+def load_float(path, *, eight_bits=False) -> torch.nn.Module:
+    """The float model that :func:`save_float` wrote, in evaluation mode.
+
+    Parameters
+    ----------
+    eight_bits : bool
+        With the first and the last layer in 8 bits, as the integer form needs them; their steps
+        are not set yet.
+    """
     path = Path(path)
     if not path.is_file():
         raise FloatFileError(f"{path} does not exist; give a float model that training wrote")
     try:
         with safetensors.safe_open(path, "pt") as file:
-            config = json.loads((file.metadata() or {})[_KEY])
+            content = json.loads((file.metadata() or {})[_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if isinstance(config["img_size"], list):
-            config["img_size"] = tuple(config["img_size"])
-        model = build(ViTConfig(**config), "binary")
-        model.load_state_dict(tensors)
+        if "network" in content:
+            model = _named(content, eight_bits)
+            steps = {name: value for name, value in model.state_dict().items()
+                     if eight_bits and name.endswith(".step")}
+            model.load_state_dict(steps | tensors)
+        else:
+            model = build(ViTConfig(**_tuples(content)), "binary")
+            model.load_state_dict(tensors)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
         raise FloatFileError(f"{path} is not a float model of bivit or is damaged; write it again "
                              "with training") from None
-    return model
+    return model.eval()
+
+
+def _tuples(config):
+    return {key: tuple(value) if isinstance(value, list) else value
+            for key, value in config.items()}
+
+
+def _named(content, eight_bits):
+    """A network of the registry with the configuration of a file."""
+    entry = network(content["network"])
+    config = type(entry.config)(**_tuples(content["config"]))
+    return dataclasses.replace(entry, config=config).build(eight_bits=eight_bits)
 
 
 def convert_file(path, out, calibration: torch.Tensor, *, metadata=None):
@@ -63,6 +99,9 @@ def convert_file(path, out, calibration: torch.Tensor, *, metadata=None):
     -------
     Graph
     """
-    model = load_float(path)
+    model = load_float(path, eight_bits=True)
+    if not isinstance(model, VisionTransformer):
+        raise ConvertError(f"{path} holds a {type(model).__name__}, which has no integer form; "
+                           "vision transformers with BinaryAttention and BinaryMlp have one")
     settle(model, calibration)
     return export(convert(model, calibration), calibration[:1], out, metadata=metadata)
