@@ -5,13 +5,15 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from bivit.hw.emit import Primitive
-from bivit.hw.fabric import carry, plain
+from bivit.hw.fabric import carry, lut6, plain
 
 __all__ = ["FABRICS", "FabricElement", "late_lanes"]
 
 FABRICS = {
     "ecp5": (carry.unit, carry.netlist, carry.ECP5),
     "nexus": (carry.unit, carry.netlist, carry.NEXUS),
+    "lut6-xc7": (lut6.unit, lut6.netlist, lut6.XC7),
+    "lut6-xcup": (lut6.unit, lut6.netlist, lut6.XCUP),
 }
 """Fabric to what plans a unit, what builds it, and of which cells."""
 
@@ -74,7 +76,7 @@ class FabricElement(wiring.Component):
                          count_bits=self.count_bits)
         body = "\n".join(["`ifdef BIVIT_COUNTONES", plain.counting(unit), "`else",
                           make_netlist(unit, self.fabric).text(), "`endif"])
-        name = f"bivit_element_{self.fabric}_{self.lanes}_{self.stages}_{self.count_bits}"
+        name = f"bivit_element_{self.fabric.replace('-', '_')}_{self.lanes}_{self.stages}_{self.count_bits}"
         return Primitive(module=name, text=module_text(name, unit, body), parameters={})
 
     def elaborate(self, platform):
