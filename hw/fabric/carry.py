@@ -184,7 +184,7 @@ def netlist(unit: Unit, cell: CarryCell) -> Netlist:
             bits[step.name] = _add(chain, step, bits)
             result.number(step.name, bits[step.name])
     *direct, last = unit.total.lanes
-    addend = bits[unit.total.terms[0]] if unit.total.terms else [_compared(result, direct[0])]
+    addend = bits[unit.total.terms[0]] if unit.total.terms else [_compared(result, cell, direct[0])]
     chain.begin(last)
     addend = addend + ["1'b0"] * (unit.count_bits - len(addend))
     total = [chain.half(ADD_CLEARED, a=bit, b=f"running[{index}]", c="first")
@@ -200,7 +200,7 @@ def _add(chain, step, bits):
     *direct, last = step.lanes
     terms = sorted((bits[name] for name in step.terms), key=len, reverse=True)
     if len(direct) == 2 and not chain.cell.compares_two:
-        terms, direct = [[_compared(chain.netlist, direct[0])]], direct[1:]
+        terms, direct = [[_compared(chain.netlist, chain.cell, direct[0])]], direct[1:]
     chain.begin(last)
     total = []
     for index in range(max(map(len, terms), default=1)):
@@ -223,9 +223,9 @@ def _operands(here, lanes):
     return {"table": ADD, **dict(zip("ab", here, strict=False))}
 
 
-def _compared(netlist, lane):
+def _compared(netlist, cell, lane):
     """Mismatch of a lane, in a LUT of its own."""
     bit = netlist.wire()
-    netlist.cell("LUT4", {"INIT": "16'h0006"}, A=f"a[{lane}]", B=f"b[{lane}]", C="1'b0", D="1'b0",
+    netlist.cell("LUT4", {"INIT": cell.initial.format(0x0006)}, A=f"a[{lane}]", B=f"b[{lane}]", C="1'b0", D="1'b0",
                  Z=bit)
     return bit

@@ -1,8 +1,10 @@
 """Dot-product unit as plain sums, which every tool reads."""
 
-from bivit.hw.fabric.netlist import Delay, Unit
+from amaranth.utils import bits_for
 
-__all__ = ["counting", "sums"]
+from bivit.hw.fabric.netlist import Delay, Unit, concatenation
+
+__all__ = ["carry_save", "counting", "plain_sum", "sums"]
 
 
 def sums(unit: Unit) -> str:
@@ -52,3 +54,46 @@ def _slices(lanes):
         else:
             parts.append([lane, lane])
     return [f"[{high}]" if high == low else f"[{high}:{low}]" for high, low in parts]
+
+
+def carry_save(unit: Unit) -> str:
+    """A unit as a tree of 3:2 compressors with one adder, and its registers behind that."""
+    lines = [f"  reg [{unit.count_bits - 1}:0] running;",
+             f"  wire [{unit.lanes - 1}:0] differ = a ^ b;"]
+    columns = [[f"differ[{lane}]" for lane in range(unit.lanes)]]
+    number = 0
+    while max(map(len, columns)) > 2:
+        following = [[] for _ in range(len(columns) + 1)]
+        for weight, column in enumerate(columns):
+            whole = len(column) // 3 * 3
+            following[weight] += column[whole:]
+            for x, y, z in zip(*(column[index:whole:3] for index in range(3)), strict=True):
+                lines += [f"  wire s{number} = {x} ^ {y} ^ {z};",
+                          f"  wire c{number} = ({x} & {y}) | ({x} & {z}) | ({y} & {z});"]
+                following[weight].append(f"s{number}")
+                following[weight + 1].append(f"c{number}")
+                number += 1
+        columns = [column for column in following if column]
+    rows = [concatenation([column[row] if row < len(column) else "1'b0" for column in columns])
+            for row in range(2)]
+    return "\n".join([*lines, *_registered(unit, " + ".join(rows))])
+
+
+def plain_sum(unit: Unit) -> str:
+    """A unit as the sum of its lanes, and its registers behind that."""
+    lines = [f"  reg [{unit.count_bits - 1}:0] running;"]
+    lanes = " + ".join(f"(a[{lane}] ^ b[{lane}])" for lane in range(unit.lanes))
+    return "\n".join([*lines, *_registered(unit, lanes)])
+
+
+def _registered(unit, value):
+    """Accumulator of a value that passes all registers."""
+    width, lines = bits_for(unit.lanes), []
+    for stage in range(unit.stages):
+        lines += [f"  reg [{width - 1}:0] count_{stage};",
+                  f"  always @(posedge clk) count_{stage} <= {value};"]
+        value = f"count_{stage}"
+    return [*lines,
+            f"  wire [{unit.count_bits - 1}:0] total = {value} + "
+            f"(first ? {unit.count_bits}'d0 : running);",
+            "  always @(posedge clk) if (valid) running <= total;"]
