@@ -1,7 +1,7 @@
 """Dot-product unit on Lattice's carry cells: three lanes in two LUT4, the XOR included.
 
-See ``docs/popcount.md``. A chain is a row of half cells. Each adder begins with an inject cell, which
-puts out the carry of the adder before it and takes in a lane of its own as carry.
+See ``docs/popcount.md``. A chain is a row of half cells. Each adder begins with an inject cell,
+which puts out the carry of the adder before it and takes in a lane of its own as carry.
 """
 
 import dataclasses
@@ -226,6 +226,6 @@ def _operands(here, lanes):
 def _compared(netlist, cell, lane):
     """Mismatch of a lane, in a LUT of its own."""
     bit = netlist.wire()
-    netlist.cell("LUT4", {"INIT": cell.initial.format(0x0006)}, A=f"a[{lane}]", B=f"b[{lane}]", C="1'b0", D="1'b0",
-                 Z=bit)
+    netlist.cell("LUT4", {"INIT": cell.initial.format(0x0006)}, A=f"a[{lane}]", B=f"b[{lane}]",
+                 C="1'b0", D="1'b0", Z=bit)
     return bit

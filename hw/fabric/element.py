@@ -76,7 +76,8 @@ class FabricElement(wiring.Component):
                          count_bits=self.count_bits)
         body = "\n".join(["`ifdef BIVIT_COUNTONES", plain.counting(unit), "`else",
                           make_netlist(unit, self.fabric).text(), "`endif"])
-        name = f"bivit_element_{self.fabric.replace('-', '_')}_{self.lanes}_{self.stages}_{self.count_bits}"
+        fabric = self.fabric.replace("-", "_")
+        name = f"bivit_element_{fabric}_{self.lanes}_{self.stages}_{self.count_bits}"
         return Primitive(module=name, text=module_text(name, unit, body), parameters={})
 
     def elaborate(self, platform):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from bivit.hw.arch import FABRICS, Arch
 from bivit.hw.blocks.array import SystolicArray
 from bivit.hw.emit import emit
