@@ -13,8 +13,12 @@ from bivit.hw.fabric.netlist import Delay, Netlist, Sum, Unit
 
 __all__ = ["ECP5", "NEXUS", "CarryCell", "netlist", "unit"]
 
-CHAIN = 64
-"""Half cells after which an adder begins a new chain."""
+CHAIN = 32
+"""Half cells after which an adder begins a new chain.
+
+Timing analysis sees a path from every cell of a chain to every later one. So the adders of a chain
+are of one register stage and ordered by height: an adder's operands never come from a later cell.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,18 +119,21 @@ def unit(*, lanes: int, stages: int, count_bits: int, cell: CarryCell) -> Unit:
         direct.append(first)
         for lane in direct:
             late[lane] = own
-        steps.append(Sum(name=name, width=width, terms=tuple(terms), lanes=tuple(direct)))
+        steps.append((node.height, Sum(name=name, width=width, terms=tuple(terms),
+                                       lanes=tuple(direct))))
         source = name
         for later in range(own + 1, stage + 1):
-            steps.append(Delay(name=f"{name}_at_{later}", width=width, source=source))
-            source = steps[-1].name
+            delay = Delay(name=f"{name}_at_{later}", width=width, source=source)
+            steps.append((node.height + 0.5, delay))
+            source = delay.name
         return source
 
     terms, direct = (), (0,)
     if root.lanes > 1:
         terms, direct = (number(root, 0, stages),), ()
     total = Sum(name="total", width=count_bits, terms=terms, lanes=(*direct, lanes - 1))
-    return Unit(lanes=lanes, stages=stages, count_bits=count_bits, steps=tuple(steps),
+    return Unit(lanes=lanes, stages=stages, count_bits=count_bits,
+                steps=tuple(step for _, step in sorted(steps, key=lambda pair: pair[0])),
                 total=total, late=tuple(late))
 
 
@@ -155,7 +162,7 @@ class _Chain:
         return self.carry
 
     def end(self):
-        """Put the cells so far into the netlist."""
+        """Put the cells so far into the netlist, and begin a new chain."""
         if self.carry is not None:
             self.half(NOTHING, total=self.carry)
             self.carry = None
@@ -179,6 +186,7 @@ def netlist(unit: Unit, cell: CarryCell) -> Netlist:
     chain, bits = _Chain(result, cell), {}
     for step in unit.steps:
         if isinstance(step, Delay):
+            chain.end()
             bits[step.name] = result.register(step.name, bits[step.source])
         else:
             bits[step.name] = _add(chain, step, bits)
