@@ -6,7 +6,10 @@ in :mod:`bivit.hw.targets`. The compiler, the simulators and the generator all t
 
 import dataclasses
 
-__all__ = ["Arch", "ArchError"]
+__all__ = ["FABRICS", "Arch", "ArchError"]
+
+FABRICS = ("generic", "ecp5", "nexus", "lut6-xc7", "lut6-xcup")
+"""Values of ``Arch.fabric``."""
 
 
 _LARGEST = {
@@ -47,6 +50,9 @@ class Arch:
     weights : {"rom", "loaded"}
         Whether the constant memories are initialised in the bitstream or written at start through
         the stream port.
+    fabric : {"generic", "ecp5", "nexus", "lut6-xc7", "lut6-xcup"}
+        Whose cells the processing elements are made of (:mod:`bivit.hw.fabric`); generic ones are
+        plain Verilog.
     """
 
     name: str
@@ -61,6 +67,7 @@ class Arch:
     acc_bits: int = 28
     resid_bits: int = 16
     weights: str = "rom"
+    fabric: str = "generic"
     queue_depth: int = 8
     score_slots: int = 4
     score_tiles: int = 64
@@ -94,6 +101,7 @@ class Arch:
         self._require(self.cols % self.tile_cols == 0, "tile_cols must divide cols")
         self._require(self.post_rows <= self.rows, "post_rows must be at most rows")
         self._require(self.weights in ("rom", "loaded"), "weights must be 'rom' or 'loaded'")
+        self._require(self.fabric in FABRICS, f"fabric must be one of {', '.join(FABRICS)}")
         self._require(self.rows < 64, "rows must be below 64")
         self._require(self.cols < 256, "cols must be below 256")
         self._require(self.queue_depth >= 2, "queue_depth must be at least 2")

@@ -66,7 +66,7 @@ class SystolicArray(wiring.Component):
         arch = self.arch
         tiles = [[place(m, platform, f"tile_{row}_{col}", MeshTile(
             rows=arch.tile_rows, cols=arch.tile_cols, lanes=arch.lanes, stages=arch.pop_stages,
-            count_bits=arch.count_bits)) for col in range(_mesh_cols(arch))]
+            count_bits=arch.count_bits, fabric=arch.fabric)) for col in range(_mesh_cols(arch))]
             for row in range(_mesh_rows(arch))]
         for row, tile_row in enumerate(tiles):
             for col, tile in enumerate(tile_row):

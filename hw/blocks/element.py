@@ -1,11 +1,12 @@
 """The processing element, and the mesh tile that holds some of them."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from bivit.hw.blocks.popcount import Popcount
 from bivit.hw.emit import place
+from bivit.hw.fabric.element import FabricElement, late_lanes
 
 __all__ = ["CONTROL", "Element", "MeshTile"]
 
@@ -65,6 +66,8 @@ class MeshTile(wiring.Component):
         Elements in the tile.
     lanes, stages, count_bits : int
         As for :class:`Element`.
+    fabric : str
+        As for :class:`bivit.hw.arch.Arch`.
 
     Members
     -------
@@ -75,9 +78,10 @@ class MeshTile(wiring.Component):
         Index ``row * cols + column``; ``stages + 2`` cycles after the `last` word, and held.
     """
 
-    def __init__(self, *, rows: int, cols: int, lanes: int, stages: int, count_bits: int):
+    def __init__(self, *, rows: int, cols: int, lanes: int, stages: int, count_bits: int,
+                 fabric: str = "generic"):
         self.rows, self.cols, self.lanes = rows, cols, lanes
-        self.stages, self.count_bits = stages, count_bits
+        self.stages, self.count_bits, self.fabric = stages, count_bits, fabric
         super().__init__({
             "a": In(rows * lanes), "b": In(cols * lanes), "control": In(CONTROL),
             "a_next": Out(rows * lanes), "b_next": Out(cols * lanes), "control_next": Out(CONTROL),
@@ -95,10 +99,10 @@ class MeshTile(wiring.Component):
             if stage == 0:
                 m.d.comb += self.control_next.eq(control)
         m.d.comb += [self.a_next.eq(a), self.b_next.eq(b)]
+        a, b = self._delay_lanes(m, a, name="a"), self._delay_lanes(m, b, name="b")
         for row in range(self.rows):
             for col in range(self.cols):
-                element = place(m, platform, f"element_{row}_{col}", Element(
-                    lanes=self.lanes, stages=self.stages, count_bits=self.count_bits))
+                element = place(m, platform, f"element_{row}_{col}", self._element())
                 m.d.comb += [
                     element.a.eq(a.word_select(row, self.lanes)),
                     element.b.eq(b.word_select(col, self.lanes)),
@@ -106,6 +110,24 @@ class MeshTile(wiring.Component):
                     self.counts[row * self.cols + col].eq(element.count),
                 ]
         return m
+
+    def _element(self):
+        shape = {"lanes": self.lanes, "stages": self.stages, "count_bits": self.count_bits}
+        if self.fabric == "generic":
+            return Element(**shape)
+        return FabricElement(fabric=self.fabric, **shape)
+
+    def _delay_lanes(self, m, words, *, name):
+        """`words` with each lane as late as the elements take it."""
+        late = late_lanes(fabric=self.fabric, lanes=self.lanes, stages=self.stages)
+        lanes = list(words)
+        for cycle in range(1, max(late) + 1):
+            moved = [index for index in range(len(lanes)) if late[index % self.lanes] >= cycle]
+            later = Signal(len(moved), name=f"{name}_late{cycle}", reset_less=True)
+            m.d.sync += later.eq(Cat(lanes[index] for index in moved))
+            for bit, index in enumerate(moved):
+                lanes[index] = later[bit]
+        return Cat(lanes) if max(late) else words
 
 
 def delayed_control(m: Module, control, *, name: str):

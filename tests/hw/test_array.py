@@ -14,6 +14,8 @@ SHAPES = {
     "1x1": dict(rows=1, cols=1, lanes=4),
     "2x4 in 2x2": dict(rows=2, cols=4, lanes=8, tile_rows=2, tile_cols=2),
     "3x5x24 in 1x5": dict(rows=3, cols=5, lanes=24, tile_rows=1, tile_cols=5),
+    "2x4x16 in 2x2 for ECP5": dict(rows=2, cols=4, lanes=16, tile_rows=2, tile_cols=2,
+                                   pop_stages=2, fabric="ecp5"),
     "4x6 in 2x1, 3 stages": dict(rows=4, cols=6, lanes=8, tile_rows=2, tile_cols=1, pop_stages=3),
 }
 
