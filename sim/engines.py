@@ -57,7 +57,7 @@ def _observed_instructions(build):
 def run_iss(build, streams, *, observe, trace, stall_seed, predicted, progress) -> EngineRun:
     """The instruction-set simulator."""
     simulator = InstructionSimulator(build.arch, build.words, build.constants)
-    begin, results, logits, step = time.perf_counter(), {}, [], 192
+    begin, results, logits, step = time.perf_counter(), {}, [], 180
     parts = [(streams[:observe], _observed_instructions(build))] if observe else []
     parts += [(streams[start:start + step], ()) for start in range(observe, len(streams), step)]
     try:
