@@ -7,17 +7,22 @@ from typing import Annotated
 
 import typer
 
-from bivit.cli.output import UNUSABLE, execute
+from bivit.cli.output import STOPPED, UNUSABLE, execute
+from bivit.hw.targets import DEFAULT, TARGETS
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="Binary vision transformers on FPGAs, bit for bit and cycle for cycle.",
-    epilog="Exit status: 0 done, 1 a check failed, 2 the input was unusable, 3 a defect of bivit.")
+    epilog="Exit status: 0 done, 1 a check failed, 2 the input was unusable, 3 a defect of bivit, "
+           "130 stopped by Ctrl-C.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, "
                                                    "on standard output.")]
+Target = Annotated[str | None, typer.Option(
+    help=f"One of {', '.join(TARGETS)}, or a .toml file with parameters of hw/arch.py; {DEFAULT} "
+         "if not given.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -41,12 +46,11 @@ class Dataset(enum.StrEnum):
     DIGITS = "digits"
 
 
-@app.command()
+@app.command(short_help="Compile the shipped network and check it in RTL, bit for bit.")
 def demo(
     folder: Annotated[Path, typer.Option("-o", "--output", help="Build folder.")]
     = Path("build/demo"),
-    target: Annotated[str | None, typer.Option(help="Target; the default one if not given.")]
-    = None,
+    target: Target = None,
     images: Annotated[int, typer.Option(min=1, help="Held-out digits to simulate.")] = 100,
     as_json: Json = False, debug: Debug = False,
 ):
@@ -62,7 +66,7 @@ def demo(
             passed=lambda result: result["mismatches"] == 0)
 
 
-@app.command()
+@app.command(short_help="Train a binary network and export a checkpoint.")
 def train(
     dataset: Annotated[Dataset, typer.Argument(help="What to train on.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint to write.")],
@@ -87,7 +91,7 @@ def train(
     execute(action, show.train, as_json=as_json, debug=debug)
 
 
-@app.command()
+@app.command(short_help="Turn a trained float network into a checkpoint.")
 def convert(
     float_model: Annotated[Path, typer.Argument(help="Trained float network, from bivit train "
                                                      "--float-output.")],
@@ -111,7 +115,7 @@ def convert(
     execute(action, show.facts, as_json=as_json, debug=debug)
 
 
-@app.command("import")
+@app.command("import", short_help="Recognise and check somebody else's checkpoint.")
 def import_(
     file: Annotated[Path, typer.Argument(help="Checkpoint of timm, DeiT, Swin, BinaryViT, BiViT "
                                               "or Bi-ViT (PyTorch or safetensors).")],
@@ -141,13 +145,11 @@ def import_(
     execute(action, show.imported, as_json=as_json, debug=debug)
 
 
-@app.command("compile")
+@app.command("compile", short_help="Turn a checkpoint into Verilog, ROM images and a program.")
 def compile_(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint (.safetensors).")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Build folder to write.")],
-    target: Annotated[str | None, typer.Option(
-        help="Name of a target, or a .toml file with its parameters; the default one if not "
-             "given.")] = None,
+    target: Target = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older build.")]
     = False,
     as_json: Json = False, debug: Debug = False,
@@ -157,7 +159,6 @@ def compile_(
 
     def action(progress):
         from bivit.compiler import compile
-        from bivit.hw.targets import DEFAULT
         from bivit.sim.report import report
 
         compile(checkpoint, DEFAULT if target is None else target, output, overwrite=overwrite,
@@ -167,11 +168,12 @@ def compile_(
     execute(action, show.compiled, as_json=as_json, debug=debug)
 
 
-@app.command()
+@app.command(short_help="Run a build on images; compare it with PyTorch.")
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Build folder.")],
     images: Annotated[int | None, typer.Option(
-        min=1, help="How many images; held-out digits unless --input is given.")] = None,
+        min=1, help="How many images, all if not given; held-out digits unless --input is "
+                    "given.")] = None,
     input_file: Annotated[Path | None, typer.Option(
         "--input", help="Images to take instead: .npy, uint8, (count, channels, height, width).")]
     = None,
@@ -180,7 +182,8 @@ def simulate(
     check: Annotated[bool, typer.Option("--check", help="Compare with the PyTorch integer model.")]
     = False,
     observe: Annotated[int, typer.Option(
-        min=0, help="Images to compare at every observation point, not only in logits.")] = 16,
+        min=0, help="With --check, how many images to compare at every observation point and not "
+                    "in logits alone.")] = 16,
     ignore_hashes: Annotated[bool, typer.Option(
         "--ignore-hashes", help="Take a build folder whose files were changed.")] = False,
     trace: Annotated[Path | None, typer.Option(
@@ -205,7 +208,7 @@ def simulate(
             passed=lambda result: not result["mismatches"])
 
 
-@app.command()
+@app.command(short_help="Show where the cycles go, and the memory in use.")
 def report(
     folder: Annotated[Path, typer.Argument(help="Build folder.")],
     as_json: Json = False, debug: Debug = False,
@@ -240,12 +243,13 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         status = app(arguments or ["--help"], standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        print("bivit: stopped", file=sys.stderr)
-        status = 130
+        status = STOPPED
     except Exception as error:
         if not hasattr(error, "format_message"):  # not a usage error of the parser
             raise
         print(f"bivit: {error.format_message()} (bivit --help lists the commands)",
               file=sys.stderr)
         status = UNUSABLE
+    if status == STOPPED:  # typer may turn the interrupt into its status
+        print("bivit: stopped", file=sys.stderr)
     sys.exit(status)

@@ -12,10 +12,12 @@ import typer
 
 from bivit.compiler.ir.errors import UserError
 
-__all__ = ["CHECK_FAILED", "DONE", "INTERNAL", "UNUSABLE", "execute", "plain", "refuse"]
+__all__ = ["CHECK_FAILED", "DONE", "INTERNAL", "STOPPED", "UNUSABLE", "execute", "plain",
+           "refuse"]
 
-DONE, CHECK_FAILED, UNUSABLE, INTERNAL = 0, 1, 2, 3
-"""Exit statuses: done; a check found a difference; the input was unusable; a defect of bivit."""
+DONE, CHECK_FAILED, UNUSABLE, INTERNAL, STOPPED = 0, 1, 2, 3, 130
+"""Exit statuses: done; a check found a difference; the input was unusable; a defect of bivit;
+Ctrl-C."""
 
 OPTIONAL = ("torch", "sklearn")
 """Modules that only some commands need."""

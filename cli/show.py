@@ -190,8 +190,8 @@ def models(result, console):
     def millions(count):
         return f"{count / 1e6:,.{0 if count >= 1e8 else 2}f}" if count else ""
 
-    table = _table("Networks: million parameters, multiply-accumulates an image, 1-bit weights",
-                   "name", "image ", "params", "binary", "1-bit w", "other", "bits", "MB")
+    table = _table("Networks", "name", "image ", "params", "binary", "1-bit w", "other", "bits",
+                   "MB")
     for row in result["models"]:
         counts = ("parameters", "binary_macs", "binary_weight_macs", "other_macs",
                   "binary_weight_bits")
@@ -199,3 +199,8 @@ def models(result, console):
         table.add_row(row["name"], "x".join(map(str, row["image"])),
                       *(millions(row[key]) for key in counts), f"{size:.2f}")
     console.print(table)
+    console.print(
+        "In millions, but for MB: params; multiply-accumulates an image: binary (bits times\n"
+        "bits), 1-bit w (1-bit weights times numbers), other; bits: 1-bit weights. MB: those with\n"
+        "one bit each, other weights with 8, the rest with 16. bivit_digits is shipped, and what\n"
+        "bivit train trains; docs/networks.md is about the others.", markup=False)

@@ -189,8 +189,8 @@ def _check_folder(folder, overwrite):
         raise BuildError(f"{folder} holds something else than a build ({other[0]}); name another "
                          "output folder")
     if not overwrite:
-        raise BuildError(f"{folder} holds an older build; name another output folder or ask to "
-                         "overwrite it")
+        raise BuildError(f"{folder} holds an older build; name another output folder or overwrite "
+                         "it (--overwrite)")
 
 
 def _replace(temporary, folder):

@@ -108,6 +108,9 @@ def read_manifest(folder: pathlib.Path, *, check: bool) -> dict:
     path = folder / MANIFEST
     if not folder.is_dir():
         raise BuildError(f"{folder} is no folder; compile a checkpoint first")
+    if not path.exists():
+        raise BuildError(f"{folder} is no build folder: it holds no {MANIFEST}; compile a "
+                         "checkpoint first")
     try:
         manifest = json.loads(_read(path))
         format_, version = manifest["format"], manifest["version"]

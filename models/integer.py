@@ -136,7 +136,10 @@ class BinaryLinear(IntegerLayer):
 
 
 class _Scaled(IntegerLayer):
-    """Per-channel ``scale`` and ``bias`` with one right shift."""
+    """Per-channel ``scale`` (16 bits) and ``bias`` (24 bits) with one right shift.
+
+    ``shift`` is one of ``RESCALE_SHIFTS`` in :mod:`bivit.compiler.ir.numeric`.
+    """
 
     def __init__(self, *, scale, bias, shift):
         super().__init__()

@@ -222,3 +222,21 @@ def test_defect_is_no_traceback(good, capsys, monkeypatch):
     assert out == "" and "ZeroDivisionError" in err and "--debug" in err and "Traceback" not in err
     with pytest.raises(ZeroDivisionError):
         main(["report", str(good / "build"), "--debug"])
+
+
+def test_a_folder_that_is_no_build(tmp_path, capsys):
+    line = refused(capsys, "simulate", tmp_path, "--engine", "iss")
+    assert "is no build folder" in line and "manifest.json" in line
+
+
+def test_interrupted(good, capsys, monkeypatch):
+    import bivit.sim.report
+
+    def interrupt(folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bivit.sim.report, "report", interrupt)
+    capsys.readouterr()
+    assert run("report", good / "build") == 130
+    out, err = capsys.readouterr()
+    assert out == "" and err.strip() == "bivit: stopped"
