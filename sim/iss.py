@@ -20,7 +20,7 @@ from bivit.sim.observe import read_result
 
 __all__ = ["InstructionSimulator", "IssResult", "MachineError"]
 
-_BATCH_BYTES, _LARGEST_BATCH = 1 << 27, 64
+_BATCH_BYTES, _LARGEST_BATCH = 1 << 27, 45
 
 _EXECUTE = {
     Opcode.LOAD: execute_vector.load,
