@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bivit.models.baselines import BiRealLinear, BiRealMlp
-from bivit.models.layers import Attention
+from bivit.models.layers import Attention, sign
 
 __all__ = ["HeadAttention", "HeadMerge", "HeadMlp", "HeadNormAttention", "HeadSign"]
 
@@ -21,20 +21,6 @@ class _GradientScale(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient):
         return gradient * ctx.scale, None
-
-
-class _ClippedSign(torch.autograd.Function):
-    """+1 where ``x >= 0``, else -1; the gradient passes where ``|x| <= 1``."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x.abs() <= 1)
-        return torch.where(x >= 0, 1.0, -1.0)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        (inside,) = ctx.saved_tensors
-        return gradient * inside
 
 
 class _Round(torch.autograd.Function):
@@ -87,7 +73,7 @@ class HeadSign(nn.Module):
         shape = (-1,) + (1,) * self.trailing
         alpha = _GradientScale.apply(self.alpha, factor).view(shape)
         zero_point = _Round.apply(_GradientScale.apply(self.zero_point, factor)).view(shape)
-        return _ClippedSign.apply(x / alpha + zero_point) - zero_point, alpha
+        return sign(x / alpha + zero_point) - zero_point, alpha
 
     def forward(self, x):
         levels, alpha = self.levels(x)
@@ -158,5 +144,5 @@ class HeadMerge(nn.Linear):
         if self.training and not x.is_meta and not bool(self.init_state):
             self.initialise()
         alpha = _GradientScale.apply(self.alpha, self.weight.numel() ** -0.5)
-        signs = _ClippedSign.apply(self.weight / alpha[:, None])
+        signs = sign(self.weight / alpha[:, None])
         return F.linear(self.act(x), signs, self.bias) * alpha
