@@ -13,9 +13,10 @@ FABRICS = ("generic", "ecp5", "nexus", "lut6-xc7", "lut6-xcup")
 
 
 _LARGEST = {
-    "weight_depth": 1 << 24, "pv_depth": 1 << 12, "score_tiles": (1 << 12) - 1,
-    **{f"{name}_depth": 1 << 16 for name in ("thr", "scale", "norm", "pos", "imem", "xmem", "hmem",
-                                             "pmem", "bmem", "resid")},
+    "weight_depth": 1 << 24, "bias_depth": 1 << 20, "pv_depth": 1 << 12, "sums_depth": 1 << 8,
+    "score_tiles": (1 << 12) - 1,
+    **{f"{name}_depth": 1 << 16 for name in ("thr", "scale", "norm", "pos", "bend", "imem", "xmem",
+                                             "hmem", "pmem", "bmem", "kmem", "resid", "vmem")},
     "lanes": 4096, "count_bits": 20, "acc_bits": 32, "pop_stages": 64, "queue_depth": 256,
 }
 """The largest value of some parameters: what instructions can name, or make use of."""
@@ -47,6 +48,12 @@ class Arch:
         Width of a bit-plane sum ``sum(count << (i + j))``.
     resid_bits : int
         Width W of the residual stream.
+    score_slots, score_tiles : int
+        Slots of the score buffer, and score tiles in each.
+    queue_depth : int
+        Instructions that wait in front of each unit.
+    program_depth, weight_depth, ... : int
+        Words of each memory, see :mod:`bivit.hw.memories`.
     weights : {"rom", "loaded"}
         Whether the constant memories are initialised in the bitstream or written at start through
         the stream port.
@@ -77,13 +84,18 @@ class Arch:
     scale_depth: int = 1024
     norm_depth: int = 1024
     pos_depth: int = 1024
+    bend_depth: int = 256
+    bias_depth: int = 256
     imem_depth: int = 512
     xmem_depth: int = 512
     hmem_depth: int = 1024
     pmem_depth: int = 256
     bmem_depth: int = 1024
     pv_depth: int = 128
+    kmem_depth: int = 64
     resid_depth: int = 2048
+    vmem_depth: int = 1024
+    sums_depth: int = 64
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -109,6 +121,7 @@ class Arch:
         self._require(self.resid_bits <= 16, "resid_bits must be at most 16")
         self._require(self.program_depth <= 65536,
                       "program_depth must be at most 65536, the range of a program counter")
+        self._require(self.sums_depth >= 2, "sums_depth must be at least 2")
         for field, largest in _LARGEST.items():
             self._require(getattr(self, field) <= largest,
                           f"{field} must be at most {largest}")

@@ -17,12 +17,13 @@ from amaranth.hdl import unsigned
 from amaranth.lib import data, enum
 
 __all__ = [
-    "ASource", "AddSource", "BSource", "Destination", "FORMATS", "HEADER", "INSTR_BITS", "Opcode",
-    "UNIT_OF", "Unit", "WAIT_FIELDS", "decode", "encode", "layout_of",
+    "ASource", "AddSource", "BSource", "Destination", "FORMATS", "HEADER", "INSTR_BITS", "LEVELS",
+    "MoveSource", "NumberSource", "Opcode", "RowKind", "RowOperation", "SoftmaxMode", "UNIT_OF",
+    "Unit", "WAIT_FIELDS", "decode", "encode", "layout_of",
 ]
 
-INSTR_BITS = 224
-"""Width of every instruction: seven 32-bit words."""
+INSTR_BITS = 352
+"""Width of every instruction: eleven 32-bit words."""
 
 
 class Opcode(enum.Enum, shape=unsigned(4)):
@@ -37,6 +38,10 @@ class Opcode(enum.Enum, shape=unsigned(4)):
     NORM_BITS = 7
     NORM_CODES = 8
     OUTPUT = 9
+    NORM_NUMBERS = 10
+    ROWS_ADD = 11
+    ROWS_OUT = 12
+    MOVE = 13
 
 
 class Unit(enum.IntEnum, shape=unsigned(2)):
@@ -53,6 +58,8 @@ UNIT_OF = {
     Opcode.MM_BITS: Unit.MM, Opcode.MM_SCORE: Unit.MM, Opcode.MM_ACC: Unit.MM,
     Opcode.SOFTMAX: Unit.SOFTMAX,
     Opcode.NORM_BITS: Unit.VEC, Opcode.NORM_CODES: Unit.VEC, Opcode.OUTPUT: Unit.VEC,
+    Opcode.NORM_NUMBERS: Unit.VEC, Opcode.ROWS_ADD: Unit.VEC, Opcode.ROWS_OUT: Unit.VEC,
+    Opcode.MOVE: Unit.VEC,
 }
 """Which unit runs an opcode; HALT is the sequencer's own."""
 
@@ -66,11 +73,12 @@ class ASource(enum.Enum, shape=unsigned(2)):
     PMEM = 3  # attention bits
 
 
-class BSource(enum.Enum, shape=unsigned(1)):
+class BSource(enum.Enum, shape=unsigned(2)):
     """Memory that feeds the columns of the array; words of ``cols * lanes`` bits."""
 
     WEIGHT = 0
-    BMEM = 1
+    BMEM = 1  # keys and values from the compare lanes
+    KMEM = 2  # keys that the vector unit moved there
 
 
 class Destination(enum.Enum, shape=unsigned(2)):
@@ -87,6 +95,45 @@ class AddSource(enum.Enum, shape=unsigned(2)):
     NONE = 0
     RESID = 1
     POS = 2
+    VMEM = 3
+
+
+class NumberSource(enum.Enum, shape=unsigned(1)):
+    """Memory of numbers that the vector unit reads."""
+
+    RESID = 0
+    VMEM = 1
+
+
+class MoveSource(enum.Enum, shape=unsigned(1)):
+    """Memory of bits that MOVE reads."""
+
+    XMEM = 0
+    HMEM = 1
+
+
+class SoftmaxMode(enum.Enum, shape=unsigned(2)):
+    """What an attention bit is compared with."""
+
+    RELATIVE = 0  # the row's minimal distance plus a constant
+    LIMIT = 1     # a constant
+    ABSOLUTE = 2  # a share of the row's sum of exponentials
+
+
+class RowOperation(enum.Enum, shape=unsigned(2)):
+    """What ROWS_ADD does with a word of C products."""
+
+    ADD = 0
+    MAX = 1
+    FOLD = 2  # their sum, to one column
+
+
+class RowKind(enum.Enum, shape=unsigned(2)):
+    """What ROWS_OUT makes of the sums."""
+
+    NUMBERS = 0  # to VMEM
+    CODES = 1    # to XMEM, eight planes
+    BITS = 2     # to XMEM
 
 
 WAIT_FIELDS = {Unit.LOAD: "wait_load", Unit.MM: "wait_mm", Unit.SOFTMAX: "wait_softmax",
@@ -98,14 +145,47 @@ _MATMUL = {
     "n_tiles": 12,   # column tiles, at least 1
     "k_words": 8,    # words of K per tile, at least 1
 }
+_BITS_OUT = {
+    "dst": Destination,
+    "dst_pos": 8,      # HMEM, K: chunk of tile 0 in its word; V: token block in its word
+    "dst_col": 8,      # K: token block in its group of columns
+    "dst_stride": 12,  # V: words from one tile to the next
+    "pv_first": 1,     # V: start the count, else add to it
+    "pv_addr": 12,     # PV word of tile 0
+}
 _NORM = {
-    "src_addr": 16,    # RESID, first column tile of the block
+    "src": NumberSource,
+    "src_addr": 16,    # first column tile of the block
     "n_tiles": 12,     # column tiles, at least 1
     "channels": 12,    # N of the mean and the variance
+    "span": 16,        # columns from the first channel to the one behind the last, N or more:
+                       # those between that are no channels hold zero
     "groups": 6,       # row groups, 1 to drain_cycles
     "param_addr": 16,  # NORM word of the first column tile
     "dst_addr": 16,    # XMEM
     "eps": 32,
+}
+
+LEVELS = 4
+"""Nested loops of ROWS_ADD and MOVE; level 0 is the innermost."""
+
+
+def _walk(with_sums: bool) -> dict[str, int]:
+    """Fields of a walk through rows: a start, and a count and a step for every level."""
+    levels = {}
+    for level in range(LEVELS):
+        levels |= {f"count_{level}": 12, f"blocks_{level}": 12, f"rows_{level}": 6}
+        if with_sums:
+            levels[f"sums_{level}"] = 8
+    return {"src_addr": 16, "src_row": 6, "src_stride": 12} | levels
+
+
+_ROW_DESTINATION = {
+    "dst_addr": 16,     # first word of the block of the first row
+    "dst_row": 8,       # its row (column, in KMEM) in the block
+    "dst_stride": 12,   # words from one block to the next
+    "segment": 12,      # rows that lie behind each other before a new block starts; 0: all
+    "segment_left": 12,  # rows of the segment from the first one on; 0 with `segment` 0
 }
 
 FORMATS = {
@@ -116,34 +196,71 @@ FORMATS = {
     # bit = (count <= thr + pv) ^ flip
     Opcode.MM_BITS: _MATMUL | {
         "param_addr": 16,  # THR word of tile 0; one more per tile
-        "dst": Destination, "dst_addr": 16,
-        "dst_pos": 8,      # HMEM, K: chunk of tile 0 in its word; V: token block in its word
-        "dst_col": 8,      # K: token block in its group of columns
-        "dst_stride": 12,  # V: words from one tile to the next
+        "dst_addr": 16,    # HMEM or BMEM word
         "rows": 6,         # V: valid rows of the block, 1 to `rows`
         "use_pv": 1,       # add PV[pv_addr + tile] to the threshold
-        "pv_first": 1,     # V: start the count, else add to it
-        "pv_addr": 12,     # PV word of tile 0
+    } | _BITS_OUT,
+    # 32 counts minus bias into the score buffer of a slot, and their row minimum over valid keys
+    Opcode.MM_SCORE: _MATMUL | {
+        "slot": 2, "keys": 16,
+        "use_bias": 1, "bias_addr": 20,  # BIAS word of tile 0; one more per tile
     },
-    # counts into the score buffer of a slot, and their row minimum over the valid keys
-    Opcode.MM_SCORE: _MATMUL | {"slot": 2, "keys": 16},
-    # sum the planes, rescale, add, saturate to `sat` bits, write to RESID
+    # sum the planes, rescale, add, bend, add, saturate to `sat` bits, write to RESID, compare
     Opcode.MM_ACC: _MATMUL | {
         "a_planes": 4, "b_planes": 4,  # 1 to 8
         "param_addr": 16,  # SCALE word of tile 0; one more per tile
         "dst_addr": 16,    # RESID word of tile 0; drain_cycles more per tile
-        "add_src": AddSource, "add_addr": 16,
+        "add_src": AddSource, "add_addr": 16,  # first addend, of tile 0
+        "add_tiles": 12,   # the first addend starts again after so many tiles; 0: never
+        "add_phase": 12,   # tiles of it before tile 0, below add_tiles
         "row_lo": 6, "row_hi": 6,  # rows row_lo <= r < row_hi are written
         "base": 28,        # unsigned: K * (2**a_planes - 1) * (2**b_planes - 1)
+        "from_pv": 1,      # dot = PV[pv_addr + tile] - sum, in place of base - 2 sum
         "shift": 2,        # index into numeric.RESCALE_SHIFTS
         "sat": 5,
+        "bend": 1, "bend_addr": 16, "bend_shift": 2,  # BEND word of tile 0; one more per tile
+        "add2_src": AddSource, "add2_addr": 16,  # second addend, of tile 0
+        "to_bits": 1,      # bits (result >= thr) ^ flip as well
+        "thr_addr": 16,    # THR word of tile 0
+        "bits_addr": 16,   # HMEM or BMEM word
+    } | _BITS_OUT,
+    # attention bits of valid keys into PMEM
+    Opcode.SOFTMAX: {
+        "slot": 2, "n_tiles": 12, "keys": 16, "dst_addr": 16,
+        "mode": SoftmaxMode,
+        "delta": 24,        # RELATIVE: from the minimum; LIMIT: the limit, signed
+        "multiplier": 16,   # ABSOLUTE: numeric.exponential
+        "threshold": 21,    # ABSOLUTE: share of the sum, 20 fractional bits
+        "flip": 1,
     },
-    # bit = count <= minimum + delta for valid keys, into PMEM
-    Opcode.SOFTMAX: {"slot": 2, "n_tiles": 12, "keys": 16, "delta": 12, "dst_addr": 16},
     Opcode.NORM_BITS: _NORM,
     Opcode.NORM_CODES: _NORM | {"shift": 2, "k_words": 8},  # k_words: words from plane to plane
+    # to VMEM, word by word as in RESID
+    Opcode.NORM_NUMBERS: _NORM | {"shift": 2, "sat": 5},
+    # sums += numbers * scale, row by row
+    Opcode.ROWS_ADD: {"src": NumberSource} | _walk(with_sums=True) | {
+        "n_tiles": 12,     # words of a row; FOLD: steps
+        "sum_row": 8,      # sum row of the first row
+        "sum_tiles": 8,    # words of a sum row
+        "param_addr": 16,  # NORM word of tile (step) 0
+        "operation": RowOperation,
+        "gelu": 1,         # of the number first
+        "first": 1,        # start the sums where every loop that stays on a sum row is at 0
+    },
+    # sums + bias, shifted and saturated, to rows behind each other
+    Opcode.ROWS_OUT: _ROW_DESTINATION | {
+        "kind": RowKind, "count": 8, "sum_row": 8, "sum_tiles": 8,
+        "param_addr": 16,  # NORM word of tile 0: the bias; bit 0 of the scale flips bits
+        "shift": 2, "sat": 5,
+        "k_words": 8,      # CODES: words from plane to plane
+    },
+    # rows of bits to rows behind each other
+    Opcode.MOVE: {"src": MoveSource} | _walk(with_sums=False) | _ROW_DESTINATION | {
+        "to_keys": 1,      # to KMEM, where a row is a column of keys_per_group; else to XMEM
+        "words": 8,        # words of a row
+    },
     # `count` numbers of row `row` to the output stream
-    Opcode.OUTPUT: {"src_addr": 16, "row": 6, "count": 12},
+    Opcode.OUTPUT: {"src": NumberSource, "src_addr": 16, "row": 6, "count": 12},
 }
 
 

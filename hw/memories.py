@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 from amaranth.utils import ceil_log2
 
+from bivit.compiler.ir.numeric import SCORE_FRACTION
 from bivit.hw.arch import Arch
 from bivit.hw.isa import INSTR_BITS
 
-__all__ = ["BEAT_BITS", "BIAS_BITS", "MEM_LATENCY", "MemorySize", "SCALE_BITS", "beats_per_word",
-           "constant_memories", "constant_order", "memories"]
+__all__ = ["BEAT_BITS", "BIAS_BITS", "BEND_BITS", "BIAS_ENTRY_BITS", "MASKED", "MEM_LATENCY", "MemorySize",
+           "SCALE_BITS", "SUM_BITS", "beats_per_word", "constant_memories",
+           "constant_order", "memories", "score_bits", "threshold_bits"]
 
 MEM_LATENCY = 2
 """Cycles from an address to its data."""
@@ -23,7 +25,16 @@ BIAS_BITS = 24
 BEAT_BITS = 32
 """Bits of a beat of either stream."""
 
-constant_order = ("program", "weight", "thr", "scale", "norm", "pos")
+BIAS_ENTRY_BITS = 14
+"""Bits of a score's bias; the most negative one masks its key."""
+MASKED = -(1 << (BIAS_ENTRY_BITS - 1))
+"""The bias of a key that takes no part."""
+SUM_BITS = 40
+"""Bits of a sum of rows."""
+BEND_BITS = 16 + 2 * (SCALE_BITS + BIAS_BITS)
+"""Bits of a bend: knee, then scale and bias from the knee on, then scale and bias below it."""
+
+constant_order = ("program", "weight", "thr", "scale", "norm", "pos", "bend", "bias")
 """The constant memories; the position is the number that LOAD_SELECT takes."""
 
 
@@ -39,6 +50,16 @@ class MemorySize(NamedTuple):
         return max(1, ceil_log2(self.depth))
 
 
+def threshold_bits(arch: Arch) -> int:
+    """Bits of a signed threshold, of a count or of a number."""
+    return max(arch.count_bits, arch.resid_bits) + 1
+
+
+def score_bits(arch: Arch) -> int:
+    """Bits of a signed entry of the score buffer, ``(count << (SCORE_FRACTION + 1)) - bias``."""
+    return max(arch.count_bits + SCORE_FRACTION + 1, BIAS_ENTRY_BITS) + 2
+
+
 def memories(arch: Arch) -> dict[str, MemorySize]:
     """Size of every memory by name, the constant ones first and in `constant_order`."""
     row_word = arch.rows * arch.lanes
@@ -48,17 +69,22 @@ def memories(arch: Arch) -> dict[str, MemorySize]:
     return {name: MemorySize(width, depth) for name, width, depth in (
         ("program", INSTR_BITS, arch.program_depth),
         ("weight", column_word, arch.weight_depth),
-        ("thr", arch.cols * (arch.count_bits + 2), arch.thr_depth),
+        ("thr", arch.cols * (threshold_bits(arch) + 1), arch.thr_depth),
         ("scale", parameter_word, arch.scale_depth),
         ("norm", parameter_word, arch.norm_depth),
         ("pos", number_word, arch.pos_depth),
+        ("bend", arch.cols * BEND_BITS, arch.bend_depth),
+        ("bias", arch.rows * arch.cols * BIAS_ENTRY_BITS, arch.bias_depth),
         ("imem", row_word, arch.imem_depth),
         ("xmem", row_word, arch.xmem_depth),
         ("hmem", row_word, arch.hmem_depth),
         ("pmem", row_word, arch.pmem_depth),
         ("bmem", column_word, arch.bmem_depth),
+        ("kmem", column_word, arch.kmem_depth),
         ("resid", number_word, arch.resid_depth),
-        ("score", arch.rows * arch.cols * arch.count_bits, arch.score_slots * arch.score_tiles),
+        ("vmem", number_word, arch.vmem_depth),
+        ("score", arch.rows * arch.cols * score_bits(arch), arch.score_slots * arch.score_tiles),
+        ("sums", arch.cols * SUM_BITS, arch.sums_depth),
         ("pv", arch.cols * arch.count_bits, arch.pv_depth),
     )}
 
