@@ -1,18 +1,32 @@
-"""What the post-processing blocks share: the record of a pass, modes and delays."""
+"""What the post-processing blocks share: the record of a pass, layouts, stages and delays."""
 
-from amaranth.hdl import C, Cat, Signal, signed, unsigned
+from amaranth.hdl import C, Cat, Mux, Signal, signed, unsigned
 from amaranth.lib import data, enum
 
 from bivit.hw.arch import Arch
+from bivit.hw.memories import (
+    BIAS_BITS,
+    BIAS_ENTRY_BITS,
+    SCALE_BITS,
+    score_bits,
+    threshold_bits,
+)
 
-__all__ = ["PARAM_LEAD", "STAGES", "Mode", "counts_layout", "delayed", "pass_layout", "piece",
-           "scale_layout", "spread", "threshold_layout"]
+__all__ = ["BIT_STAGES", "NUMBER_STAGES", "PARAM_LEAD", "STAGES", "Mode", "bend_layout",
+           "bias_layout", "counts_layout", "delayed", "numbers_layout", "pass_layout", "piece",
+           "saturated", "scale_layout", "score_layout", "spread", "threshold_layout"]
 
 PARAM_LEAD = 2
 """Cycles by which the record of a pass precedes its counts: one memory latency."""
 
-STAGES = 4
-"""Cycles from counts (or a drain cycle of an arithmetic pass) to the write that they cause."""
+NUMBER_STAGES = 8
+"""Cycles from a drain cycle of an arithmetic pass to its numbers."""
+
+BIT_STAGES = NUMBER_STAGES + 1
+"""Cycles from the last drain cycle of a pass to all its bits."""
+
+STAGES = BIT_STAGES + 2
+"""Cycles from a drain cycle to the write that it causes: bits are masked, then counted."""
 
 
 class Mode(enum.IntEnum, shape=unsigned(2)):
@@ -33,26 +47,39 @@ def pass_layout(arch: Arch) -> data.StructLayout:
         "last_pass": 1,     # of the instruction
         "plane_first": 1,   # of the tile
         "plane_last": 1,    # of the tile
-        "plane_shift": 4,
-        "param_addr": 16,   # THR or SCALE word of this tile
+        "count_shift": 4,   # ACC: of the counts in the dot product
+        "thr_addr": 16,     # THR word of this tile
+        "use_pv": 1,        # BITS: add PV to the threshold; ACC: start from PV
+        "pv_addr": 12,      # of this tile
+        # What becomes of bits; never those of SCORE.
+        "to_bits": 1,
         "dst": 2,           # isa.Destination
         "dst_addr": 16,     # HMEM or BMEM word of this tile
         "dst_pos": 8,
         "dst_col": 8,
         "rows": 6,
-        "use_pv": 1,
         "pv_first": 1,
-        "pv_addr": 12,      # of this tile
+        # SCORE
         "slot": 2,
         "valid_cols": 8,    # of this score tile
-        "resid_addr": 16,   # RESID word of this tile
-        "add_src": 2,       # isa.AddSource
-        "add_addr": 16,     # of this tile
-        "row_lo": 6,
-        "row_hi": 6,
+        "use_bias": 1,
+        "bias_addr": 20,    # BIAS word of this tile
+        # ACC
+        "scale_addr": 16,   # SCALE word of this tile
         "base": 28,
         "shift": 2,
+        "dual": 1,          # both addends come from one memory: two drain cycles a row group
+        "add_src": 2,       # isa.AddSource
+        "add_addr": 16,     # of this tile
+        "bend": 1,
+        "bend_addr": 16,    # BEND word of this tile
+        "bend_shift": 2,
+        "add2_src": 2,
+        "add2_addr": 16,    # of this tile
         "sat": 5,
+        "resid_addr": 16,   # RESID word of this tile
+        "row_lo": 6,
+        "row_hi": 6,
     })
 
 
@@ -61,15 +88,40 @@ def counts_layout(arch: Arch) -> data.ArrayLayout:
     return data.ArrayLayout(unsigned(arch.count_bits), arch.rows * arch.cols)
 
 
+def score_layout(arch: Arch) -> data.ArrayLayout:
+    """Word of the score buffer; element ``(r, c)`` has index ``r * cols + c``."""
+    return data.ArrayLayout(signed(score_bits(arch)), arch.rows * arch.cols)
+
+
+def bias_layout(arch: Arch) -> data.ArrayLayout:
+    """BIAS word; element ``(r, c)`` has index ``r * cols + c``."""
+    return data.ArrayLayout(signed(BIAS_ENTRY_BITS), arch.rows * arch.cols)
+
+
+def numbers_layout(arch: Arch) -> data.ArrayLayout:
+    """Word of RESID, POS or VMEM; number ``(g, c)`` has index ``g * cols + c``."""
+    return data.ArrayLayout(signed(arch.resid_bits), arch.post_rows * arch.cols)
+
+
 def threshold_layout(arch: Arch) -> data.ArrayLayout:
     """THR word."""
     return data.ArrayLayout(
-        data.StructLayout({"thr": signed(arch.count_bits + 1), "flip": 1}), arch.cols)
+        data.StructLayout({"thr": signed(threshold_bits(arch)), "flip": 1}), arch.cols)
 
 
 def scale_layout(arch: Arch) -> data.ArrayLayout:
     """SCALE word."""
-    return data.ArrayLayout(data.StructLayout({"scale": signed(16), "bias": signed(24)}), arch.cols)
+    return data.ArrayLayout(
+        data.StructLayout({"scale": signed(SCALE_BITS), "bias": signed(BIAS_BITS)}), arch.cols)
+
+
+def bend_layout(arch: Arch) -> data.ArrayLayout:
+    """BEND word."""
+    return data.ArrayLayout(data.StructLayout({
+        "knee": signed(16),
+        "scale_above": signed(SCALE_BITS), "bias_above": signed(BIAS_BITS),
+        "scale_below": signed(SCALE_BITS), "bias_below": signed(BIAS_BITS),
+    }), arch.cols)
 
 
 def delayed(m, value, cycles: int, *, name: str, init: int | None = None):
@@ -85,6 +137,18 @@ def delayed(m, value, cycles: int, *, name: str, init: int | None = None):
 def spread(bit, width: int):
     """`bit`, `width` times over."""
     return Cat([bit] * width)
+
+
+def saturated(value, largest):
+    """Signed `value`, clamped to ``-largest - 1`` and `largest`, which is all ones from bit 0 on.
+
+    The result has one bit more than `largest`, which has fewer than `value`.
+    """
+    sign, bits = value[-1], len(largest)
+    outside = (value[:-1] ^ spread(sign, len(value) - 1)) & ~Cat(
+        largest, C(0, len(value) - 1 - bits))
+    clamped = Cat(largest ^ spread(sign, bits), sign)
+    return Mux(outside.any(), clamped, value[:bits + 1]).as_signed()
 
 
 def piece(bits, select, clear, *, width: int):

@@ -1,6 +1,6 @@
 """Score buffer: counts of queries against keys, and the minimum of each row."""
 
-from amaranth.hdl import C, Module, Mux, Signal
+from amaranth.hdl import C, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -9,13 +9,15 @@ from bivit.hw.arch import Arch
 from bivit.hw.blocks.lanes import STAGES, Mode, counts_layout, delayed, pass_layout
 from bivit.hw.blocks.memory import Ram
 from bivit.hw.emit import place
+from bivit.hw.memories import score_bits
 
 __all__ = ["RowMinimum", "ScoreBuffer", "minima_layout", "minimum_stages"]
 
 
 def minima_layout(arch: Arch) -> data.ArrayLayout:
     """Minimum of each row of each slot: ``[slot][row]``."""
-    return data.ArrayLayout(data.ArrayLayout(arch.count_bits, arch.rows), arch.score_slots)
+    return data.ArrayLayout(
+        data.ArrayLayout(signed(score_bits(arch)), arch.rows), arch.score_slots)
 
 
 def minimum_stages(arch: Arch) -> int:
