@@ -1,14 +1,15 @@
-"""LayerNorm of one row: sums, variance and square root, then a comparison or an 8-bit code.
+"""LayerNorm of one row: sums, variance and square root, then a comparison, a code or a number.
 
 Stages count from the cycle that puts an address on the RESID port (stage 0); the numbers are there
 in stage 2. The first pass: squares (2), sums (3), their squares (4), square root (5 on). The second
 pass: ``N x`` (2), ``d = N x - sum`` (3), then for bits ``sigma k`` beside it (3) and the
-comparison (4); for codes ``d mantissa`` (4), ``n`` (5), ``n scale`` (6) and the code (7).
+comparison (4); for codes and numbers ``d mantissa`` (4), ``n`` (5), ``n scale`` (6) and the
+result (7).
 """
 
 import dataclasses
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed, unsigned
+from amaranth.hdl import C, Cat, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
@@ -22,13 +23,13 @@ from bivit.compiler.ir.numeric import (
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.root import MANTISSA_BITS, RECIPROCAL_CYCLES, Reciprocal, SquareRoot
 from bivit.hw.blocks.root import root_cycles as iterations_of_root
+from bivit.hw.blocks.rounding import CODE_BITS, LIMIT, clip, tree
 from bivit.hw.emit import place
 from bivit.hw.isa import FORMATS, Opcode
 from bivit.hw.memories import BIAS_BITS, SCALE_BITS
 
-__all__ = ["CODE_BITS", "NormColumn", "NormLane", "NormWidths", "PARAMETER", "control_layout"]
+__all__ = ["NormColumn", "NormLane", "NormWidths", "PARAMETER", "control_layout", "result_shape"]
 
-CODE_BITS = 8
 PARAMETER = data.StructLayout({"scale": signed(SCALE_BITS), "bias": signed(BIAS_BITS)})
 """One column of a NORM word."""
 
@@ -49,8 +50,9 @@ class NormWidths:
 
     @property
     def max_channels(self) -> int:
-        """The longest row that the instruction can name and that RESID can hold."""
-        tiles = max(1, self.arch.resid_depth // self.arch.drain_cycles)
+        """The longest row that the instruction can name and that RESID or VMEM can hold."""
+        depth = max(self.arch.resid_depth, self.arch.vmem_depth)
+        tiles = max(1, depth // self.arch.drain_cycles)
         return min(2 ** _FIELDS["channels"] - 1, tiles * self.arch.cols)
 
     @property
@@ -96,8 +98,13 @@ class NormWidths:
 
     @property
     def wait_for_codes(self) -> int:
-        """The same for codes, which take the reciprocal, one stage later, too."""
+        """The same for codes and numbers, which take the reciprocal, one stage later, too."""
         return self.wait_for_bits + RECIPROCAL_CYCLES - 1
+
+
+def result_shape(arch: Arch) -> Shape:
+    """Shape of a result of any kind."""
+    return signed(max(arch.resid_bits, CODE_BITS + 1))
 
 
 def control_layout(arch: Arch) -> data.StructLayout:
@@ -109,12 +116,13 @@ def control_layout(arch: Arch) -> data.StructLayout:
         "restart": 1,      # stage 3 of its first word
         "finish": 1,       # stage 4 of its last word
         "second": 1,       # stage 6 of the second pass: multiply by the scale
-        "load": 1,         # stage 4 (bits) or 7 (codes) of the second pass: take the result
+        "load": 1,         # stage 4 (bits) or 7 of the second pass: take the result
         "channels": channels,          # of the first pass
         "eps": _FIELDS["eps"],
         "norm_channels": channels,     # of the second pass
-        "codes": 1,
+        "normalise": 1,                # the second pass makes codes or numbers, not bits
         "shift": _FIELDS["shift"],
+        "low": LIMIT, "high": LIMIT,   # of the codes or numbers
     })
 
 
@@ -131,7 +139,7 @@ class NormColumn(wiring.Component):
     number, valid, parameter : stage 2; an invalid number counts as zero and gives zero bits
     total, sigma, mantissa, exponent : of the row
     summand, square : stage 3 of the first pass
-    bit : the result, or plane after plane of it from the lowest on
+    result : a bit, a number, or a code that is shifted right in every cycle after the first
     """
 
     def __init__(self, arch: Arch):
@@ -148,7 +156,7 @@ class NormColumn(wiring.Component):
             "exponent": In(bits_for(widths.sigma)),
             "summand": Out(signed(arch.resid_bits)),
             "square": Out(2 * arch.resid_bits - 1),
-            "bit": Out(1),
+            "result": Out(result_shape(arch)),
         })
 
     def elaborate(self, platform):
@@ -179,7 +187,7 @@ class NormColumn(wiring.Component):
         left = Signal(signed(max(widths.centred, widths.sigma + 1, _NORMALISED_BITS)))
         right = Signal(signed(MANTISSA_BITS + 1))
         second_product = Signal(signed(len(left) + len(right)))
-        with m.If(~control.codes):
+        with m.If(~control.normalise):
             m.d.comb += [left.eq(self.sigma), right.eq(scale)]
         with m.Elif(control.second):
             m.d.comb += [left.eq(normalised), right.eq(scale)]
@@ -199,12 +207,11 @@ class NormColumn(wiring.Component):
             with m.Default():
                 m.d.comb += bit.eq(1)
         m.d.sync += normalised.eq(self._normalise(m, second_product))
-        code = Signal(CODE_BITS)
         with m.If(control.load):
-            m.d.sync += code.eq(Mux(control.codes, self._encode(m, second_product, bias), bit))
+            m.d.sync += self.result.eq(
+                Mux(control.normalise, self._rescale(m, second_product, bias), bit))
         with m.Else():
-            m.d.sync += code.eq(code >> 1)
-        m.d.comb += self.bit.eq(code[0])
+            m.d.sync += self.result.eq(self.result >> 1)
         return m
 
     def _normalise(self, m: Module, product: Value) -> Value:
@@ -216,10 +223,11 @@ class NormColumn(wiring.Component):
             shifted.eq((product >> (16 - NORM_FRACTION - 1)) >> self.exponent),
             rounded.eq((shifted + 1) >> 1),
         ]
-        return _clip(m, rounded, -(1 << (_NORMALISED_BITS - 1)), (1 << (_NORMALISED_BITS - 1)) - 1)
+        limit = 1 << (_NORMALISED_BITS - 1)
+        return clip(m, rounded, C(-limit, LIMIT), C(limit - 1, LIMIT))
 
-    def _encode(self, m: Module, product: Value, bias: Value) -> Value:
-        """``clip(rescale(n, scale, bias, shift), 0, 255)`` of ``product = n * scale``."""
+    def _rescale(self, m: Module, product: Value, bias: Value) -> Value:
+        """``clip(rescale(n, scale, bias, shift), low, high)`` of ``product = n * scale``."""
         largest = RESCALE_SHIFTS[-1]
         addend = Signal(signed(BIAS_BITS + largest - BIAS_FRACTION + 1))
         exact = Signal(signed(len(addend) + 1))
@@ -231,7 +239,7 @@ class NormColumn(wiring.Component):
                     m.d.comb += [addend.eq((bias << (shift - BIAS_FRACTION)) + half),
                                  rounded.eq(exact >> shift)]
         m.d.comb += exact.eq(product[:_NORMALISED_BITS + SCALE_BITS].as_signed() + addend)
-        return _clip(m, rounded, 0, (1 << CODE_BITS) - 1)
+        return clip(m, rounded, self.control.low, self.control.high)
 
 
 class NormLane(wiring.Component):
@@ -245,7 +253,7 @@ class NormLane(wiring.Component):
     -------
     control : what happens in this cycle
     numbers, valid, parameters : stage 2
-    bits : the bits of a column tile, or plane after plane of its codes
+    results : of a column tile, see :class:`NormColumn`
     """
 
     def __init__(self, arch: Arch):
@@ -255,7 +263,7 @@ class NormLane(wiring.Component):
             "numbers": In(data.ArrayLayout(signed(arch.resid_bits), arch.cols)),
             "valid": In(arch.cols),
             "parameters": In(data.ArrayLayout(PARAMETER, arch.cols)),
-            "bits": Out(arch.cols),
+            "results": Out(data.ArrayLayout(result_shape(arch), arch.cols)),
         })
 
     def elaborate(self, platform):
@@ -271,9 +279,9 @@ class NormLane(wiring.Component):
         with m.If(control.accumulate):
             m.d.sync += [
                 total.eq(Mux(control.restart, 0, total)
-                         + _tree([column.summand for column in columns])),
+                         + tree([column.summand for column in columns])),
                 squares.eq(Mux(control.restart, 0, squares)
-                           + _tree([column.square for column in columns])),
+                           + tree([column.square for column in columns])),
             ]
         # Stage 4: N * sum(x^2) and sum(x)^2; stage 5: their difference starts the square root.
         row_total = Signal(signed(widths.total))
@@ -298,26 +306,7 @@ class NormLane(wiring.Component):
                 column.sigma.eq(root.root),
                 column.mantissa.eq(reciprocal.mantissa),
                 column.exponent.eq(reciprocal.exponent),
-                self.bits[index].eq(column.bit),
+                self.results[index].eq(column.result),
             ]
         return m
 
-
-def _clip(m: Module, value: Value, low: int, high: int) -> Value:
-    """`value` between two constants."""
-    clipped = Signal(signed(bits_for(high) + 1))
-    with m.If(value < low):
-        m.d.comb += clipped.eq(low)
-    with m.Elif(value > high):
-        m.d.comb += clipped.eq(high)
-    with m.Else():
-        m.d.comb += clipped.eq(value)
-    return clipped
-
-
-def _tree(terms: list[Value]) -> Value:
-    """Sum of `terms` as a balanced tree."""
-    while len(terms) > 1:
-        pairs = [a + b for a, b in zip(terms[::2], terms[1::2], strict=False)]
-        terms = pairs + terms[2 * len(pairs):]
-    return terms[0]

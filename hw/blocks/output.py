@@ -1,11 +1,12 @@
-"""Numbers of one row of RESID to the output stream."""
+"""Numbers of one row of RESID or VMEM to the output stream."""
 
-from amaranth.hdl import Array, C, Module, Mux, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from bivit.hw.arch import Arch
-from bivit.hw.isa import FORMATS, Opcode
+from bivit.hw.blocks.walk import split_row
+from bivit.hw.isa import NumberSource, Opcode, layout_of
 from bivit.hw.memories import BEAT_BITS, MEM_LATENCY, memories
 
 __all__ = ["BEAT", "DONE_DELAY", "OutputStreamer", "output_timing"]
@@ -15,7 +16,6 @@ BEAT = data.StructLayout({"data": BEAT_BITS, "last": 1})
 DONE_DELAY = 2
 """Cycles from the last beat to `done`: it may not overtake the instruction before it."""
 
-_FIELDS = FORMATS[Opcode.OUTPUT]
 _LOAD_CYCLES = MEM_LATENCY + 1
 
 
@@ -35,43 +35,45 @@ class OutputStreamer(wiring.Component):
 
     Members
     -------
-    start, src_addr, row, count : take an instruction, only when not `busy`
-    busy : from the cycle after `start` to the last beat
+    start, fields : take an instruction
+    last : nothing is left to hand over
     done : a pulse when everything is handed over
-    resid_addr, resid_data : read port of RESID
+    address : of the word that is read
+    resid_data, vmem_data : two cycles later
     m_axis : the output stream
     """
 
     def __init__(self, arch: Arch):
         self.arch = arch
-        resid = memories(arch)["resid"]
+        sizes = memories(arch)
         super().__init__({
             "start": In(1),
-            "src_addr": In(_FIELDS["src_addr"]),
-            "row": In(_FIELDS["row"]),
-            "count": In(_FIELDS["count"]),
-            "busy": Out(1),
+            "fields": In(layout_of(Opcode.OUTPUT)),
+            "last": Out(1),
             "done": Out(1),
-            "resid_addr": Out(resid.address_bits),
-            "resid_data": In(resid.width),
+            "address": Out(16),
+            "resid_data": In(sizes["resid"].width),
+            "vmem_data": In(sizes["vmem"].width),
             "m_axis": Out(stream.Signature(BEAT)),
         })
 
     def elaborate(self, platform):
         m = Module()
         arch, width = self.arch, self.arch.resid_bits
-        lane = Signal(range(max(2, arch.post_rows)))
-        left = Signal(_FIELDS["count"])            # numbers not yet handed over
+        lane = Signal(6)
+        from_vmem = Signal()
+        left = Signal(len(self.fields.count))      # numbers not yet handed over
         in_tile = Signal(range(arch.cols + 1))     # of them in `numbers`
         numbers = Signal(arch.cols * width)        # the present one lowest
         age = Signal(range(MEM_LATENCY + 1))       # cycles since the address came
         finished = Signal(DONE_DELAY)
-        lanes = [self.resid_data.word_select(index, arch.cols * width)
+        word = Mux(from_vmem, self.vmem_data, self.resid_data)
+        lanes = [word.word_select(index, arch.cols * width)
                  for index in range(arch.post_rows)]
         transfer = self.m_axis.valid & self.m_axis.ready
         last = left == 1
         m.d.comb += [
-            self.busy.eq(left != 0),
+            self.last.eq(left == 0),
             self.m_axis.valid.eq(in_tile != 0),
             self.m_axis.p.data.eq(numbers[:width].as_signed()),
             self.m_axis.p.last.eq(last),
@@ -88,18 +90,18 @@ class OutputStreamer(wiring.Component):
             m.d.sync += [
                 numbers.eq(Array(lanes)[lane] if arch.post_rows > 1 else lanes[0]),
                 in_tile.eq(arch.cols),
-                self.resid_addr.eq(self.resid_addr + arch.drain_cycles),
+                self.address.eq(self.address + arch.drain_cycles),
                 age.eq(0),
             ]
         with m.If(transfer & last):
             m.d.sync += in_tile.eq(0)
         with m.If(self.start):
-            group = Array([C(row // arch.post_rows, 6) for row in range(arch.rows)])
-            place_in_group = Array([C(row % arch.post_rows, 6) for row in range(arch.rows)])
+            group, place_in_group = split_row(arch, self.fields.row)
             m.d.sync += [
-                self.resid_addr.eq(self.src_addr + group[self.row]),
-                lane.eq(place_in_group[self.row]),
-                left.eq(self.count),
+                self.address.eq(self.fields.src_addr + group),
+                lane.eq(place_in_group),
+                from_vmem.eq(self.fields.src == NumberSource.VMEM),
+                left.eq(self.fields.count),
                 age.eq(0),
             ]
         return m

@@ -1,23 +1,23 @@
-"""The vector unit: LayerNorm to bits or codes, and the output stream."""
+"""The vector unit: LayerNorm, sums of rows, moves of rows of bits, and the output stream."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.norm import CODE_BITS, PARAMETER, NormLane, NormWidths, control_layout
+from bivit.hw.blocks.lanes import spread
+from bivit.hw.blocks.move import RowMover, move_timing
+from bivit.hw.blocks.normalise import Normaliser, norm_timing
 from bivit.hw.blocks.output import BEAT, OutputStreamer, output_timing
-from bivit.hw.blocks.writeback import NormWriter
+from bivit.hw.blocks.rows import RowAdder, rows_add_timing
+from bivit.hw.blocks.rows_out import RowWriter, rows_out_timing
+from bivit.hw.blocks.sums import RowSums
+from bivit.hw.blocks.walk import PLAN, TARGET, DestinationWalk, SourceWalk
 from bivit.hw.emit import place
-from bivit.hw.isa import FORMATS, INSTR_BITS, Opcode, layout_of
+from bivit.hw.isa import INSTR_BITS, LEVELS, Opcode, layout_of
 from bivit.hw.memories import memories
 
 __all__ = ["VectorUnit", "timing"]
-
-BITS_WRITE_STAGE = 5
-CODES_WRITE_STAGE = 8
-CODES_TAIL = 3
-"""Cycles after the last read of codes in which nothing new starts, for the order of `done`."""
 
 
 def timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int]:
@@ -27,26 +27,30 @@ def timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int
     ----------
     arch : Arch
     opcode : Opcode
-        NORM_BITS, NORM_CODES or OUTPUT.
+        One of the vector unit.
     fields : dict
         Fields of the instruction.
     """
     if opcode is Opcode.OUTPUT:
         return output_timing(arch, count=fields["count"])
-    widths, tiles, groups = NormWidths(arch), fields["n_tiles"], fields["groups"]
-    if opcode is Opcode.NORM_BITS:
-        last_read = groups * (tiles + widths.wait_for_bits + tiles)
-        return last_read, last_read + BITS_WRITE_STAGE
-    last_cycle = groups * (tiles + widths.wait_for_codes + CODE_BITS * tiles)
-    return last_cycle + CODES_TAIL, last_cycle + CODES_WRITE_STAGE
+    if opcode is Opcode.ROWS_ADD:
+        return rows_add_timing(arch, steps=_steps(fields, fields["n_tiles"]))
+    if opcode is Opcode.ROWS_OUT:
+        return rows_out_timing(kind=fields["kind"], count=fields["count"],
+                               sum_tiles=fields["sum_tiles"])
+    if opcode is Opcode.MOVE:
+        return move_timing(steps=_steps(fields, fields["words"]))
+    return norm_timing(arch, opcode, n_tiles=fields["n_tiles"], groups=fields["groups"])
+
+
+def _steps(fields, words):
+    for level in range(LEVELS):
+        words *= fields[f"count_{level}"]
+    return words
 
 
 class VectorUnit(wiring.Component):
-    """Runs NORM_BITS, NORM_CODES and OUTPUT.
-
-    A row group is read twice; between the passes its lanes take the square root. The second pass
-    has registers of its own for what it needs of its instruction, so that the first pass of
-    the next one may follow without a bubble.
+    """Runs the NORM, ROWS, MOVE and OUTPUT instructions, one after another.
 
     Parameters
     ----------
@@ -57,205 +61,181 @@ class VectorUnit(wiring.Component):
     instr : instructions with their program counter
     done : a pulse for each completed instruction
     busy : an instruction is not completed
-    tag : program counter of the instruction whose write is at the XMEM port
-    resid_addr, resid_data, norm_addr, norm_data : read ports
+    tag : program counter of the instruction whose write is at a port
+    resid_addr, resid_data, vmem_addr, vmem_data, norm_addr, norm_data : read ports
+    xmem_read_addr, xmem_read_data, hmem_addr, hmem_data : read ports
     xmem_we, xmem_addr, xmem_data : write port, `xmem_we` a bit mask
+    vmem_we, vmem_write_addr, vmem_write_data : the same
+    kmem_we, kmem_addr, kmem_data : the same
     m_axis : the output stream
     """
 
     def __init__(self, arch: Arch):
         self.arch = arch
         sizes = memories(arch)
+
+        def port(address, word, memory, mask=None):
+            size, way = sizes[memory], In if mask is None else Out
+            members = {address: Out(size.address_bits), word: way(size.width)}
+            return members if mask is None else members | {mask: Out(size.width)}
+
         super().__init__({
             "instr": In(stream.Signature(data.StructLayout({"word": INSTR_BITS, "tag": 16}))),
             "done": Out(1),
             "busy": Out(1),
             "tag": Out(16),
-            "resid_addr": Out(sizes["resid"].address_bits),
-            "resid_data": In(sizes["resid"].width),
-            "norm_addr": Out(sizes["norm"].address_bits),
-            "norm_data": In(sizes["norm"].width),
-            "xmem_we": Out(sizes["xmem"].width),
-            "xmem_addr": Out(sizes["xmem"].address_bits),
-            "xmem_data": Out(sizes["xmem"].width),
+            **port("resid_addr", "resid_data", "resid"),
+            **port("vmem_addr", "vmem_data", "vmem"),
+            **port("norm_addr", "norm_data", "norm"),
+            **port("xmem_read_addr", "xmem_read_data", "xmem"),
+            **port("hmem_addr", "hmem_data", "hmem"),
+            **port("xmem_addr", "xmem_data", "xmem", "xmem_we"),
+            **port("vmem_write_addr", "vmem_write_data", "vmem", "vmem_we"),
+            **port("kmem_addr", "kmem_data", "kmem", "kmem_we"),
             "m_axis": Out(stream.Signature(BEAT)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        arch = self.arch
-        lanes = [place(m, platform, f"lane_{index}", NormLane(arch))
-                 for index in range(arch.post_rows)]
-        writer = place(m, platform, "writer", NormWriter(arch))
+        arch, instr = self.arch, self.instr
+        norm = place(m, platform, "normaliser", Normaliser(arch))
+        adder = place(m, platform, "row_adder", RowAdder(arch))
+        writer = place(m, platform, "row_writer", RowWriter(arch))
+        mover = place(m, platform, "row_mover", RowMover(arch))
         streamer = place(m, platform, "streamer", OutputStreamer(arch))
-        control = Signal(control_layout(arch))
-        valid = self._read(m, control, writer, streamer)
+        sums = place(m, platform, "sums", RowSums(arch))
+        source = place(m, platform, "source_walk", SourceWalk(arch))
+        target = place(m, platform, "destination_walk", DestinationWalk())
+        units = {
+            norm: (Opcode.NORM_BITS, Opcode.NORM_CODES, Opcode.NORM_NUMBERS),
+            adder: (Opcode.ROWS_ADD,),
+            writer: (Opcode.ROWS_OUT,),
+            mover: (Opcode.MOVE,),
+            streamer: (Opcode.OUTPUT,),
+        }
 
-        row_bits = arch.cols * arch.resid_bits
-        parameters = data.ArrayLayout(PARAMETER, arch.cols)
-        numbers = data.ArrayLayout(signed(arch.resid_bits), arch.cols)
-        for index, lane in enumerate(lanes):
-            m.d.comb += [
-                lane.control.eq(control),
-                lane.numbers.eq(data.View(numbers, self.resid_data.word_select(index, row_bits))),
-                lane.valid.eq(valid),
-                lane.parameters.eq(data.View(parameters, self.norm_data)),
-                writer.bits[index].eq(lane.bits),
-            ]
-        m.d.comb += [
-            self.xmem_we.eq(writer.xmem_we),
-            self.xmem_addr.eq(writer.xmem_addr),
-            self.xmem_data.eq(writer.xmem_data),
-            self.tag.eq(writer.tag),
-            streamer.resid_data.eq(self.resid_data),
-        ]
-        connect(m, streamer.m_axis, flipped(self.m_axis))
-
+        # One part runs at a time; the next starts in the last cycle of the one before.
+        running = {unit: Signal(name=f"running_{index}") for index, unit in enumerate(units)}
+        tag = Signal(16)
+        free = Cat(~flag | unit.last for unit, flag in running.items()).all()
+        opcode = data.View(layout_of(Opcode.HALT), instr.p.word).opcode
+        pop = Signal()
+        m.d.comb += [instr.ready.eq(free), pop.eq(free & instr.valid)]
+        with m.If(pop):
+            m.d.sync += tag.eq(instr.p.tag)
+        for unit, opcodes in units.items():
+            chosen = Cat(opcode == one for one in opcodes).any()
+            m.d.comb += unit.start.eq(pop & chosen)
+            with m.If(free):
+                m.d.sync += running[unit].eq(instr.valid & chosen)
+        for unit in (adder, writer, mover, streamer):
+            m.d.comb += unit.fields.eq(instr.p.word)
+        m.d.comb += [norm.word.eq(instr.p.word), norm.instr_tag.eq(instr.p.tag)]
+        self._start_walks(m, source, target, pop, opcode)
         in_flight = Signal(2)
-        m.d.comb += [self.done.eq(writer.done | streamer.done), self.busy.eq(in_flight != 0)]
-        m.d.sync += in_flight.eq(in_flight + (self.instr.valid & self.instr.ready) - self.done)
+        m.d.comb += [self.done.eq(Cat(unit.done for unit in units).any()),
+                     self.busy.eq(in_flight != 0)]
+        m.d.sync += in_flight.eq(in_flight + pop - self.done)
+
+        # Steps, sums and rows go from part to part.
+        m.d.comb += [
+            adder.step.eq(source.step), adder.last_word.eq(source.last_word),
+            mover.step.eq(source.step),
+            adder.step.valid.eq(source.step.valid & running[adder]),
+            mover.step.valid.eq(source.step.valid & running[mover]),
+            sums.address.eq(Mux(running[writer], writer.sums_addr, adder.sums_addr)),
+            sums.update.eq(adder.update),
+            writer.sums_data.eq(sums.words),
+            target.advance.eq(writer.advance | mover.advance),
+        ]
+        for unit in (writer, mover):
+            m.d.comb += [unit.row_address.eq(target.address), unit.row.eq(target.row)]
+        self._connect_reads(m, norm, adder, writer, mover, streamer, running)
+        self._connect_writes(m, norm, writer, mover, tag)
+        connect(m, streamer.m_axis, flipped(self.m_axis))
         return m
 
-    def _read(self, m: Module, control: data.View, writer: NormWriter,
-              streamer: OutputStreamer) -> Value:
-        """The passes over RESID: addresses and stages. Returns the valid columns in stage 2."""
-        arch, widths, instr = self.arch, NormWidths(self.arch), self.instr
-        word = data.View(layout_of(Opcode.NORM_CODES), instr.p.word)
-        fields = Signal(layout_of(Opcode.NORM_CODES))
-        tag = Signal(16)
-        is_codes = Signal()
-        address = Signal(len(self.resid_addr))        # of the present word
-        group_address = Signal(len(self.resid_addr))  # of the first word of the row group
-        tiles_left = Signal(FORMATS[Opcode.NORM_BITS]["n_tiles"])
-        groups_left = Signal(6)
-        group = Signal(6)
-        columns_left = Signal(signed(FORMATS[Opcode.NORM_BITS]["channels"] + 1))
-        wait = Signal(range(widths.wait_for_codes))
-        phase = Signal(range(CODE_BITS))
-        tail = Signal(range(CODES_TAIL))
-        first_tile = Signal()
-        summing = Signal()
-        normalising = Signal()
-        tile_done = Signal()
-        begin = Signal()
-        last_tile = tiles_left == 0
-
-        def accept():
-            m.d.comb += instr.ready.eq(1)
-            with m.If(~instr.valid):
-                m.next = "IDLE"
-            with m.Elif(word.opcode == Opcode.OUTPUT):
-                m.next = "OUTPUT"
-            with m.Else():
-                m.next = "SUM"
-
-        with m.FSM():
-            with m.State("IDLE"):
-                accept()
-            with m.State("SUM"):
-                m.d.comb += [summing.eq(1), tile_done.eq(1)]
-                with m.If(last_tile):
-                    m.next = "WAIT"
-            with m.State("WAIT"):
-                m.d.sync += wait.eq(wait - 1)
-                with m.If(wait == 0):
-                    m.d.comb += begin.eq(1)
-                    m.next = "NORM"
-            with m.State("NORM"):
-                m.d.comb += [normalising.eq(phase == 0),
-                             tile_done.eq(~is_codes | (phase == CODE_BITS - 1))]
-                m.d.sync += phase.eq(Mux(is_codes, phase + 1, 0))
-                with m.If(tile_done):
-                    m.d.sync += self.norm_addr.eq(self.norm_addr + 1)
-                    with m.If(last_tile):
-                        m.d.sync += [
-                            self.norm_addr.eq(fields.param_addr),
-                            address.eq(group_address + 1),
-                            group_address.eq(group_address + 1),
-                            group.eq(group + 1),
-                            groups_left.eq(groups_left - 1),
-                        ]
-                        with m.If(groups_left != 0):
-                            m.next = "SUM"
-                        with m.Elif(is_codes):
-                            m.next = "TAIL"
-                        with m.Else():
-                            accept()
-            with m.State("TAIL"):
-                m.d.sync += tail.eq(tail + 1)
-                with m.If(tail == CODES_TAIL - 1):
-                    m.d.sync += tail.eq(0)
-                    accept()
-            with m.State("OUTPUT"):
-                with m.If(~streamer.busy):
-                    accept()
-        # One word after the other.
-        with m.If(tile_done):
-            m.d.sync += first_tile.eq(0)
-            with m.If(~last_tile):
-                m.d.sync += [address.eq(address + arch.drain_cycles),
-                             tiles_left.eq(tiles_left - 1),
-                             columns_left.eq(columns_left - arch.cols)]
-            with m.Else():
-                m.d.sync += [tiles_left.eq(fields.n_tiles - 1), columns_left.eq(fields.channels),
-                             first_tile.eq(1)]
-                with m.If(summing):
-                    m.d.sync += [address.eq(group_address),
-                                 wait.eq(Mux(is_codes, widths.wait_for_codes - 1,
-                                             widths.wait_for_bits - 1))]
-        pop = Signal()
-        m.d.comb += pop.eq(instr.valid & instr.ready)
-        with m.If(pop):
-            m.d.sync += [
-                fields.eq(word), tag.eq(instr.p.tag),
-                is_codes.eq(word.opcode == Opcode.NORM_CODES),
-                address.eq(word.src_addr), group_address.eq(word.src_addr),
-                self.norm_addr.eq(word.param_addr),
-                tiles_left.eq(word.n_tiles - 1), columns_left.eq(word.channels),
-                groups_left.eq(word.groups - 1), group.eq(0), first_tile.eq(1),
-            ]
-        output = data.View(layout_of(Opcode.OUTPUT), instr.p.word)
+    def _start_walks(self, m: Module, source: SourceWalk, target: DestinationWalk, pop: Value,
+                     opcode: Value):
+        """Both walks take what the instruction says of them; only some have use for it."""
+        arch, word = self.arch, self.instr.p.word
+        add, out, move = (data.View(layout_of(opcode), word)
+                          for opcode in (Opcode.ROWS_ADD, Opcode.ROWS_OUT, Opcode.MOVE))
+        is_add, is_move = opcode == Opcode.ROWS_ADD, opcode == Opcode.MOVE
+        plan, goal = Signal(PLAN), Signal(TARGET)
+        for walk, words, sum_row in ((move, move.words, 0), (add, add.n_tiles, add.sum_row)):
+            with m.If(is_move if walk is move else is_add):
+                m.d.comb += [plan.address.eq(walk.src_addr), plan.row.eq(walk.src_row),
+                             plan.stride.eq(walk.src_stride), plan.words.eq(words),
+                             plan.sum_row.eq(sum_row)]
+                for level, loop in enumerate(plan.levels):
+                    m.d.comb += [loop[name].eq(walk[f"{name}_{level}"])
+                                 for name in ("count", "blocks", "rows")]
+                    if walk is add:
+                        m.d.comb += loop.sums.eq(walk[f"sums_{level}"])
+        for rows in (out, move):
+            with m.If(is_move if rows is move else ~is_move):
+                m.d.comb += [goal.address.eq(rows.dst_addr), goal.row.eq(rows.dst_row),
+                             goal.stride.eq(rows.dst_stride), goal.segment.eq(rows.segment),
+                             goal.segment_left.eq(rows.segment_left)]
         m.d.comb += [
-            streamer.start.eq(pop & (output.opcode == Opcode.OUTPUT)),
-            streamer.src_addr.eq(output.src_addr),
-            streamer.row.eq(output.row),
-            streamer.count.eq(output.count),
-            self.resid_addr.eq(Mux(streamer.busy, streamer.resid_addr, address)),
+            goal.limit.eq(Mux(is_move & move.to_keys, arch.keys_per_group, arch.rows)),
+            source.plan.eq(plan), source.start.eq(pop & (is_add | is_move)),
+            target.target.eq(goal), target.start.eq(pop),
         ]
 
-        # Stages of the first pass, then of the second with its own copy of the instruction.
-        valid = Cat(columns_left > column for column in range(arch.cols))
-        sums = _delay(m, "sum", summing, 3)
-        norms = _delay(m, "norm", normalising, CODES_WRITE_STAGE)
+    def _connect_reads(self, m, norm, adder, writer, mover, streamer, running):
+        """Addresses of the part that runs; everyone sees the data."""
+        number_address, norm_address = Signal(16), Signal(16)
+        m.d.comb += [number_address.eq(norm.address), norm_address.eq(norm.norm_addr)]
+        with m.If(running[adder]):
+            m.d.comb += [number_address.eq(adder.address), norm_address.eq(adder.norm_addr)]
+        with m.Elif(running[writer]):
+            m.d.comb += norm_address.eq(writer.norm_addr)
+        with m.Elif(running[streamer]):
+            m.d.comb += number_address.eq(streamer.address)
+        m.d.comb += [self.resid_addr.eq(number_address), self.vmem_addr.eq(number_address),
+                     self.norm_addr.eq(norm_address),
+                     self.xmem_read_addr.eq(mover.address), self.hmem_addr.eq(mover.address),
+                     mover.xmem_data.eq(self.xmem_read_data), mover.hmem_data.eq(self.hmem_data)]
+        for unit in (norm, adder, streamer):
+            m.d.comb += [unit.resid_data.eq(self.resid_data), unit.vmem_data.eq(self.vmem_data)]
+        for unit in (norm, adder, writer):
+            m.d.comb += unit.norm_data.eq(self.norm_data)
+
+    def _connect_writes(self, m, norm, writer, mover, tag):
+        """LayerNorm writes words or chunks of a row group; the others write one row of a word."""
+        arch = self.arch
+        bits, number_bits = arch.lanes, arch.cols * arch.resid_bits
+        row = Signal(8)
+        mask, row_bits, row_address = (Signal(bits), Signal(bits), Signal(16))
+        with m.If(mover.writes_xmem):
+            m.d.comb += [row.eq(mover.write_row), mask.eq(~0), row_bits.eq(mover.bits),
+                         row_address.eq(mover.write_address)]
+        with m.Else():
+            m.d.comb += [row.eq(writer.write_row), row_bits.eq(writer.bits),
+                         mask.eq(Mux(writer.writes_xmem, writer.mask, 0)),
+                         row_address.eq(writer.write_address)]
+        row_mask = Cat(mask & spread(row == index, bits) for index in range(arch.rows))
+        number_mask = Cat(spread(writer.lanes[index], number_bits)
+                          for index in range(arch.post_rows))
         m.d.comb += [
-            control.accumulate.eq(sums[3]),
-            control.restart.eq(_delay(m, "restart", summing & first_tile, 3)[3]),
-            control.finish.eq(_delay(m, "finish", summing & last_tile, 4)[4]),
-            control.channels.eq(fields.channels),
-            control.eps.eq(fields.eps),
-            control.centre.eq(norms[2]),
-            control.second.eq(norms[6]),
-            control.load.eq(Mux(control.codes, norms[CODES_WRITE_STAGE - 1],
-                                norms[BITS_WRITE_STAGE - 1])),
-            writer.begin.eq(begin),
-            writer.fields.eq(fields),
-            writer.codes.eq(is_codes),
-            writer.group.eq(group),
-            writer.last_group.eq(groups_left == 0),
-            writer.instr_tag.eq(tag),
-            writer.write.eq(Mux(control.codes, norms[CODES_WRITE_STAGE], norms[BITS_WRITE_STAGE])),
+            self.tag.eq(Mux(norm.writing, norm.tag, tag)),
+            self.xmem_we.eq(norm.xmem_we | row_mask),
+            self.vmem_we.eq(norm.vmem_we | number_mask),
+            self.kmem_we.eq(Cat(spread(mover.writes_kmem & (mover.write_row == column), bits)
+                                for column in range(arch.cols))),
+            self.kmem_addr.eq(mover.write_address),
+            self.kmem_data.eq(mover.bits.replicate(arch.cols)),
         ]
-        with m.If(begin):
-            m.d.sync += [control.norm_channels.eq(fields.channels), control.codes.eq(is_codes),
-                         control.shift.eq(fields.shift)]
-        return _delay(m, "valid", valid, 2)[2]
-
-
-def _delay(m: Module, name: str, value: Value, stages: int) -> list[Value]:
-    """`value` in stage 0 and after each of `stages` registers."""
-    found = [value]
-    for stage in range(1, stages + 1):
-        register = Signal(len(value), name=f"{name}_stage_{stage}")
-        m.d.sync += register.eq(found[-1])
-        found.append(register)
-    return found
+        with m.If(norm.writing):
+            m.d.comb += [self.xmem_addr.eq(norm.write_address),
+                         self.vmem_write_addr.eq(norm.write_address)]
+        with m.Else():
+            m.d.comb += [self.xmem_addr.eq(row_address),
+                         self.vmem_write_addr.eq(writer.write_address)]
+        m.d.comb += [
+            self.xmem_data.eq(Mux(norm.writing, norm.xmem_data, row_bits.replicate(arch.rows))),
+            self.vmem_write_data.eq(Mux(norm.writing, norm.vmem_write_data,
+                                        writer.numbers.replicate(arch.post_rows))),
+        ]

@@ -1,0 +1,245 @@
+"""LayerNorm in the vector unit: two passes over each row group, to bits, codes or numbers."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from bivit.hw.arch import Arch
+from bivit.hw.blocks.norm import PARAMETER, NormLane, NormWidths, control_layout
+from bivit.hw.blocks.rounding import CODE_BITS, limits
+from bivit.hw.blocks.writeback import NormWriter
+from bivit.hw.emit import place
+from bivit.hw.isa import FORMATS, INSTR_BITS, NumberSource, Opcode, layout_of
+from bivit.hw.memories import memories
+
+__all__ = ["Normaliser", "norm_timing"]
+
+BITS_WRITE_STAGE = 5
+WRITE_STAGE = 8
+"""Of codes and numbers."""
+CODES_TAIL = 3
+"""Cycles after the last read of codes in which nothing new starts, for the order of `done`."""
+NUMBER_CYCLES = 5
+"""Cycles of a tile of numbers: its parameters stay until the last stage needs them."""
+
+
+def norm_timing(arch: Arch, opcode: Opcode, *, n_tiles: int, groups: int) -> tuple[int, int]:
+    """Occupancy and completion of NORM_* (see ``docs/architecture.md``, section 1)."""
+    widths = NormWidths(arch)
+    if opcode is Opcode.NORM_BITS:
+        last_read = groups * (n_tiles + widths.wait_for_bits + n_tiles)
+        return last_read, last_read + BITS_WRITE_STAGE
+    if opcode is Opcode.NORM_CODES:
+        last_cycle = groups * (n_tiles + widths.wait_for_codes + CODE_BITS * n_tiles)
+        return last_cycle + CODES_TAIL, last_cycle + WRITE_STAGE
+    last_cycle = groups * (n_tiles + widths.wait_for_codes + NUMBER_CYCLES * n_tiles)
+    return last_cycle, last_cycle + WRITE_STAGE - (NUMBER_CYCLES - 1)
+
+
+class Normaliser(wiring.Component):
+    """Runs NORM_BITS, NORM_CODES and NORM_NUMBERS.
+
+    A row group is read twice; between the passes its lanes take the square root. The second pass
+    has registers of its own for what it needs of its instruction, so that the first pass of
+    the next one may follow without a bubble.
+
+    Parameters
+    ----------
+    arch : Arch
+
+    Members
+    -------
+    start, word, instr_tag : take an instruction
+    last : the last cycle before another instruction may start
+    address, norm_addr : of what is read
+    resid_data, vmem_data, norm_data : two cycles later
+    writing, done, tag, write_address, xmem_we, xmem_data, vmem_we, vmem_write_data :
+        see :class:`NormWriter`
+    """
+
+    def __init__(self, arch: Arch):
+        self.arch = arch
+        sizes = memories(arch)
+        super().__init__({
+            "start": In(1),
+            "word": In(INSTR_BITS),
+            "instr_tag": In(16),
+            "last": Out(1),
+            "address": Out(16),
+            "resid_data": In(sizes["resid"].width),
+            "vmem_data": In(sizes["vmem"].width),
+            "norm_addr": Out(16),
+            "norm_data": In(sizes["norm"].width),
+            "writing": Out(1),
+            "done": Out(1),
+            "tag": Out(16),
+            "write_address": Out(16),
+            "xmem_we": Out(sizes["xmem"].width),
+            "xmem_data": Out(sizes["xmem"].width),
+            "vmem_we": Out(sizes["vmem"].width),
+            "vmem_write_data": Out(sizes["vmem"].width),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        arch = self.arch
+        lanes = [place(m, platform, f"lane_{index}", NormLane(arch))
+                 for index in range(arch.post_rows)]
+        writer = place(m, platform, "writer", NormWriter(arch))
+        control = Signal(control_layout(arch))
+        valid, from_vmem = self._read(m, control, writer)
+
+        row_bits = arch.cols * arch.resid_bits
+        parameters = data.ArrayLayout(PARAMETER, arch.cols)
+        numbers = data.ArrayLayout(signed(arch.resid_bits), arch.cols)
+        word = Mux(from_vmem, self.vmem_data, self.resid_data)
+        for index, lane in enumerate(lanes):
+            m.d.comb += [
+                lane.control.eq(control),
+                lane.numbers.eq(data.View(numbers, word.word_select(index, row_bits))),
+                lane.valid.eq(valid),
+                lane.parameters.eq(data.View(parameters, self.norm_data)),
+                writer.results[index].eq(lane.results),
+            ]
+        m.d.comb += self.write_address.eq(writer.address)
+        for name in ("writing", "done", "tag", "xmem_we", "xmem_data", "vmem_we",
+                     "vmem_write_data"):
+            m.d.comb += getattr(self, name).eq(getattr(writer, name))
+        return m
+
+    def _read(self, m: Module, control: data.View, writer: NormWriter) -> tuple[Value, Value]:
+        """The passes over the numbers. Returns the valid columns and the source in stage 2."""
+        arch, widths = self.arch, NormWidths(self.arch)
+        word = data.View(layout_of(Opcode.NORM_CODES), self.word)
+        fields = Signal(layout_of(Opcode.NORM_CODES))
+        tag = Signal(16)
+        is_bits = Signal()
+        is_codes = Signal()
+        group_address = Signal(16)  # of the first word of the row group
+        tiles_left = Signal(FORMATS[Opcode.NORM_BITS]["n_tiles"])
+        groups_left = Signal(6)
+        group = Signal(6)
+        columns_left = Signal(signed(FORMATS[Opcode.NORM_BITS]["span"] + 1))
+        wait = Signal(range(widths.wait_for_codes))
+        phase = Signal(range(CODE_BITS))
+        last_phase = Signal(range(CODE_BITS))
+        tail = Signal(range(CODES_TAIL))
+        first_tile = Signal()
+        summing = Signal()
+        normalising = Signal()
+        tile_done = Signal()
+        begin = Signal()
+        last_tile = tiles_left == 0
+
+        def follow():
+            with m.If(self.start):
+                m.next = "SUM"
+            with m.Else():
+                m.next = "IDLE"
+
+        with m.FSM():
+            with m.State("IDLE"):
+                follow()
+            with m.State("SUM"):
+                m.d.comb += [summing.eq(1), tile_done.eq(1)]
+                with m.If(last_tile):
+                    m.next = "WAIT"
+            with m.State("WAIT"):
+                m.d.sync += wait.eq(wait - 1)
+                with m.If(wait == 0):
+                    m.d.comb += begin.eq(1)
+                    m.next = "NORM"
+            with m.State("NORM"):
+                m.d.comb += [normalising.eq(phase == 0), tile_done.eq(phase == last_phase)]
+                m.d.sync += phase.eq(Mux(tile_done, 0, phase + 1))
+                with m.If(tile_done):
+                    m.d.sync += self.norm_addr.eq(self.norm_addr + 1)
+                    with m.If(last_tile):
+                        m.d.sync += [
+                            self.norm_addr.eq(fields.param_addr),
+                            self.address.eq(group_address + 1),
+                            group_address.eq(group_address + 1),
+                            group.eq(group + 1),
+                            groups_left.eq(groups_left - 1),
+                        ]
+                        with m.If(groups_left != 0):
+                            m.next = "SUM"
+                        with m.Elif(is_codes):
+                            m.next = "TAIL"
+                        with m.Else():
+                            m.d.comb += self.last.eq(1)
+                            follow()
+            with m.State("TAIL"):
+                m.d.sync += tail.eq(tail + 1)
+                with m.If(tail == CODES_TAIL - 1):
+                    m.d.sync += tail.eq(0)
+                    m.d.comb += self.last.eq(1)
+                    follow()
+        # One word after the other.
+        with m.If(tile_done):
+            m.d.sync += first_tile.eq(0)
+            with m.If(~last_tile):
+                m.d.sync += [self.address.eq(self.address + arch.drain_cycles),
+                             tiles_left.eq(tiles_left - 1),
+                             columns_left.eq(columns_left - arch.cols)]
+            with m.Else():
+                m.d.sync += [tiles_left.eq(fields.n_tiles - 1), columns_left.eq(fields.span),
+                             first_tile.eq(1)]
+                with m.If(summing):
+                    m.d.sync += [self.address.eq(group_address),
+                                 wait.eq(Mux(is_bits, widths.wait_for_bits - 1,
+                                             widths.wait_for_codes - 1))]
+        with m.If(self.start):
+            m.d.sync += [
+                fields.eq(word), tag.eq(self.instr_tag),
+                is_bits.eq(word.opcode == Opcode.NORM_BITS),
+                is_codes.eq(word.opcode == Opcode.NORM_CODES),
+                last_phase.eq(Mux(word.opcode == Opcode.NORM_BITS, 0,
+                                  Mux(word.opcode == Opcode.NORM_CODES, CODE_BITS - 1,
+                                      NUMBER_CYCLES - 1))),
+                self.address.eq(word.src_addr), group_address.eq(word.src_addr),
+                self.norm_addr.eq(word.param_addr),
+                tiles_left.eq(word.n_tiles - 1), columns_left.eq(word.span),
+                groups_left.eq(word.groups - 1), group.eq(0), first_tile.eq(1),
+            ]
+
+        # Stages of the first pass, then of the second with its own copy of the instruction.
+        valid = Cat(columns_left > column for column in range(arch.cols))
+        sums = _stages(m, "sum", summing, 3)
+        norms = _stages(m, "norm", normalising, WRITE_STAGE)
+        write_stage = Mux(control.normalise, norms[WRITE_STAGE], norms[BITS_WRITE_STAGE])
+        m.d.comb += [
+            control.accumulate.eq(sums[3]),
+            control.restart.eq(_stages(m, "restart", summing & first_tile, 3)[3]),
+            control.finish.eq(_stages(m, "finish", summing & last_tile, 4)[4]),
+            control.channels.eq(fields.channels),
+            control.eps.eq(fields.eps),
+            control.centre.eq(norms[2]),
+            control.second.eq(norms[6]),
+            control.load.eq(Mux(control.normalise, norms[WRITE_STAGE - 1],
+                                norms[BITS_WRITE_STAGE - 1])),
+            writer.begin.eq(begin),
+            writer.fields.eq(fields),
+            writer.group.eq(group),
+            writer.last_group.eq(groups_left == 0),
+            writer.instr_tag.eq(tag),
+            writer.write.eq(write_stage),
+        ]
+        with m.If(begin):
+            low, high = limits(is_codes, data.View(layout_of(Opcode.NORM_NUMBERS),
+                                                   fields.as_value()).sat)
+            m.d.sync += [control.norm_channels.eq(fields.channels), control.normalise.eq(~is_bits),
+                         control.shift.eq(fields.shift), control.low.eq(low),
+                         control.high.eq(high)]
+        from_vmem = fields.src == NumberSource.VMEM
+        return _stages(m, "valid", valid, 2)[2], _stages(m, "source", from_vmem, 2)[2]
+
+
+def _stages(m: Module, name: str, value: Value, stages: int) -> list[Value]:
+    """`value` in stage 0 and after each of `stages` registers."""
+    found = [value]
+    for stage in range(1, stages + 1):
+        register = Signal(len(value), name=f"{name}_stage_{stage}")
+        m.d.sync += register.eq(found[-1])
+        found.append(register)
+    return found

@@ -1,0 +1,172 @@
+"""The ways of the vector unit through rows: nested loops at the source, segments at the target."""
+
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from bivit.hw.arch import Arch
+from bivit.hw.blocks.lanes import delayed
+from bivit.hw.isa import LEVELS
+
+__all__ = ["DestinationWalk", "PLAN", "STEP", "STEP_STAGE", "SourceWalk", "TARGET", "split_row"]
+
+LEVEL = data.StructLayout({"count": 12, "blocks": 12, "rows": 6, "sums": 8})
+PLAN = data.StructLayout({
+    "address": 16, "row": 6, "stride": 12, "sum_row": 8,
+    "words": 12,  # of a row
+    "levels": data.ArrayLayout(LEVEL, LEVELS),
+})
+"""What a :class:`SourceWalk` is told."""
+
+STEP = data.StructLayout({
+    "valid": 1,
+    "address": 16,    # of the block of the row
+    "row": 6,
+    "sum_row": 8,
+    "starts_sum": 1,  # every loop that stays on a sum row is at its step 0
+    "first_word": 1,  # of the row
+    "last": 1,        # of all
+})
+"""One step, in stage `STEP_STAGE`."""
+
+STEP_STAGE = 2
+"""Registers between the counters and a step."""
+
+TARGET = data.StructLayout({"address": 16, "row": 8, "stride": 12, "segment": 12,
+                            "segment_left": 12, "limit": 8})
+"""What a :class:`DestinationWalk` is told; `limit` is the number of rows of a block."""
+
+_POSITION = data.StructLayout({"block": 16, "row": 6, "sum_row": 8})
+
+
+def split_row(arch: Arch, row: Value) -> tuple[Value, Value]:
+    """Row group, and place in it, of a row of a block."""
+    table = Array([Cat(C(number // arch.post_rows, 6), C(number % arch.post_rows, 6))
+                   for number in range(arch.rows)])
+    return table[row][:6], table[row][6:]
+
+
+class SourceWalk(wiring.Component):
+    """Nested loops over rows, and the words of each: one word a cycle.
+
+    The first word is in stage 0 in the cycle after `start`. Steps of rows and the first row must be
+    below the rows of a block.
+
+    Parameters
+    ----------
+    arch : Arch
+
+    Members
+    -------
+    start, plan : begin; the plan is kept
+    last_word : the word in stage 0 is the last one of its row
+    step : the word in stage `STEP_STAGE`
+    """
+
+    def __init__(self, arch: Arch):
+        self.arch = arch
+        super().__init__({"start": In(1), "plan": In(PLAN), "last_word": Out(1),
+                          "step": Out(STEP)})
+
+    def elaborate(self, platform):
+        m = Module()
+        plan = Signal(PLAN, reset_less=True)
+        # Where each loop is, the loops inside it at their step 0; steps to come of each.
+        position = [Signal(_POSITION, name=f"position_{level}", reset_less=True)
+                    for level in range(LEVELS)]
+        left = [Signal(12, name=f"left_{level}", reset_less=True) for level in range(LEVELS)]
+        at_start = Signal(LEVELS, reset_less=True)
+        words_left = Signal(12, reset_less=True)
+        first_word = Signal(reset_less=True)
+        active = Signal()
+        ended = Cat(count == 0 for count in left)
+        last = Signal()
+        m.d.comb += [self.last_word.eq(words_left == 0), last.eq(self.last_word & ended.all())]
+
+        following = Signal(_POSITION)
+        self._next_position(m, plan, position, ended, following)
+        with m.If(active):
+            m.d.sync += [first_word.eq(self.last_word), words_left.eq(words_left - 1)]
+            with m.If(self.last_word):
+                m.d.sync += [words_left.eq(plan.words - 1), active.eq(~last)]
+                for level in range(LEVELS):
+                    with m.If(Cat(C(1, 1), ended[:level]).all()):
+                        m.d.sync += [
+                            position[level].eq(following),
+                            at_start[level].eq(ended[level]),
+                            left[level].eq(Mux(ended[level], plan.levels[level].count,
+                                               left[level]) - 1),
+                        ]
+        with m.If(self.start):
+            m.d.sync += [plan.eq(self.plan), active.eq(1), first_word.eq(1), at_start.eq(~0),
+                         words_left.eq(self.plan.words - 1)]
+            for level in range(LEVELS):
+                m.d.sync += [
+                    left[level].eq(self.plan.levels[level].count - 1),
+                    position[level].block.eq(0),
+                    position[level].row.eq(self.plan.row),
+                    position[level].sum_row.eq(self.plan.sum_row),
+                ]
+        starts_sum = Cat(at_start[level] | (plan.levels[level].sums != 0)
+                         for level in range(LEVELS)).all()
+        product = Signal(16, reset_less=True)
+        address = Signal(16, reset_less=True)
+        m.d.sync += [product.eq(position[0].block * plan.stride),
+                     address.eq(product + plan.address)]
+        m.d.comb += [self.step.address.eq(address),
+                     self.step.valid.eq(delayed(m, active, STEP_STAGE, name="active", init=0))]
+        for name, value in (("row", position[0].row), ("sum_row", position[0].sum_row),
+                            ("starts_sum", starts_sum), ("first_word", first_word),
+                            ("last", active & last)):
+            m.d.comb += self.step[name].eq(delayed(m, value, STEP_STAGE, name=name))
+        return m
+
+    def _next_position(self, m, plan, position, ended, following):
+        """The position of the next row: the innermost loop that has not ended goes on."""
+        present, level = Signal(_POSITION), Signal(LEVEL)
+        m.d.comb += [present.eq(position[-1]), level.eq(plan.levels[-1])]
+        for index in reversed(range(LEVELS - 1)):
+            with m.If(~ended[index]):
+                m.d.comb += [present.eq(position[index]), level.eq(plan.levels[index])]
+        row, carry = Signal(7), Signal()
+        m.d.comb += [
+            row.eq(present.row + level.rows),
+            carry.eq(row >= self.arch.rows),
+            following.row.eq(Mux(carry, row - self.arch.rows, row)),
+            following.block.eq(present.block + level.blocks + carry),
+            following.sum_row.eq(present.sum_row + level.sums),
+        ]
+
+
+class DestinationWalk(wiring.Component):
+    """Rows behind each other, in segments.
+
+    Members
+    -------
+    start, target : begin
+    advance : go on to the next row
+    address : first word of the present block
+    row : the present row in it
+    """
+
+    start: In(1)
+    target: In(TARGET)
+    advance: In(1)
+    address: Out(16)
+    row: Out(8)
+
+    def elaborate(self, platform):
+        m = Module()
+        target = Signal(TARGET, reset_less=True)
+        segment_ends = (target.segment != 0) & (target.segment_left == 1)
+        with m.If(self.advance):
+            m.d.sync += [target.row.eq(target.row + 1),
+                         target.segment_left.eq(target.segment_left - 1)]
+            with m.If(segment_ends | (target.row == target.limit - 1)):
+                m.d.sync += [target.row.eq(0), target.address.eq(target.address + target.stride)]
+            with m.If(segment_ends):
+                m.d.sync += target.segment_left.eq(target.segment)
+        with m.If(self.start):
+            m.d.sync += target.eq(self.target)
+        m.d.comb += [self.address.eq(target.address), self.row.eq(target.row)]
+        return m
