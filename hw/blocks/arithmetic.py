@@ -1,43 +1,58 @@
-"""Arithmetic lanes: bit planes to a dot product, rescale, add, saturate."""
+"""Arithmetic lanes: bit planes to a dot product, rescale, add, bend, add, saturate, compare."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from bivit.compiler.ir.numeric import BIAS_FRACTION, RESCALE_SHIFTS
+from bivit.compiler.ir.numeric import RESCALE_SHIFTS
 from bivit.hw.arch import Arch
+from bivit.hw.blocks.drain import drain_layout
 from bivit.hw.blocks.lanes import (
+    NUMBER_STAGES,
     STAGES,
-    Mode,
+    bend_layout,
     counts_layout,
     delayed,
-    pass_layout,
+    numbers_layout,
+    saturated,
     scale_layout,
+    spread,
+    threshold_layout,
 )
+from bivit.hw.blocks.rescale import BEND_LATENCY, CLIPPED_BITS, RESCALE_LATENCY, Bend, Rescale
 from bivit.hw.emit import place
 from bivit.hw.isa import AddSource
+from bivit.hw.memories import BIAS_BITS, MEM_LATENCY, SCALE_BITS
 
 __all__ = ["ArithmeticLane", "ArithmeticLanes"]
 
-_SCALE_BITS, _BIAS_BITS = 16, 24
+_ADD = 1 + RESCALE_LATENCY  # the stage of the first addend
+_BEND = _ADD + 1
+_LAST = _BEND + BEND_LATENCY  # the stage of the second addend
+assert _ADD == 1 + MEM_LATENCY and _LAST == NUMBER_STAGES - 1
 
 
 class ArithmeticLane(wiring.Component):
-    """One lane: accumulate a plane, multiply, shift, add.
+    """One lane: accumulate a plane, multiply, shift, add, bend, add.
 
     Cycles are numbered from the one in which a count is valid. The lane keeps, for each row group,
-    what is left of the base: ``base - 2 * sum(count << plane_shift)``.
+    what is left of the start: ``start - sum(count << count_shift)``.
 
     Members
     -------
-    active, first, group, count, plane_shift, base : ``In``, cycle 0
+    active, first, group, count, count_shift, start : ``In``, cycle 0
         Take a count; `first` starts a new sum.
     scale, bias, shift : ``In``, cycle 1
         Of the rescale; `shift` is an index into ``RESCALE_SHIFTS``.
-    addend, largest : ``In``, cycle 3
-        What is added, and the largest number of the result.
-    result : ``Out``, cycle ``STAGES``
+    addend, to_bend : ``In``, cycle 3
+        What is added, and whether the sum is saturated to 16 bits.
+    knee, scale_above, bias_above, scale_below, bias_below : ``In``, cycle 4
+        Of the bend.
+    bend_shift : ``In``, cycle 5
+    bent, addend_2, largest : ``In``, cycle 7
+        Whether the bend counts, what is added, and the largest number of the result.
+    result : ``Out``, cycle ``NUMBER_STAGES``
         The result.
     """
 
@@ -48,12 +63,21 @@ class ArithmeticLane(wiring.Component):
             "first": In(1),
             "group": In(range(max(2, arch.drain_cycles))),
             "count": In(arch.count_bits),
-            "plane_shift": In(4),
-            "base": In(arch.acc_bits),
-            "scale": In(signed(_SCALE_BITS)),
-            "bias": In(signed(_BIAS_BITS)),
+            "count_shift": In(4),
+            "start": In(arch.acc_bits),
+            "scale": In(signed(SCALE_BITS)),
+            "bias": In(signed(BIAS_BITS)),
             "shift": In(range(len(RESCALE_SHIFTS))),
             "addend": In(signed(arch.resid_bits)),
+            "to_bend": In(1),
+            "knee": In(signed(16)),
+            "scale_above": In(signed(SCALE_BITS)),
+            "bias_above": In(signed(BIAS_BITS)),
+            "scale_below": In(signed(SCALE_BITS)),
+            "bias_below": In(signed(BIAS_BITS)),
+            "bend_shift": In(range(len(RESCALE_SHIFTS))),
+            "bent": In(1),
+            "addend_2": In(signed(arch.resid_bits)),
             "largest": In(arch.resid_bits - 1),
             "result": Out(signed(arch.resid_bits)),
         })
@@ -61,172 +85,226 @@ class ArithmeticLane(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         arch = self.arch
-        # The dot product, in [-base, base].
-        dot = Signal(signed(arch.acc_bits + 1), reset_less=True)
+        rescale = place(m, platform, "rescale", Rescale(arch.acc_bits + 1))
+        bend = place(m, platform, "bend", Bend())
+        m.d.comb += [
+            rescale.number.eq(self._dot(m)),
+            *(getattr(rescale, name).eq(getattr(self, name)) for name in
+              ("scale", "bias", "shift")),
+        ]
+
+        # With one addend. The sum of a clipped number and two addends still saturates as it must.
+        single = Signal(signed(CLIPPED_BITS + 1), reset_less=True)
+        added = rescale.result + self.addend
+        number = saturated(added, Const(0x7FFF, 15))
+        m.d.sync += single.eq(Mux(self.to_bend, number, added))
+        m.d.comb += [
+            bend.number.eq(single[:16].as_signed()),
+            bend.shift.eq(self.bend_shift),
+            *(getattr(bend, name).eq(getattr(self, name)) for name in
+              ("knee", "scale_above", "bias_above", "scale_below", "bias_below")),
+        ]
+        straight = delayed(m, single, BEND_LATENCY, name="straight")
+        total = Mux(self.bent, bend.result, straight).as_signed() + self.addend_2
+        result = Signal(signed(arch.resid_bits), reset_less=True)
+        m.d.sync += result.eq(saturated(total, self.largest))
+        m.d.comb += self.result.eq(result)
+        return m
+
+    def _dot(self, m):
+        """The dot product so far, one cycle after the count; within `acc_bits` and a sign."""
+        dot = Signal(signed(self.arch.acc_bits + 1), reset_less=True)
         kept, left = Signal.like(dot), Signal.like(dot)
-        m.d.comb += left.eq(Mux(self.first, self.base, kept)
-                            - (self.count << self.plane_shift << 1))
+        m.d.comb += left.eq(Mux(self.first, self.start, kept) - (self.count << self.count_shift))
         with m.If(self.active):
             m.d.sync += dot.eq(left)
-        if arch.drain_cycles == 1:
+        if self.arch.drain_cycles == 1:
             m.d.comb += kept.eq(dot)
         else:
             m.submodules.plane_memory = memory = Memory(
-                shape=dot.shape(), depth=arch.drain_cycles, init=[])
+                shape=dot.shape(), depth=self.arch.drain_cycles, init=[])
             read_port, write_port = memory.read_port(domain="comb"), memory.write_port()
             m.d.comb += [
                 read_port.addr.eq(self.group), kept.eq(read_port.data),
                 write_port.addr.eq(self.group), write_port.data.eq(left),
                 write_port.en.eq(self.active),
             ]
-
-        # A bias has BIAS_FRACTION bits below one, so half is 1 << (BIAS_FRACTION - 1) beside it.
-        product = Signal(signed(arch.acc_bits + 1 + _SCALE_BITS), reset_less=True)
-        offset = Signal(signed(_BIAS_BITS + 1 + RESCALE_SHIFTS[-1] - BIAS_FRACTION),
-                        reset_less=True)
-        shift = Signal.like(self.shift, reset_less=True)
-        half = self.bias + Const(1 << (BIAS_FRACTION - 1))
-        m.d.sync += [
-            product.eq(dot * self.scale),
-            offset.eq(Array([half << (amount - BIAS_FRACTION)
-                             for amount in RESCALE_SHIFTS])[self.shift]),
-            shift.eq(self.shift),
-        ]
-
-        # One bit more than the result is enough: with any addend it saturates all the same.
-        scaled = Signal(signed(arch.resid_bits + 1), reset_less=True)
-        total = product + offset
-        rescaled = Signal(signed(len(total) - RESCALE_SHIFTS[0]))
-        m.d.comb += rescaled.eq(Array([total >> amount for amount in RESCALE_SHIFTS])[shift])
-        sign, over = rescaled[-1], rescaled[arch.resid_bits:]
-        fits = (over == 0) | over.all()
-        bound = Cat((~sign).replicate(arch.resid_bits), sign)
-        m.d.sync += scaled.eq(Mux(fits, rescaled[:arch.resid_bits + 1], bound))
-
-        added = scaled + self.addend
-        with m.If(added > self.largest):
-            m.d.sync += self.result.eq(self.largest)
-        with m.Elif(added < ~Cat(self.largest, 0).as_signed()):
-            m.d.sync += self.result.eq(~Cat(self.largest, 0).as_signed())
-        with m.Else():
-            m.d.sync += self.result.eq(added)
-        return m
+        return dot
 
 
 class ArithmeticLanes(wiring.Component):
-    """``post_rows * cols`` lanes, which take a pass in ``drain_cycles`` cycles.
+    """``post_rows * cols`` lanes, which take a row group of a pass in a cycle.
+
+    A group's numbers are those of the first of its drain cycles. In a dual pass the second addend
+    of a group is read in the second one.
 
     Members
     -------
-    ahead_valid, ahead : ``In``
-        Record of a pass, one cycle before its counts.
-    scale, counts : ``In``
-        SCALE word and counts of the pass.
-    last_drain : ``Out``
-        High in the last drain cycle of a pass; the first is that of the counts.
-    resid_addr, resid_data, pos_addr, pos_data
-        Read ports of the addends, with two cycles of latency.
+    drain : ``In``
+        The present drain cycle; counts, scales, thresholds and ones come in the first of a pass.
+    counts, scale, thr : ``In``
+        Counts, SCALE word and THR word of the pass.
+    ones : ``In``
+        PV word of the pass.
+    bend_addr, bend_data, resid_addr, resid_data, pos_addr, pos_data, vmem_addr, vmem_data
+        Read ports of the bend and of the addends, with two cycles of latency.
     resid_we, resid_write_addr, resid_write_data : ``Out``
         Write port, ``STAGES`` cycles after each drain cycle.
+    bits : ``Out``, ``BIT_STAGES`` cycles after the last drain cycle
+        Of each column, one for each row.
     """
 
     def __init__(self, arch: Arch):
         self.arch = arch
-        width = arch.post_rows * arch.cols * arch.resid_bits
+        width = numbers_layout(arch).size
         super().__init__({
-            "ahead_valid": In(1),
-            "ahead": In(pass_layout(arch)),
+            "drain": In(drain_layout(arch)),
             "counts": In(counts_layout(arch)),
             "scale": In(scale_layout(arch)),
-            "last_drain": Out(1),
+            "thr": In(threshold_layout(arch)),
+            "ones": In(data.ArrayLayout(arch.count_bits, arch.cols)),
+            "bend_addr": Out(range(arch.bend_depth)),
+            "bend_data": In(bend_layout(arch)),
             "resid_addr": Out(range(arch.resid_depth)),
             "resid_data": In(width),
             "pos_addr": Out(range(arch.pos_depth)),
             "pos_data": In(width),
+            "vmem_addr": Out(range(arch.vmem_depth)),
+            "vmem_data": In(width),
             "resid_we": Out(width),
             "resid_write_addr": Out(range(arch.resid_depth)),
             "resid_write_data": Out(width),
+            "bits": Out(arch.rows * arch.cols),
         })
 
     def elaborate(self, platform):
         m = Module()
-        arch = self.arch
-        start = Signal()
-        active = Signal()
-        group = Signal(range(max(2, arch.drain_cycles)), reset_less=True)
-        record = Signal(pass_layout(arch), reset_less=True)
-        m.d.comb += start.eq(self.ahead_valid & (self.ahead.mode == Mode.ACC))
-        m.d.comb += self.last_drain.eq(active & (group == arch.drain_cycles - 1))
-        with m.If(start):
-            m.d.sync += [record.eq(self.ahead), active.eq(1), group.eq(0)]
-        with m.Elif(self.last_drain):
-            m.d.sync += active.eq(0)
-        with m.Else():
-            m.d.sync += group.eq(group + 1)
+        arch, record, group = self.arch, self.drain.record, self.drain.group
+        take = Signal()
+        m.d.comb += take.eq(self.drain.active & ~self.drain.step)
 
         scale = Signal(scale_layout(arch), reset_less=True)
-        with m.If(active & (group == 0)):
+        with m.If(self.drain.first):
             m.d.sync += scale.eq(self.scale)
-
-        m.d.sync += [self.resid_addr.eq(record.add_addr + group),
-                     self.pos_addr.eq(record.add_addr + group)]
-        add_source = delayed(m, record.add_src, 3, name="add_source")
-        saturation = delayed(m, record.sat, 2, name="saturation")
+        starts = [Signal(arch.acc_bits, name=f"start_{column}") for column in range(arch.cols)]
+        m.d.comb += [start.eq(Mux(record.use_pv, ones, record.base))
+                     for start, ones in zip(starts, self.ones, strict=True)]
+        m.d.comb += self.bend_addr.eq(
+            delayed(m, record.bend_addr, _BEND - MEM_LATENCY, name="bend_addr"))
+        shift = delayed(m, record.shift, 1, name="shift")
+        bend = [delayed(m, record.bend, stage, name=f"bend_{stage}") for stage in (_ADD, _LAST)]
+        bend_shift = delayed(m, record.bend_shift, _BEND + 1, name="bend_shift")
+        saturation = delayed(m, record.sat, _LAST - 1, name="saturation")
         largest = Signal(arch.resid_bits - 1, reset_less=True)
         m.d.sync += [bit.eq(index + 1 < saturation) for index, bit in enumerate(largest)]
-        shift = delayed(m, record.shift, 1, name="shift")
+        first_addend, second_addend = self._addends(m)
 
-        numbers = data.ArrayLayout(signed(arch.resid_bits), arch.post_rows * arch.cols)
-        resid, pos = data.View(numbers, self.resid_data), data.View(numbers, self.pos_data)
-        results = data.View(numbers, self.resid_write_data)
-        for index, count in enumerate(self._row_group(m, group)):
+        results = Signal(numbers_layout(arch))
+        for index, count in enumerate(self._row_group(m, take)):
             lane = place(m, platform, f"lane_{index}", ArithmeticLane(arch))
             column = index % arch.cols
-            addend = Signal(signed(arch.resid_bits), name=f"addend_{index}")
-            with m.Switch(add_source):
-                with m.Case(AddSource.RESID):
-                    m.d.comb += addend.eq(resid[index])
-                with m.Case(AddSource.POS):
-                    m.d.comb += addend.eq(pos[index])
             m.d.comb += [
-                lane.active.eq(active),
+                lane.active.eq(take),
                 lane.first.eq(record.plane_first),
                 lane.group.eq(group),
                 lane.count.eq(count),
-                lane.plane_shift.eq(record.plane_shift),
-                lane.base.eq(record.base),
+                lane.count_shift.eq(record.count_shift),
+                lane.start.eq(starts[column]),
                 lane.scale.eq(scale[column].scale),
                 lane.bias.eq(scale[column].bias),
                 lane.shift.eq(shift),
-                lane.addend.eq(addend),
+                lane.addend.eq(first_addend[index]),
+                lane.to_bend.eq(bend[0]),
+                *(getattr(lane, name).eq(self.bend_data[column][name]) for name in
+                  ("knee", "scale_above", "bias_above", "scale_below", "bias_below")),
+                lane.bend_shift.eq(bend_shift),
+                lane.bent.eq(bend[1]),
+                lane.addend_2.eq(second_addend[index]),
                 lane.largest.eq(largest),
                 results[index].eq(lane.result),
             ]
-
-        m.d.comb += self.resid_write_addr.eq(
-            delayed(m, (record.resid_addr + group)[:16], STAGES, name="write_address"))
-        write = Signal(arch.post_rows)
-        for index, row_enable in enumerate(write):
-            row = group * arch.post_rows + index
-            m.d.comb += row_enable.eq(active & record.plane_last
-                                      & (row >= record.row_lo) & (row < record.row_hi))
-        late = delayed(m, write, STAGES, name="write", init=0)
-        m.d.comb += self.resid_we.eq(
-            Cat(row_enable.replicate(arch.cols * arch.resid_bits) for row_enable in late))
+        self._write(m, take, results)
+        self._compare(m, take, results)
         return m
 
-    def _row_group(self, m, group):
+    def _addends(self, m):
+        """Both addends of a row group, at their stages."""
+        arch, record, step = self.arch, self.drain.record, self.drain.step
+        addresses = [Signal(16, name=f"address_{number}") for number in (1, 2)]
+        m.d.comb += [addresses[0].eq(record.add_addr + self.drain.group),
+                     addresses[1].eq(record.add2_addr + self.drain.group)]
+        memories = {AddSource.RESID: (self.resid_addr, self.resid_data),
+                    AddSource.POS: (self.pos_addr, self.pos_data),
+                    AddSource.VMEM: (self.vmem_addr, self.vmem_data)}
+        for source, (port, _) in memories.items():
+            m.d.sync += port.eq(Mux((record.add_src == source) & ~step, *addresses))
+
+        def select(source, name):
+            """The word that `source` says."""
+            word = Signal(numbers_layout(arch).size, name=name)
+            with m.Switch(delayed(m, source, _ADD, name=f"{name}_source")):
+                for number, (_, value) in memories.items():
+                    with m.Case(number):
+                        m.d.comb += word.eq(value)
+            return word
+
+        first, second = select(record.add_src, "first"), select(record.add2_src, "second")
+        # The second of a dual pass comes a cycle late, and from the same memory as the first.
+        dual = delayed(m, record.dual, _ADD + 1, name="dual")
+        late = Mux(dual, first, delayed(m, second, 1, name="second"))
+        layout = numbers_layout(arch)
+        return (data.View(layout, first),
+                data.View(layout, delayed(m, late, _LAST - _ADD - 1, name="late")))
+
+    def _row_group(self, m, take):
         """Counts of the present row group: the first straight away, the others from a register."""
-        arch = self.arch
+        arch, fresh_group = self.arch, self.drain.group == 0
         taken = arch.post_rows * arch.cols
         counts = list(self.counts)
         counts += [Const(0, arch.count_bits)] * (arch.drain_cycles * taken - len(counts))
         rest = [Signal(arch.count_bits, name=f"rest_{index}", reset_less=True)
                 for index in range(len(counts) - taken)]
         following = rest[taken:] + [Const(0, arch.count_bits)] * taken
-        for register, fresh, shifted in zip(rest, counts[taken:], following, strict=False):
-            m.d.sync += register.eq(Mux(group == 0, fresh, shifted))
+        with m.If(take):
+            for register, fresh, shifted in zip(rest, counts[taken:], following, strict=False):
+                m.d.sync += register.eq(Mux(fresh_group, fresh, shifted))
         if not rest:
             return counts
-        return [Mux(group == 0, fresh, held)
+        return [Mux(fresh_group, fresh, held)
                 for fresh, held in zip(counts[:taken], rest[:taken], strict=True)]
+
+    def _write(self, m, take, results):
+        """Rows to RESID, as late as bits."""
+        arch, record, group = self.arch, self.drain.record, self.drain.group
+        m.d.comb += [
+            self.resid_write_data.eq(
+                delayed(m, results.as_value(), STAGES - NUMBER_STAGES, name="numbers")),
+            self.resid_write_addr.eq(
+                delayed(m, (record.resid_addr + group)[:16], STAGES, name="write_address")),
+        ]
+        write = Signal(arch.post_rows)
+        for index, row_enable in enumerate(write):
+            row = group * arch.post_rows + index
+            m.d.comb += row_enable.eq(take & record.plane_last
+                                      & (row >= record.row_lo) & (row < record.row_hi))
+        late = delayed(m, write, STAGES, name="write", init=0)
+        m.d.comb += self.resid_we.eq(
+            Cat(spread(row_enable, arch.cols * arch.resid_bits) for row_enable in late))
+
+    def _compare(self, m, take, results):
+        """Bits of one row group after the other, until those of a tile are together."""
+        arch = self.arch
+        thr = Signal(threshold_layout(arch), reset_less=True)
+        early = delayed(m, self.thr.as_value(), NUMBER_STAGES - 1, name="thr_after")
+        with m.If(delayed(m, self.drain.first, NUMBER_STAGES - 1, name="first_after")):
+            m.d.sync += thr.eq(early)
+        bits = [Cat((results[row * arch.cols + column] >= thr[column].thr) ^ thr[column].flip
+                    for row in range(arch.post_rows)) for column in range(arch.cols)]
+        collected = Signal(arch.cols * arch.drain_cycles * arch.post_rows, reset_less=True)
+        columns = [collected.word_select(column, arch.drain_cycles * arch.post_rows)
+                   for column in range(arch.cols)]
+        with m.If(delayed(m, take, NUMBER_STAGES, name="take")):
+            m.d.sync += collected.eq(Cat(
+                Cat(column[arch.post_rows:], fresh)
+                for column, fresh in zip(columns, bits, strict=True)))
+        m.d.comb += self.bits.eq(Cat(column[:arch.rows] for column in columns))

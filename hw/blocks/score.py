@@ -1,15 +1,24 @@
-"""Score buffer: counts of queries against keys, and the minimum of each row."""
+"""Score buffer: counts of queries against keys less their bias, and the minimum of each row."""
 
 from amaranth.hdl import C, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from bivit.compiler.ir.numeric import SCORE_FRACTION
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.lanes import STAGES, Mode, counts_layout, delayed, pass_layout
+from bivit.hw.blocks.lanes import (
+    Mode,
+    bias_layout,
+    counts_layout,
+    delayed,
+    pass_layout,
+    score_layout,
+    spread,
+)
 from bivit.hw.blocks.memory import Ram
 from bivit.hw.emit import place
-from bivit.hw.memories import score_bits
+from bivit.hw.memories import BIAS_ENTRY_BITS, MASKED, score_bits
 
 __all__ = ["RowMinimum", "ScoreBuffer", "minima_layout", "minimum_stages"]
 
@@ -25,46 +34,68 @@ def minimum_stages(arch: Arch) -> int:
     return max(1, -(-ceil_log2(arch.cols) // 2))
 
 
+def _largest(arch):
+    """The entry of a masked key."""
+    return C((1 << (score_bits(arch) - 1)) - 1, signed(score_bits(arch)))
+
+
 class RowMinimum(wiring.Component):
-    """Running minimum of one row for each slot of the score buffer.
+    """One row of scores, and its running minimum for each slot of the score buffer.
+
+    Cycles are numbered from the one in which the counts are valid.
 
     Members
     -------
-    counts, valid : ``In``
-        The row, and which columns count; a row without any gives the largest number.
-    update, first : ``In``
-        ``minimum_stages`` cycles later: the slot (one-hot) that takes the minimum of the row, and
-        whether it starts with it.
+    counts, bias, use_bias : ``In``, cycle 0
+        The row; the bias of its keys, and whether it counts.
+    scores : ``Out``, cycle 1
+        ``(count << 5) - bias``, or the greatest number where the bias masks the key.
+    valid : ``In``, cycle 1
+        Which columns count; a row without any has the greatest number as its minimum.
+    update, first : ``In``, cycle 1 + ``minimum_stages``
+        The slot (one-hot) that takes the minimum of the row, and whether it starts with it.
     minima : ``Out``
         Of each slot, from the cycle after `update` on.
     """
 
     def __init__(self, arch: Arch):
         self.arch = arch
+        scores = data.ArrayLayout(signed(score_bits(arch)), arch.cols)
         super().__init__({
             "counts": In(data.ArrayLayout(arch.count_bits, arch.cols)),
+            "bias": In(data.ArrayLayout(signed(BIAS_ENTRY_BITS), arch.cols)),
+            "use_bias": In(1),
+            "scores": Out(scores),
             "valid": In(arch.cols),
             "update": In(arch.score_slots),
             "first": In(1),
-            "minima": Out(data.ArrayLayout(arch.count_bits, arch.score_slots)),
+            "minima": Out(data.ArrayLayout(signed(score_bits(arch)), arch.score_slots)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        width = self.arch.count_bits
-        largest = C((1 << width) - 1, width)
-        terms = [Mux(valid, count, largest)
-                 for valid, count in zip(self.valid, self.counts, strict=True)]
+        shape, largest = signed(score_bits(self.arch)), _largest(self.arch)
+        scores = []
+        for column, (count, bias) in enumerate(zip(self.counts, self.bias, strict=True)):
+            used = (bias & spread(self.use_bias, BIAS_ENTRY_BITS)).as_signed()
+            score = Signal(shape, name=f"score_{column}", reset_less=True)
+            m.d.sync += score.eq(Mux(used == MASKED, largest,
+                                     (count << SCORE_FRACTION + 1) - used))
+            m.d.comb += self.scores[column].eq(score)
+            scores.append(score)
+
+        terms = [Mux(valid, score, largest).as_signed()
+                 for valid, score in zip(self.valid, scores, strict=True)]
         for stage in range(minimum_stages(self.arch)):
             terms = _halved(m, _halved(m, terms, f"stage_{stage}_pair"), f"stage_{stage}_four")
-            registers = [Signal(width, name=f"stage_{stage}_{index}", reset_less=True)
+            registers = [Signal(shape, name=f"stage_{stage}_{index}", reset_less=True)
                          for index in range(len(terms))]
             m.d.sync += [register.eq(term)
                          for register, term in zip(registers, terms, strict=True)]
             terms = registers
         (minimum,) = terms
         for slot in range(self.arch.score_slots):
-            running = Signal(width, name=f"running_{slot}", reset_less=True)
+            running = Signal(shape, name=f"running_{slot}", reset_less=True)
             with m.If(self.update[slot] & (self.first | (minimum < running))):
                 m.d.sync += running.eq(minimum)
             m.d.comb += self.minima[slot].eq(running)
@@ -72,7 +103,7 @@ class RowMinimum(wiring.Component):
 
 
 class ScoreBuffer(wiring.Component):
-    """Memory of counts for the softmax threshold, with the row minima.
+    """Memory of scores for the attention bits, with the row minima.
 
     Both are complete in the cycle after that of a write of the other lanes.
 
@@ -80,8 +111,8 @@ class ScoreBuffer(wiring.Component):
     -------
     ahead_valid, ahead : ``In``
         Record of a pass, one cycle before its counts.
-    counts : ``In``
-        Counts of the pass.
+    counts, bias : ``In``
+        Counts and biases of the pass.
     addr, data : ``In``, ``Out``
         Read port: tile ``t`` of a slot is word ``slot * score_tiles + t``; data two cycles later.
     minima : ``Out``
@@ -89,51 +120,55 @@ class ScoreBuffer(wiring.Component):
     """
 
     def __init__(self, arch: Arch):
-        if minimum_stages(arch) > STAGES:
-            raise ValueError(f"the minimum of {arch.cols} columns takes more than {STAGES} stages")
         self.arch = arch
         self.depth = arch.score_slots * arch.score_tiles
         super().__init__({
             "ahead_valid": In(1),
             "ahead": In(pass_layout(arch)),
             "counts": In(counts_layout(arch)),
+            "bias": In(bias_layout(arch)),
             "addr": In(range(self.depth)),
-            "data": Out(counts_layout(arch)),
+            "data": Out(score_layout(arch)),
             "minima": Out(minima_layout(arch)),
         })
 
     def elaborate(self, platform):
         m = Module()
         arch = self.arch
-        active, first = Signal(), Signal(reset_less=True)
-        slot = Signal(arch.score_slots, reset_less=True)
-        valid = Signal(arch.cols, reset_less=True)
-        address = Signal(range(self.depth), reset_less=True)
-        m.d.sync += [
-            active.eq(self.ahead_valid & (self.ahead.mode == Mode.SCORE)),
-            first.eq(self.ahead.first_tile),
-            address.eq(self.ahead.slot * arch.score_tiles + self.ahead.tile),
-        ]
-        m.d.sync += [bit.eq(self.ahead.slot == index) for index, bit in enumerate(slot)]
-        m.d.sync += [bit.eq(column < self.ahead.valid_cols) for column, bit in enumerate(valid)]
+        active = delayed(m, self.ahead_valid & (self.ahead.mode == Mode.SCORE), 2,
+                         name="active", init=0)
+        first = delayed(m, self.ahead.first_tile, 2, name="first")
+        use_bias = delayed(m, self.ahead.use_bias, 1, name="use_bias")
+        address = Signal(range(self.depth))
+        m.d.comb += address.eq(self.ahead.slot * arch.score_tiles + self.ahead.tile)
+        slot = Signal(arch.score_slots)
+        m.d.comb += [bit.eq(self.ahead.slot == index) for index, bit in enumerate(slot)]
+        valid = Signal(arch.cols)
+        m.d.comb += [bit.eq(column < self.ahead.valid_cols) for column, bit in enumerate(valid)]
+        address, slot, valid = (delayed(m, value, 2, name=f"{name}_after") for name, value in (
+            ("address", address), ("slot", slot), ("valid", valid)))
 
-        width = arch.rows * arch.cols * arch.count_bits
+        width = score_layout(arch).size
         memory = place(m, platform, "memory", Ram(width=width, depth=self.depth))
         m.d.comb += [
             memory.we.eq(active.replicate(width)),
             memory.write_addr.eq(address),
-            memory.write_data.eq(self.counts.as_value()),
             memory.read_addr[0].eq(self.addr),
             self.data.as_value().eq(memory.read_data[0]),
         ]
+        entries = data.View(score_layout(arch), memory.write_data)
         update = delayed(m, slot & active.replicate(arch.score_slots), minimum_stages(arch),
                          name="update", init=0)
         restart = delayed(m, first, minimum_stages(arch), name="restart")
         for row in range(arch.rows):
             lane = place(m, platform, f"row_{row}", RowMinimum(arch))
-            m.d.comb += [lane.valid.eq(valid), lane.update.eq(update), lane.first.eq(restart)]
-            m.d.comb += [lane.counts[column].eq(self.counts[row * arch.cols + column])
-                         for column in range(arch.cols)]
+            m.d.comb += [lane.use_bias.eq(use_bias), lane.valid.eq(valid),
+                         lane.update.eq(update), lane.first.eq(restart)]
+            for column in range(arch.cols):
+                index = row * arch.cols + column
+                m.d.comb += [lane.counts[column].eq(self.counts[index]),
+                             lane.bias[column].eq(self.bias[index]),
+                             entries[index].eq(lane.scores[column])]
             m.d.comb += [self.minima[index][row].eq(lane.minima[index])
                          for index in range(arch.score_slots)]
         return m
