@@ -80,7 +80,7 @@ class _List:
         self.timings, self.urgency, self.patience = timings, urgency, patience
         self.units = [UNIT_OF[instruction.opcode] for instruction in instructions]
         self.free = dict.fromkeys(Unit, 0)
-        self.drained = None  # opcode of the last product
+        self.drain = 0  # drain cycles of a pass of the last product
         self.last = dict.fromkeys(Unit)  # start of the last instruction of a unit
 
     def run(self):
@@ -124,10 +124,9 @@ class _List:
 
     def _timing(self, index, start):
         """Occupancy and completion, the drain of the product before included."""
-        opcode = self.instructions[index].opcode
         if self.units[index] is not Unit.MM:
             return self.timings[index]
-        counter = (0 if self.drained is None else
-                   matmul.next_counter(self.arch, self.drained, start - self.free[Unit.MM]))
-        self.drained = opcode
-        return matmul.timing(self.arch, opcode, self.instructions[index].fields, counter)
+        opcode, fields = self.instructions[index].opcode, self.instructions[index].fields
+        counter = matmul.next_counter(self.drain, start - self.free[Unit.MM])
+        self.drain = matmul.drain_of(self.arch, opcode, fields)
+        return matmul.timing(self.arch, opcode, fields, counter)

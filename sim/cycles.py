@@ -57,7 +57,7 @@ class _UnitState:
     popped: int = 0
     free: int = 0  # first cycle in which the unit may pop again
     busy: int = 0
-    drained_from: Opcode | None = None
+    drain: int = 0  # drain cycles of a pass of the last product
 
 
 def simulate_cycles(arch: Arch, program: Sequence[int], *,
@@ -104,10 +104,9 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *,
         if kind in timings:
             occupancy, completion = timings[kind](arch, opcode, fields)
         else:
-            counter = (0 if unit.drained_from is None else
-                       matmul.next_counter(arch, unit.drained_from, pop - unit.free))
+            counter = matmul.next_counter(unit.drain, pop - unit.free)
             occupancy, completion = matmul.timing(arch, opcode, fields, counter)
-            unit.drained_from = opcode
+            unit.drain = matmul.drain_of(arch, opcode, fields)
         unit.popped, unit.free = pop, pop + occupancy
         unit.busy += occupancy
         unit.done.append(pop + completion)

@@ -9,9 +9,9 @@ from bivit.hw.blocks.array import latency as array_latency
 from bivit.hw.blocks.lanes import PARAM_LEAD, Mode, delayed, pass_layout
 from bivit.hw.blocks.post import latency as post_latency
 from bivit.hw.blocks.sequencer import INSTRUCTION
-from bivit.hw.isa import ASource, BSource, Destination, Opcode, layout_of
+from bivit.hw.isa import AddSource, ASource, BSource, Destination, Opcode, layout_of
 
-__all__ = ["MatmulIssue", "WORD_LATENCY", "next_counter", "passes_of", "timing"]
+__all__ = ["MatmulIssue", "WORD_LATENCY", "drain_of", "next_counter", "passes_of", "timing"]
 
 WORD_LATENCY = 3
 """Cycles from the address of a word pair to the pair at the array: memory, then source register."""
@@ -20,6 +20,15 @@ WORD_LATENCY = 3
 def passes_of(opcode: Opcode, fields: dict[str, int]) -> int:
     """Passes (tile, plane of A, plane of B) of an instruction."""
     return fields["n_tiles"] * fields.get("a_planes", 1) * fields.get("b_planes", 1)
+
+
+def drain_of(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> int:
+    """Drain cycles of each pass of an instruction (D_pass)."""
+    if opcode is not Opcode.MM_ACC:
+        return 1
+    source = fields.get("add_src", 0)
+    dual = source == fields.get("add2_src", 0) and source != AddSource.NONE.value
+    return arch.drain_cycles << dual
 
 
 def timing(arch: Arch, opcode: Opcode, fields: dict[str, int], counter: int = 0):
@@ -36,16 +45,18 @@ def timing(arch: Arch, opcode: Opcode, fields: dict[str, int], counter: int = 0)
     tuple[int, int]
         Cycles from the pop to the next possible pop, and to the ``done`` pulse.
     """
-    drain = arch.drain_cycles if opcode is Opcode.MM_ACC else 1
+    drain = drain_of(arch, opcode, fields)
     words = fields["k_words"]
     occupancy = max(counter, words) + (passes_of(opcode, fields) - 1) * max(words, drain)
     return occupancy, (occupancy + WORD_LATENCY + array_latency(arch) + drain - 1
                        + post_latency(arch))
 
 
-def next_counter(arch: Arch, opcode: Opcode, idle: int) -> int:
-    """Drain counter in the cycle after a pop, `idle` cycles after `opcode`'s last word."""
-    drain = arch.drain_cycles if opcode is Opcode.MM_ACC else 1
+def next_counter(drain: int, idle: int) -> int:
+    """Drain counter in the cycle after a pop, `idle` cycles after the last word of an instruction.
+
+    `drain` is what :func:`drain_of` gives for that instruction.
+    """
     return max(drain - idle, 0)
 
 
@@ -96,9 +107,10 @@ class MatmulIssue(wiring.Component):
         planes_a_last, planes_b_last = Signal(4), Signal(4)
         tiles_last = Signal(12)
         record = Signal(pass_layout(self.arch))
-        drain = Signal(range(self.arch.drain_cycles + 1))
+        drain = Signal(range(2 * self.arch.drain_cycles + 1))
 
         self._keys_left, self._stride = Signal(16), Signal(12)
+        self._add_start, self._add_left, self._add_tiles = Signal(16), Signal(12), Signal(12)
         issue, end_pass, end_tile, end = Signal(), Signal(), Signal(), Signal()
         last_a, last_b = plane_a == planes_a_last, plane_b == planes_b_last
         m.d.comb += [
@@ -109,7 +121,8 @@ class MatmulIssue(wiring.Component):
             self.instr.ready.eq(~active | end),
         ]
         with m.If(end_pass):
-            m.d.sync += drain.eq(Mux(record.mode == Mode.ACC, self.arch.drain_cycles, 1))
+            m.d.sync += drain.eq(Mux(record.mode != Mode.ACC, 1, Mux(
+                record.dual, 2 * self.arch.drain_cycles, self.arch.drain_cycles)))
         with m.Elif(drain != 0):
             m.d.sync += drain.eq(drain - 1)
 
@@ -149,7 +162,7 @@ class MatmulIssue(wiring.Component):
             issued.last_pass.eq(last_a & last_b & (record.tile == tiles_last)),
             issued.plane_first.eq((plane_a == 0) & (plane_b == 0)),
             issued.plane_last.eq(last_a & last_b),
-            issued.plane_shift.eq(plane_a + plane_b),
+            issued.count_shift.eq(plane_a + plane_b + ~record.use_pv),
         ]
         delay = WORD_LATENCY + array_latency(self.arch) - PARAM_LEAD
         m.d.comb += self.pass_valid.eq(delayed(m, end_pass, delay, name="pass_valid_after", init=0))
@@ -174,34 +187,47 @@ class MatmulIssue(wiring.Component):
 
     def _start_record(self, m, record, bits, score, acc):
         """The record of tile 0."""
+        numbers = bits.opcode == Opcode.MM_ACC
         self._set_valid_cols(m, record, score.keys)
-        for name in ("dst", "dst_addr", "dst_pos", "dst_col", "rows", "use_pv", "pv_first",
-                     "pv_addr"):
-            m.d.sync += record[name].eq(bits[name])
-        for name in ("add_src", "add_addr", "row_lo", "row_hi", "base", "shift", "sat"):
+        for name in ("dst", "dst_pos", "dst_col", "pv_first", "pv_addr"):
+            m.d.sync += record[name].eq(Mux(numbers, acc[name], bits[name]))
+        for name, of_numbers, of_bits in (
+                ("thr_addr", acc.thr_addr, bits.param_addr), ("use_pv", acc.from_pv, bits.use_pv),
+                ("dst_addr", acc.bits_addr, bits.dst_addr), ("rows", acc.row_hi, bits.rows)):
+            m.d.sync += record[name].eq(Mux(numbers, of_numbers, of_bits))
+        for name in ("slot", "use_bias", "bias_addr"):
+            m.d.sync += record[name].eq(score[name])
+        for name in ("base", "shift", "add_src", "bend", "bend_addr", "bend_shift", "add2_src",
+                     "add2_addr", "sat", "row_lo", "row_hi"):
             m.d.sync += record[name].eq(acc[name])
         m.d.sync += [
-            self._stride.eq(bits.dst_stride),
             record.mode.eq(bits.opcode.as_value() - Opcode.MM_BITS.value),
             record.tag.eq(self.instr.payload.tag),
             record.tile.eq(0), record.first_tile.eq(1),
-            record.param_addr.eq(Mux(bits.opcode == Opcode.MM_ACC, acc.param_addr,
-                                     bits.param_addr)),
+            record.to_bits.eq(Mux(numbers, acc.to_bits, bits.opcode == Opcode.MM_BITS)),
+            self._stride.eq(Mux(numbers, acc.dst_stride, bits.dst_stride)),
+            record.scale_addr.eq(acc.param_addr),
             record.resid_addr.eq(acc.dst_addr),
-            record.slot.eq(score.slot),
+            record.dual.eq((acc.add_src == acc.add2_src) & (acc.add_src != AddSource.NONE)),
+            record.add_addr.eq(acc.add_addr + acc.add_phase * self.arch.drain_cycles),
+            self._add_start.eq(acc.add_addr), self._add_tiles.eq(acc.add_tiles),
+            self._add_left.eq(acc.add_tiles - acc.add_phase),
         ]
 
     def _step_record(self, m, record):
         """From one tile to the next."""
         drain_cycles = self.arch.drain_cycles
         self._set_valid_cols(m, record, self._keys_left)
-        m.d.sync += [
-            record.tile.eq(record.tile + 1), record.first_tile.eq(0),
-            record.param_addr.eq(record.param_addr + 1),
-            record.pv_addr.eq(record.pv_addr + 1),
-            record.resid_addr.eq(record.resid_addr + drain_cycles),
-            record.add_addr.eq(record.add_addr + drain_cycles),
-        ]
+        m.d.sync += [record.tile.eq(record.tile + 1), record.first_tile.eq(0)]
+        for name in ("thr_addr", "pv_addr", "bias_addr", "scale_addr", "bend_addr"):
+            m.d.sync += record[name].eq(record[name] + 1)
+        for name in ("resid_addr", "add_addr", "add2_addr"):
+            m.d.sync += record[name].eq(record[name] + drain_cycles)
+        # Without a period, the tiles left count down from 0 and do not reach 1.
+        m.d.sync += self._add_left.eq(self._add_left - 1)
+        with m.If(self._add_left == 1):
+            m.d.sync += [record.add_addr.eq(self._add_start),
+                         self._add_left.eq(self._add_tiles)]
         with m.If(record.dst == Destination.V):
             m.d.sync += record.dst_addr.eq(record.dst_addr + self._stride)
         with m.Elif(record.dst_pos == self.arch.chunks_per_word - 1):
@@ -225,9 +251,9 @@ class MatmulIssue(wiring.Component):
             for source in ASource:
                 with m.Case(source):
                     m.d.sync += self.a.eq(self.a_data[source.value])
-        with m.Switch(control[2]):
+        with m.Switch(control[2:4]):
             for source in BSource:
                 with m.Case(source):
                     m.d.sync += self.b.eq(self.b_data[source.value])
-        m.d.sync += [self.valid.eq(valid), self.first.eq(control[3]), self.last.eq(control[4])]
+        m.d.sync += [self.valid.eq(valid), self.first.eq(control[4]), self.last.eq(control[5])]
 
