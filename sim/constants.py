@@ -8,6 +8,14 @@ import functools
 import numpy as np
 
 from bivit.compiler.ir import numeric
+from bivit.hw.memories import (
+    BIAS_BITS,
+    BIAS_ENTRY_BITS,
+    MASKED,
+    SCALE_BITS,
+    constant_order,
+    threshold_bits,
+)
 from bivit.sim.memory_state import (
     constant_parameters,
     read_numbers,
@@ -18,7 +26,8 @@ from bivit.sim.memory_state import (
 
 __all__ = ["Constants", "bits_of_columns", "exact_type", "weighted_planes"]
 
-_PARAMETER = (16, True), (24, True)
+_PARAMETER = (SCALE_BITS, True), (BIAS_BITS, True)
+_BEND = (16, True), *_PARAMETER, *_PARAMETER
 
 
 class Constants:
@@ -28,24 +37,29 @@ class Constants:
     ----------
     arch : Arch
     words : dict of str to sequence of int
-        Words of ``weight``, ``thr``, ``scale``, ``norm`` and ``pos`` from address 0 on.
+        Words of the memories in :data:`constant_order` but the program, from address 0 on.
     """
 
     def __init__(self, arch, words):
         self.arch = arch
-        words = {name: words.get(name, ()) for name in ("weight", "thr", "scale", "norm", "pos")}
+        words = {name: words.get(name, ()) for name in constant_order}
         self._weight = unpack_bits(words["weight"], arch.cols * arch.lanes).reshape(
             -1, arch.cols, arch.lanes)
-        self._thr = constant_parameters(words["thr"], arch.cols, (arch.count_bits + 1, True),
+        self._thr = constant_parameters(words["thr"], arch.cols, (threshold_bits(arch), True),
                                         (1, False))
         self._scale = constant_parameters(words["scale"], arch.cols, *_PARAMETER)
         self._norm = constant_parameters(words["norm"], arch.cols, *_PARAMETER)
+        self._bend = constant_parameters(words["bend"], arch.cols, *_BEND)
+        self._bias = unpack_numbers(
+            unpack_bits(words["bias"], arch.rows * arch.cols * BIAS_ENTRY_BITS).reshape(
+                -1, arch.rows, arch.cols, BIAS_ENTRY_BITS), True)
         self._pos = np.zeros((arch.pos_depth, arch.post_rows, arch.cols), np.int64)
         self._pos[:len(words["pos"])] = unpack_numbers(
             unpack_bits(words["pos"], arch.post_rows * arch.cols * arch.resid_bits).reshape(
                 -1, arch.post_rows, arch.cols, arch.resid_bits), True)
-        for name in ("weights", "thresholds", "compare", "rescale", "rescaled_product",
-                     "norm_bits", "norm_codes", "positions"):
+        for name in ("weights", "thresholds", "compare", "rescale", "rescaled_product", "bend",
+                     "score_bias", "norm_bits", "norm_rescale", "row_parameters", "fold",
+                     "positions"):
             setattr(self, name, functools.cache(getattr(self, f"_{name}_of")))
 
     def _words(self, array, depth, first, count):
@@ -111,25 +125,62 @@ class Constants:
         half = 1 << (numeric.BIAS_FRACTION - 1)
         return scale * 2.0**-amount, (bias + half) * 2.0**-numeric.BIAS_FRACTION
 
-    def _norm_bits_of(self, first, tiles, channels):
+    def _bend_of(self, first, tiles, shift):
+        """Knee, and factor and offset from it on and below it, as for `rescale`, (columns)."""
+        knee, *pieces = (self._words(array, self.arch.bend_depth, first, tiles).reshape(-1)
+                         for array in self._bend)
+        return knee, self._affine(*pieces[:2], shift), self._affine(*pieces[2:], shift)
+
+    def _score_bias_of(self, first, tiles):
+        """Biases of scores and where they mask, (tiles, rows, cols)."""
+        bias = self._words(self._bias, self.arch.bias_depth, first, tiles)
+        return bias.astype(np.float32), bias == MASKED
+
+    def _norm_words(self, first, tiles):
+        return (self._words(array, self.arch.norm_depth, first, tiles) for array in self._norm)
+
+    def _norm_bits_of(self, first, tiles, channels, span):
         """For each column: factor of x, factors (2, columns) of sum and sigma, and limit.
 
-        With the sign s of a column (0 if it is constant, or past `channels`), the bit is
+        With the sign s of a column (0 if it is constant, or past `span`), the bit is
         ``s (d << 12) - s k sigma >= limit``, and ``d = channels x - sum``.
         """
-        k, kind = (self._words(array, self.arch.norm_depth, first, tiles).reshape(-1)
-                   for array in self._norm)
-        kind = np.where(np.arange(len(kind)) < channels, kind & 3, 2)
+        k, kind = (words.reshape(-1) for words in self._norm_words(first, tiles))
+        kind = np.where(np.arange(len(kind)) < span, kind & 3, 2)
         sign = np.select([kind == 0, kind == 1], [1.0, -1.0])
         unit = sign * (1 << numeric.THRESHOLD_FRACTION)
         return channels * unit, np.stack([unit, k * sign]), (kind == 2).astype(np.float64)
 
-    def _norm_codes_of(self, first, tiles, channels, shift):
-        """Factor and offset as for `rescale`; zero past `channels`."""
-        scale, bias = (self._words(array, self.arch.norm_depth, first, tiles).reshape(-1)
-                       for array in self._norm)
-        valid = np.arange(len(scale)) < channels
+    def _norm_rescale_of(self, first, tiles, span, shift):
+        """Factor and offset as for `rescale`, so that columns past `span` give 0."""
+        scale, bias = (words.reshape(-1) for words in self._norm_words(first, tiles))
+        valid = np.arange(len(scale)) < span
         return self._affine(np.where(valid, scale, 0), np.where(valid, bias, 0), shift)
+
+    def _row_parameters_of(self, first, tiles):
+        """Scale and bias (tiles, cols) of ROWS_ADD and ROWS_OUT, int64."""
+        return tuple(self._norm_words(first, tiles))
+
+    def _fold_of(self, first, steps):
+        """FOLD as a matrix product.
+
+        Returns
+        -------
+        tuple of int array, int array, float64 array
+            Source tiles; sum words; matrix (source tiles * cols, sum words * cols) from the
+            numbers of a row to what its sum words get.
+        """
+        cols = self.arch.cols
+        scale, bias = self._norm_words(first, steps)
+        control = bias[:, 0]
+        tile, word = np.cumsum(control >> 8 & 1), np.cumsum(control >> 9 & 1)
+        matrix = np.zeros((tile[-1] + 1, cols, word[-1] + 1, cols))
+        for step, column in enumerate(control & 255):
+            if column < cols:
+                matrix[tile[step], :, word[step], column] += scale[step]
+        matrix = matrix[tile[0]:, :, word[0]:]
+        return (np.arange(tile[0], tile[-1] + 1), np.arange(word[0], word[-1] + 1),
+                matrix.reshape(matrix.shape[0] * cols, -1))
 
 
 def exact_type(length, a_planes, b_planes):

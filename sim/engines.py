@@ -10,7 +10,7 @@ import numpy as np
 
 from bivit.hw.isa import INSTR_BITS, decode
 from bivit.sim.iss import InstructionSimulator, MachineError
-from bivit.sim.observe import RESULT_OPCODES
+from bivit.sim.observe import RESULT_OPCODES, RESULTS
 from bivit.sim.replay import replayed_results
 from bivit.sim.rtl import build_simulator
 
@@ -27,7 +27,7 @@ class EngineRun:
     Attributes
     ----------
     logits : int64 array (images, count)
-    results : dict of int to array (images, rows, columns)
+    results : dict of (program counter, key) to array (images, rows, columns)
         Results of the observed instructions that wrote anything, for the first images.
     error : str or None
         Why the machine stopped, of the first image where it did.
@@ -41,7 +41,7 @@ class EngineRun:
     """
 
     logits: np.ndarray
-    results: dict[int, np.ndarray]
+    results: dict[tuple[int, str], np.ndarray]
     error: str | None
     cycles: Sequence[int] = ()
     times: Sequence[tuple[dict[int, int], dict[int, int]]] = ()
@@ -51,7 +51,7 @@ class EngineRun:
 
 def _observed_instructions(build):
     return [pc for pc, instruction in enumerate(build.manifest["instructions"])
-            if instruction["observe"]]
+            if any(instruction.get(key) for key in RESULTS)]
 
 
 def run_iss(build, streams, *, observe, trace, stall_seed, predicted, progress) -> EngineRun:

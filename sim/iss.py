@@ -11,12 +11,12 @@ import numpy as np
 import threadpoolctl
 
 from bivit.hw.isa import Opcode
-from bivit.sim import execute_matrix, execute_vector
+from bivit.sim import execute_matrix, execute_rows, execute_softmax, execute_vector
 from bivit.sim.constants import Constants
 from bivit.sim.dispatch import MachineError, decode_program
 from bivit.sim.machine import Machine
 from bivit.sim.memory_state import MemoryState
-from bivit.sim.observe import read_result
+from bivit.sim.observe import read_results
 
 __all__ = ["InstructionSimulator", "IssResult", "MachineError"]
 
@@ -27,9 +27,13 @@ _EXECUTE = {
     Opcode.MM_BITS: execute_matrix.bits,
     Opcode.MM_SCORE: execute_matrix.score,
     Opcode.MM_ACC: execute_matrix.accumulate,
-    Opcode.SOFTMAX: execute_vector.softmax,
+    Opcode.SOFTMAX: execute_softmax.softmax,
     Opcode.NORM_BITS: execute_vector.norm_bits,
     Opcode.NORM_CODES: execute_vector.norm_codes,
+    Opcode.NORM_NUMBERS: execute_vector.norm_numbers,
+    Opcode.ROWS_ADD: execute_rows.rows_add,
+    Opcode.ROWS_OUT: execute_rows.rows_out,
+    Opcode.MOVE: execute_rows.move,
     Opcode.OUTPUT: execute_vector.output,
 }
 
@@ -48,12 +52,13 @@ class IssResult:
     ----------
     logits : int64 array (images, count)
         The numbers of the output stream.
-    observed : dict of program counter to array (images, rows, columns)
-        Result of each observed instruction, as :func:`bivit.sim.observe.read_result` gives it.
+    observed : dict of (program counter, key) to array (images, rows, columns)
+        Results of each observed instruction, by the keys of
+        :func:`bivit.sim.observe.read_results`.
     """
 
     logits: np.ndarray
-    observed: dict[int, np.ndarray]
+    observed: dict[tuple[int, str], np.ndarray]
 
 
 class InstructionSimulator:
@@ -65,8 +70,8 @@ class InstructionSimulator:
     program_words : sequence of int
         The program memory, words of ``INSTR_BITS`` bits.
     constants : dict of str to sequence of int
-        Words of the memories ``weight``, ``thr``, ``scale``, ``norm`` and ``pos`` from address 0
-        on; what is not given is zero.
+        Words of the memories in ``constant_order`` but the program, from address 0 on; what is
+        not given is zero.
     """
 
     def __init__(self, arch, program_words, constants):
@@ -101,7 +106,8 @@ class InstructionSimulator:
                      for start in range(0, len(streams), batch)]
         return IssResult(
             np.concatenate([logits for logits, _ in parts]),
-            {pc: np.concatenate([observed[pc] for _, observed in parts]) for pc in parts[0][1]})
+            {key: np.concatenate([observed[key] for _, observed in parts])
+             for key in parts[0][1]})
 
     def _pass(self, streams, observe):
         machine, observed = self._machine, {}
@@ -110,7 +116,8 @@ class InstructionSimulator:
             machine.program_counter = pc
             _EXECUTE[opcode](machine, fields)
             if pc in observe:
-                observed[pc] = read_result(self.arch, opcode, fields, machine.state).copy()
+                observed |= {(pc, key): result.copy() for key, result in read_results(
+                    self.arch, opcode, fields, machine.state).items()}
         if self._error:
             raise self._error
         machine.finish()

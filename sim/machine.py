@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from bivit.hw.memories import score_bits
 from bivit.sim.constants import bits_of_columns, weighted_planes
-from bivit.sim.memory_state import A_MEMORIES, MemoryState, read_words
+from bivit.sim.memory_state import A_MEMORIES, B_MEMORIES, MemoryState, read_words
 
 __all__ = ["Machine"]
 
@@ -19,6 +20,7 @@ class Machine:
 
     def __init__(self, arch, constants):
         self.arch, self.constants = arch, constants
+        self.greatest_score = (1 << (score_bits(arch) - 1)) - 1
         self._capacity = 1
         self._memories, self._scores, self._minimum = self._allocate(1)
 
@@ -41,10 +43,10 @@ class Machine:
 
     def _allocate(self, count):
         arch = self.arch
+        exact = np.float32 if self.greatest_score <= 1 << 24 else np.float64
         return (MemoryState(arch, count),
-                np.zeros((count, arch.score_slots * arch.score_tiles, arch.rows, arch.cols),
-                         np.float32),
-                np.zeros((count, arch.score_slots, arch.rows), np.float32))
+                np.zeros((count, arch.score_slots * arch.score_tiles, arch.rows, arch.cols), exact),
+                np.zeros((count, arch.score_slots, arch.rows), exact))
 
     def finish(self):
         """End a program: let the next batch begin where the last image ended."""
@@ -52,9 +54,13 @@ class Machine:
             array[0] = array[-1]
 
     def columns(self, fields, planes):
-        """Operand B from BMEM, bits summed over planes: float32 (images, columns, K)."""
+        """Operand B from BMEM or KMEM, bits summed over planes: float32 (images, columns, K)."""
         tiles, k_words = fields["n_tiles"], fields["k_words"]
-        words = read_words(self.state.bmem, fields["b_addr"], tiles * planes * k_words)
+        name = B_MEMORIES.get(fields["b_src"])
+        if name is None:  # no memory has this number
+            return np.zeros((len(self.streams), tiles * self.arch.cols,
+                             k_words * self.arch.lanes), np.float32)
+        words = read_words(getattr(self.state, name), fields["b_addr"], tiles * planes * k_words)
         return bits_of_columns(words, tiles, planes, k_words)
 
     def rows(self, fields, planes):

@@ -8,13 +8,19 @@ import functools
 
 import numpy as np
 
-__all__ = ["A_MEMORIES", "MemoryState", "constant_parameters", "number_places", "read_numbers",
-           "read_words", "unpack_bits",
-           "unpack_numbers", "word_index", "word_indices",
-           "write_numbers", "write_words"]
+__all__ = ["A_MEMORIES", "B_MEMORIES", "MOVE_MEMORIES", "NUMBER_MEMORIES", "MemoryState",
+           "constant_parameters", "number_places", "present_places", "read_numbers", "read_rows",
+           "read_words", "unpack_bits", "unpack_numbers", "word_index", "word_indices",
+           "write_numbers", "write_rows", "write_words"]
 
 A_MEMORIES = ("imem", "xmem", "hmem", "pmem")
-"""The memories that feed the rows of the array."""
+"""The memories that feed the rows of the array, by the number of :class:`isa.ASource`."""
+B_MEMORIES = {1: "bmem", 2: "kmem"}
+"""The memories that feed its columns besides the weights, by that of :class:`isa.BSource`."""
+NUMBER_MEMORIES = ("resid", "vmem")
+"""What the vector unit reads numbers from, by that of :class:`isa.NumberSource`."""
+MOVE_MEMORIES = ("xmem", "hmem")
+"""What MOVE reads, by that of :class:`isa.MoveSource`."""
 
 
 class MemoryState:
@@ -23,8 +29,9 @@ class MemoryState:
     Attributes
     ----------
     imem, xmem, hmem, pmem : uint8 array (batch, depth, rows, lanes)
-    bmem : uint8 array (batch, depth, cols, lanes)
-    resid : int32 array (batch, depth, post_rows, cols)
+    bmem, kmem : uint8 array (batch, depth, cols, lanes)
+    resid, vmem : int32 array (batch, depth, post_rows, cols)
+    sums : int64 array (batch, depth, cols)
     pv : int32 array (batch, depth, cols)
     """
 
@@ -32,8 +39,13 @@ class MemoryState:
         for name in A_MEMORIES:
             shape = (batch, getattr(arch, f"{name}_depth"), arch.rows, arch.lanes)
             setattr(self, name, np.zeros(shape, np.uint8))
-        self.bmem = np.zeros((batch, arch.bmem_depth, arch.cols, arch.lanes), np.uint8)
-        self.resid = np.zeros((batch, arch.resid_depth, arch.post_rows, arch.cols), np.int32)
+        for name in B_MEMORIES.values():
+            shape = (batch, getattr(arch, f"{name}_depth"), arch.cols, arch.lanes)
+            setattr(self, name, np.zeros(shape, np.uint8))
+        for name in NUMBER_MEMORIES:
+            shape = (batch, getattr(arch, f"{name}_depth"), arch.post_rows, arch.cols)
+            setattr(self, name, np.zeros(shape, np.int32))
+        self.sums = np.zeros((batch, arch.sums_depth, arch.cols), np.int64)
         self.pv = np.zeros((batch, arch.pv_depth, arch.cols), np.int32)
 
     def arrays(self):
@@ -50,9 +62,12 @@ class MemoryState:
     @staticmethod
     def bytes_per_image(arch) -> int:
         """Memory that one more image in the batch takes."""
-        row_words = sum(getattr(arch, f"{name}_depth") for name in A_MEMORIES)
-        return (row_words * arch.rows * arch.lanes + arch.bmem_depth * arch.cols * arch.lanes
-                + 4 * arch.cols * (arch.resid_depth * arch.post_rows + arch.pv_depth))
+        row_words, column_words, number_words = (
+            sum(getattr(arch, f"{name}_depth") for name in names)
+            for names in (A_MEMORIES, B_MEMORIES.values(), NUMBER_MEMORIES))
+        return ((row_words * arch.rows + column_words * arch.cols) * arch.lanes
+                + 4 * arch.cols * (number_words * arch.post_rows + arch.pv_depth)
+                + 8 * arch.cols * arch.sums_depth)
 
 
 def word_indices(depth, first, count):
@@ -93,9 +108,29 @@ def write_words(memory, first, words):
     memory[:, indices] = words
 
 
+def present_places(depth, addresses, parts, part):
+    """Where parts of words lie in a memory seen as (depth * parts, ...).
+
+    Parameters
+    ----------
+    depth, parts : int
+        Words of the memory, equal parts of a word.
+    addresses, part : int array
+        Word addresses, of which the memory takes the lowest bits; which part of the word.
+
+    Returns
+    -------
+    tuple of int array, bool array
+        Places, 0 past the depth; whether they exist.
+    """
+    addresses = addresses & ((1 << (depth - 1).bit_length()) - 1)
+    exists = addresses < depth
+    return np.where(exists, addresses * parts + part, 0), exists
+
+
 @functools.cache
 def number_places(arch, depth, first, tiles, rows):
-    """Where the numbers of a block lie in a memory of numbers (RESID or POS).
+    """Places (rows * tiles) of the numbers of a block, as :func:`present_places` gives them.
 
     Parameters
     ----------
@@ -105,37 +140,40 @@ def number_places(arch, depth, first, tiles, rows):
     tiles : int
     rows : tuple (int, int)
         First row of the block, row behind the last.
-
-    Returns
-    -------
-    tuple of int array, bool array
-        For each row and tile, place in the memory seen as (depth * post_rows, cols), 0 past the
-        depth; whether it exists.
     """
-    words = (first + np.arange(tiles * arch.drain_cycles)) & ((1 << (depth - 1).bit_length()) - 1)
     row = np.arange(*rows)[:, None]
-    words = words[np.arange(tiles) * arch.drain_cycles + row // arch.post_rows]
-    exists = words < depth
-    places = np.where(exists, words * arch.post_rows + row % arch.post_rows, 0)
+    words = first + np.arange(tiles) * arch.drain_cycles + row // arch.post_rows
+    places, exists = present_places(depth, words, arch.post_rows, row % arch.post_rows)
     return places.ravel(), exists.ravel()
+
+
+def read_rows(memory, places, exists):
+    """Parts of words (images, *places.shape, width); zero where they do not exist."""
+    parts = memory.reshape(len(memory), -1, memory.shape[-1])
+    found = np.take(parts, places.ravel(), axis=1)
+    if not exists.all():
+        found[:, ~exists.ravel()] = 0
+    return found.reshape(len(memory), *places.shape, memory.shape[-1])
+
+
+def write_rows(memory, places, exists, rows):
+    """Put parts of words (images, *places.shape, width) there; nothing that does not exist."""
+    places, rows = places.ravel(), rows.reshape(len(memory), -1, memory.shape[-1])
+    if not exists.all():
+        exists = exists.ravel()
+        places, rows = places[exists], rows[:, exists]
+    memory.reshape(len(memory), -1, memory.shape[-1])[:, places] = rows
 
 
 def read_numbers(arch, memory, first, tiles, rows):
     """Numbers of a block (images, rows, tiles * cols); zero past the depth."""
-    places, exists = number_places(arch, memory.shape[1], first, tiles, rows)
-    numbers = np.take(memory.reshape(len(memory), -1, arch.cols), places, axis=1)
-    if not exists.all():
-        numbers[:, ~exists] = 0
+    numbers = read_rows(memory, *number_places(arch, memory.shape[1], first, tiles, rows))
     return numbers.reshape(len(memory), -1, tiles * arch.cols)
 
 
 def write_numbers(arch, memory, first, tiles, rows, numbers):
     """Put `numbers` (images, rows, tiles * cols) there; nothing past the depth."""
-    places, exists = number_places(arch, memory.shape[1], first, tiles, rows)
-    numbers = numbers.reshape(len(memory), -1, arch.cols)
-    if not exists.all():
-        places, numbers = places[exists], numbers[:, exists]
-    memory.reshape(len(memory), -1, arch.cols)[:, places] = numbers
+    write_rows(memory, *number_places(arch, memory.shape[1], first, tiles, rows), numbers)
 
 
 def unpack_bits(words, width):

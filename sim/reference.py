@@ -10,7 +10,8 @@ from bivit.compiler.ir.errors import UserError
 __all__ = ["MissingReference", "Reference"]
 
 _BATCH = 32
-_UNOBSERVED_OPS = ("patchify", "select")
+_UNOBSERVED_OPS = ("patchify", "select", "gather", "tile_channels")
+"""Operations that only move what others compute."""
 
 
 class MissingReference(UserError):

@@ -3,8 +3,8 @@
 import numpy as np
 
 from bivit.hw.memories import memories
-from bivit.sim.memory_state import MemoryState, unpack_numbers
-from bivit.sim.observe import read_result
+from bivit.sim.memory_state import NUMBER_MEMORIES, MemoryState, unpack_numbers
+from bivit.sim.observe import read_results
 
 __all__ = ["Replay", "replayed_results"]
 
@@ -25,8 +25,8 @@ class Replay:
         self._state = MemoryState(arch, images)
         self._widths = {name: size.width for name, size in memories(arch).items()}
 
-    def result(self, opcode, fields, writes) -> np.ndarray:
-        """What the writes of an instruction left of its result, (images, rows, columns).
+    def results(self, opcode, fields, writes) -> dict[str, np.ndarray]:
+        """What the writes of an instruction left of its results, (images, rows, columns).
 
         Parameters
         ----------
@@ -38,10 +38,11 @@ class Replay:
         """
         touched = [(getattr(self._state, name), self._apply(name, *events))
                    for name, events in writes.items()]
-        result = read_result(self.arch, opcode, fields, self._state).copy()
+        results = {key: result.copy() for key, result in read_results(
+            self.arch, opcode, fields, self._state).items()}
         for memory, addresses in touched:
             memory[:, addresses] = 0
-        return result
+        return results
 
     def _apply(self, name, addresses, masks, data):
         """Merge the writes by address and put them into the memory; give the addresses."""
@@ -54,12 +55,15 @@ class Replay:
         bits = np.unpackbits(packed.view(np.uint8), axis=-1, bitorder="little",
                              count=self._widths[name])
         bits = bits.reshape(len(data), len(found), *memory.shape[2:], -1)
-        memory[:, found] = unpack_numbers(bits, True) if name == "resid" else bits[..., 0]
+        numbers = name in NUMBER_MEMORIES
+        memory[:, found] = unpack_numbers(bits, True) if numbers else bits[..., 0]
         return found
 
 
-def replayed_results(arch, instructions, events) -> dict[int, np.ndarray]:
+def replayed_results(arch, instructions, events) -> dict[tuple[int, str], np.ndarray]:
     """Results (images, rows, columns) of those `instructions` that wrote anything in every image.
+
+    By program counter and key of :func:`bivit.sim.observe.read_results`.
 
     Parameters
     ----------
@@ -81,15 +85,16 @@ def replayed_results(arch, instructions, events) -> dict[int, np.ndarray]:
             writes = {name: (first["addr"], first["we"],
                              np.stack([image[pc][name]["data"] for image in grouped]))
                       for name, first in grouped[0][pc].items()}
-            results[pc] = replay.result(opcode, fields, writes)
+            results |= {(pc, key): result
+                        for key, result in replay.results(opcode, fields, writes).items()}
     return results
 
 
 def _joined(parts):
     """Results of several groups of images, where all have them."""
     parts = list(parts)
-    return {pc: np.concatenate([part[pc] for part in parts]) for pc, result in parts[0].items()
-            if all(pc in part and part[pc].shape[1:] == result.shape[1:] for part in parts)}
+    return {key: np.concatenate([part[key] for part in parts]) for key, result in parts[0].items()
+            if all(key in part and part[key].shape[1:] == result.shape[1:] for part in parts)}
 
 
 def _by_instruction(image):

@@ -55,7 +55,8 @@ MANIFEST = {
 
 
 def test_observations_join_rectangles():
-    results = {0: np.arange(8).reshape(1, 2, 4), 2: 10 * np.arange(8).reshape(1, 2, 4)}
+    result = np.arange(8).reshape(1, 2, 4)
+    results = {(0, "observe"): result, (2, "observe"): 10 * result}
     tensor = observations(MANIFEST, results, 1)["x"]
     assert tensor.tolist() == [[[0, 1, 2], [4, 5, 6], [40, 50, 60]]]
 
@@ -65,15 +66,16 @@ def test_copies_must_be_alike():
     manifest = {"instructions": [place, place],
                 "observations": [{"name": "x", "kind": "bits", "shape": [2, 3]}]}
     first, second = np.zeros((2, 1, 2, 4), int)
-    assert not observations(manifest, {0: first, 1: second}, 1)["x"].any()
+    copies = {(0, "observe"): first, (1, "observe"): second}
+    assert not observations(manifest, copies, 1)["x"].any()
     first[0, 1, 2] = 1
-    tensor = observations(manifest, {0: first, 1: second}, 1)
+    tensor = observations(manifest, copies, 1)
     count, difference = compare(tensor, {"x": first[..., :3]})
     assert count == 1 and "stored in two ways" in str(difference)
 
 
 def test_what_nothing_gives_is_missing():
-    results = {0: np.zeros((1, 2, 2), int)}
+    results = {(0, "observe"): np.zeros((1, 2, 2), int)}
     tensors = observations(MANIFEST, results, 1)
     assert (tensors["x"] == MISSING).tolist() == [[[0, 0, 1], [0, 0, 1], [1, 1, 1]]]
     count, first = compare(tensors, {"x": np.zeros((1, 3, 3), int)})
@@ -93,9 +95,10 @@ def test_replay_applies_masks_and_starts_blank():
     replay = Replay(arch, 1)
     row = (1 << arch.cols) - 1
     writes = [(3, row, 0b0101), (3, row << arch.lanes, row << arch.lanes), (3, 0b0001, 0)]
-    assert replay.result(Opcode.MM_BITS, fields, {"hmem": events_of(writes)}).tolist() == [
+    found = replay.results(Opcode.MM_BITS, fields, {"hmem": events_of(writes)})
+    assert found["observe"].tolist() == [
         [[0, 0, 1, 0], [1, 1, 1, 1]]]
-    assert not replay.result(Opcode.MM_BITS, fields, {}).any()
+    assert not replay.results(Opcode.MM_BITS, fields, {})["observe"].any()
 
 
 def test_replay_of_numbers():
@@ -103,5 +106,6 @@ def test_replay_of_numbers():
     fields = {"dst_addr": 0, "n_tiles": 1, "row_lo": 0, "row_hi": 2}
     everything = (1 << memories(arch)["resid"].width) - 1
     writes = {"resid": events_of([(0, everything, everything), (1, everything, 5)])}
-    assert Replay(arch, 1).result(Opcode.MM_ACC, fields, writes).tolist() == [
+    found = Replay(arch, 1).results(Opcode.MM_ACC, fields, writes)
+    assert found["observe"].tolist() == [
         [[-1] * 4, [5, 0, 0, 0]]]

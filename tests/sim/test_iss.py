@@ -67,7 +67,7 @@ def test_pixels_times_weights(arch):
         numeric.rescale(numeric.plane_dot(images, weights), scale, bias, 20), 16)
     result = simulator.run(streams, observe=[1])
     assert np.array_equal(result.logits, expected.reshape(3, -1))
-    assert np.array_equal(result.observed[1][..., :outputs], expected)
+    assert np.array_equal(result.observed[1, "observe"][..., :outputs], expected)
     assert np.array_equal(simulator.run(streams, batch=1).logits, result.logits)
 
 
