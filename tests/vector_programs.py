@@ -4,13 +4,13 @@ for cycle."""
 import copy
 
 import numpy as np
-from vector_bench import FIRST_TAG, run
-from vector_model import VectorModel
 
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.vector import timing
 from bivit.hw.isa import FORMATS, LEVELS, Opcode
 from bivit.hw.memories import memories
+from vector_bench import FIRST_TAG, run
+from vector_model import VectorModel
 
 NORMS = (Opcode.NORM_BITS, Opcode.NORM_CODES, Opcode.NORM_NUMBERS)
 
@@ -88,15 +88,32 @@ def random_fields(arch, opcode, rng):
 def random_model(arch, rng):
     """A model whose parameters are worth something for every instruction."""
     model = VectorModel(arch, rng)
+    for numbers in (model.resid, model.vmem):
+        _vary(numbers, 1 << (arch.resid_bits - 1), rng)
     words = len(model.scale)
+    model.scale[::3] = rng.choice([-2**15, 2**15 - 1, 0, 1, 4096, -300], model.scale[::3].shape)
     for chosen in (rng.random(words) < 0.7, rng.random(words) < 0.3):
         model.bias[chosen] = rng.integers(-2**17, 2**17, (chosen.sum(), arch.cols))
         model.scale[chosen] = rng.integers(-300, 300, (chosen.sum(), arch.cols))
     folds = rng.random(words) < 0.8
     model.bias[folds, 0] = (model.bias[folds, 0] & ~0xFF) | rng.integers(0, arch.cols, folds.sum())
-    near = rng.random(model.vmem.shape) < 0.5  # where GELU bends
-    model.vmem[near] = np.clip(model.vmem[near], -5000, 5000)
     return model
+
+
+def _vary(numbers, limit, rng):
+    """Rows of every kind: saturated, equal, one outlier, small, around where GELU bends."""
+    kinds = (
+        lambda part: rng.choice([-limit, limit - 1], part.shape),
+        lambda part: np.full(part.shape, rng.choice([-limit, limit - 1, 0, 3])),
+        lambda part: np.where(np.arange(part.size).reshape(part.shape) == 7, limit - 1, 0),
+        lambda part: rng.integers(-2, 3, part.shape),
+        lambda part: np.clip(part, -5000, 5000),
+    )
+    for start in range(0, len(numbers), 16):
+        for lane in range(numbers.shape[1]):
+            part = numbers[start:start + 16, lane]
+            if choice := rng.integers(len(kinds) + 2):
+                part[:] = kinds[choice % len(kinds)](part)
 
 
 def random_program(model, opcodes, rng):

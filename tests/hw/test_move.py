@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from vector_model import VectorModel
-from vector_programs import ARCHS, check, random_model, random_program
 
 from bivit.hw.blocks.vector import timing
 from bivit.hw.isa import LEVELS, MoveSource, Opcode
+from vector_model import VectorModel
+from vector_programs import ARCHS, check, random_model, random_program
 
 ONE_ROW = {f"count_{level}": 1 for level in range(LEVELS)}
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
-from vector_model import VectorModel
-from vector_programs import ARCHS, check, random_model, random_program
 
 from bivit.compiler.ir.numeric import gelu
 from bivit.hw.blocks.gelu import GELU_CYCLES, Gelu
 from bivit.hw.blocks.vector import timing
 from bivit.hw.isa import LEVELS, Opcode, RowKind, RowOperation
+from vector_model import VectorModel
+from vector_programs import ARCHS, check, random_model, random_program
 
 ADD, OUT = Opcode.ROWS_ADD, Opcode.ROWS_OUT
 ODD = ARCHS[0]
@@ -21,7 +21,7 @@ ONE_ROW = {"src_addr": 0} | {f"count_{level}": 1 for level in range(LEVELS)}
 def test_random_sums_back_to_back(arch, seed):
     rng = np.random.default_rng(seed)
     model = random_model(arch, rng)
-    opcodes = [ADD] + [ADD if rng.random() < 0.5 else OUT for _ in range(20)] + [OUT]
+    opcodes = [ADD] + [ADD if rng.random() < 0.5 else OUT for _ in range(14)] + [OUT]
     program, waits = random_program(model, opcodes, rng)
     assert not waits
     check(model, program)
