@@ -18,11 +18,11 @@ from bivit.sim.machine import Machine
 from bivit.sim.memory_state import MemoryState
 from bivit.sim.observe import read_results
 
-__all__ = ["InstructionSimulator", "IssResult", "MachineError"]
+__all__ = ["EXECUTE", "InstructionSimulator", "IssResult", "MachineError"]
 
 _BATCH_BYTES, _LARGEST_BATCH = 1 << 27, 45
 
-_EXECUTE = {
+EXECUTE = {
     Opcode.LOAD: execute_vector.load,
     Opcode.MM_BITS: execute_matrix.bits,
     Opcode.MM_SCORE: execute_matrix.score,
@@ -36,6 +36,7 @@ _EXECUTE = {
     Opcode.MOVE: execute_rows.move,
     Opcode.OUTPUT: execute_vector.output,
 }
+"""What runs an opcode: a function of the machine and the fields."""
 
 
 @functools.cache
@@ -76,7 +77,7 @@ class InstructionSimulator:
 
     def __init__(self, arch, program_words, constants):
         self.arch = arch
-        self._machine = Machine(arch, Constants(arch, constants))
+        self.machine = Machine(arch, Constants(arch, constants))
         self._instructions, self._error = decode_program(arch, program_words)
 
     def run(self, streams, *, observe=(), batch=None) -> IssResult:
@@ -110,11 +111,11 @@ class InstructionSimulator:
              for key in parts[0][1]})
 
     def _pass(self, streams, observe):
-        machine, observed = self._machine, {}
+        machine, observed = self.machine, {}
         machine.start(streams)
         for pc, (opcode, fields) in enumerate(self._instructions):
             machine.program_counter = pc
-            _EXECUTE[opcode](machine, fields)
+            EXECUTE[opcode](machine, fields)
             if pc in observe:
                 observed |= {(pc, key): result.copy() for key, result in read_results(
                     self.arch, opcode, fields, machine.state).items()}

@@ -22,7 +22,7 @@ class Machine:
         self.arch, self.constants = arch, constants
         self.greatest_score = (1 << (score_bits(arch) - 1)) - 1
         self._capacity = 1
-        self._memories, self._scores, self._minimum = self._allocate(1)
+        self.memories, self._scores, self._minimum = self._allocate(1)
 
     def start(self, streams):
         """Begin a program for a batch of images.
@@ -33,11 +33,11 @@ class Machine:
         if count > self._capacity:
             memories, scores, minimum = self._allocate(count)
             for name, array in memories.arrays().items():
-                array[0] = getattr(self._memories, name)[0]
-            self._memories, self._scores, self._minimum = memories, scores, minimum
+                array[0] = getattr(self.memories, name)[0]
+            self.memories, self._scores, self._minimum = memories, scores, minimum
             self._capacity = count
         self.streams = streams
-        self.state = self._memories.first(count)
+        self.state = self.memories.first(count)
         self.scores, self.minimum = self._scores[:count], self._minimum[:count]
         self.outputs, self.position, self.program_counter = [], 0, 0
 

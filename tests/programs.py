@@ -1,33 +1,65 @@
-"""Random legal programs, for tests of synchronisation and timing."""
+"""Random legal programs and constants, for tests of synchronisation, timing and results."""
 
 from bivit.hw.isa import (
+    LEVELS,
     UNIT_OF,
     WAIT_FIELDS,
+    AddSource,
     ASource,
     BSource,
     Destination,
+    MoveSource,
+    NumberSource,
     Opcode,
+    RowKind,
+    RowOperation,
+    SoftmaxMode,
     Unit,
     decode,
     encode,
 )
+from bivit.hw.memories import (
+    BIAS_ENTRY_BITS,
+    MASKED,
+    constant_memories,
+    threshold_bits,
+)
+
+__all__ = ["input_stream", "random_constants", "random_program"]
+
+CONSTANT_WORDS = 64
+"""Words of each constant memory that are not zero."""
+REGION = 192
+"""Words between two places of a memory, of which an instruction reads one and writes the other."""
 
 
-def random_program(rng, arch, *, length):
-    """`length` instructions of every kind with random waits, then HALT."""
+def random_program(rng, arch, *, length, ordered=False):
+    """`length` instructions of every kind, then HALT.
+
+    Parameters
+    ----------
+    rng : random.Random
+    arch : Arch
+    length : int
+    ordered : bool
+        Every instruction waits for all before it, so that results do not depend on time; else
+        waits are random.
+    """
     kinds = [opcode for opcode in Opcode if opcode is not Opcode.HALT]
     opcodes = []
     while len(opcodes) < length:
         # Bursts of one kind, so that queues fill up and instructions follow each other.
         opcodes += [rng.choice(kinds)] * rng.choice((1, 1, 3, 20))
-    opcodes = opcodes[:length]
+    opcodes, slots = opcodes[:length], {}
     loads = [position for position, opcode in enumerate(opcodes) if opcode is Opcode.LOAD]
     sent, program = dict.fromkeys(Unit, 0), []
     for position, opcode in enumerate(opcodes):
-        fields = _fields(rng, arch, opcode)
+        if opcode is Opcode.SOFTMAX and not slots:
+            opcode = Opcode.MM_SCORE
+        fields = _fields(rng, arch, opcode, slots)
         if opcode is Opcode.LOAD:
             fields["last"] = int(position == loads[-1])
-        program.append(encode(opcode, **fields, **_waits(rng, sent)))
+        program.append(encode(opcode, **fields, **_waits(rng, sent, ordered)))
         sent[UNIT_OF[opcode]] += 1
     return [*program, encode(Opcode.HALT)]
 
@@ -39,55 +71,199 @@ def input_stream(rng, program):
                              for opcode, fields in instructions if opcode is Opcode.LOAD))
 
 
-def _waits(rng, sent):
+def random_constants(rng, arch):
+    """Words of every constant memory but the program, from address 0 on, with lively values."""
+    elements = {"thr": _threshold, "scale": _scale, "norm": _norm, "bend": _bend,
+                "bias": _score_bias}
+    counts = {"bias": arch.rows * arch.cols} | dict.fromkeys(("thr", "scale", "norm", "bend"),
+                                                             arch.cols)
+    words = {}
+    for name, size in constant_memories(arch).items():
+        if name in elements:
+            width = size.width // counts[name]
+            words[name] = [sum(elements[name](rng, arch) << width * index
+                               for index in range(counts[name]))
+                           for _ in range(min(CONSTANT_WORDS, size.depth))]
+        elif name != "program":
+            words[name] = [rng.getrandbits(size.width)
+                           for _ in range(min(5 * CONSTANT_WORDS, size.depth))]
+    return words
+
+
+def _number(rng, bits):
+    """A signed number of any magnitude, as unsigned bits."""
+    return rng.randrange(-(1 << bits - 1), 1 << bits - 1) >> rng.randrange(bits - 1) & (
+        1 << bits) - 1
+
+
+def _threshold(rng, arch):
+    bits = threshold_bits(arch)
+    value = rng.randrange(arch.lanes) if rng.getrandbits(1) else _number(rng, bits)
+    return value | rng.getrandbits(1) << bits
+
+
+def _scale(rng, arch):
+    return _number(rng, 16) | _number(rng, 24) << 16
+
+
+def _norm(rng, arch):
+    """Also a step of FOLD: its column is there."""
+    bias = _number(rng, 24) & ~255 | rng.randrange(arch.cols)
+    return _number(rng, 16) | bias << 16
+
+
+def _bend(rng, arch):
+    return _number(rng, 16) | _scale(rng, arch) << 16 | _scale(rng, arch) << 56
+
+
+def _score_bias(rng, arch):
+    value = MASKED if rng.random() < 0.2 else rng.randrange(-600, 600)
+    return value & (1 << BIAS_ENTRY_BITS) - 1
+
+
+def _waits(rng, sent, ordered):
     waits = {}
     for unit, name in WAIT_FIELDS.items():
-        if sent[unit] and rng.random() < 0.3:
+        if sent[unit] and ordered:
+            waits[name] = 1
+        elif sent[unit] and rng.random() < 0.3:
             furthest = min(sent[unit], 255)
             waits[name] = rng.randint(1, rng.choice((1, min(furthest, 4), furthest)))
     return waits
 
 
-def _fields(rng, arch, opcode):
-    address = rng.randrange(64)
-    matmul = {"a_src": rng.choice(list(ASource)), "a_addr": address,
-              "b_src": rng.choice(list(BSource)), "b_addr": rng.randrange(64),
-              "n_tiles": rng.randint(1, 4), "k_words": rng.choice((1, 1, 2, 3, 6))}
-    norm = {"src_addr": address, "n_tiles": rng.randint(1, 3), "groups":
-            rng.randint(1, arch.drain_cycles), "param_addr": rng.randrange(16),
-            "dst_addr": rng.randrange(16), "eps": rng.randint(1, 1 << 20)}
-    norm["channels"] = rng.randint((norm["n_tiles"] - 1) * arch.cols + 1,
-                                   norm["n_tiles"] * arch.cols)
-    row = rng.randrange(arch.rows)
-    pixels = rng.randint(1, 2 * arch.lanes)
+def _fields(rng, arch, opcode, slots):
+    """Fields of an instruction; `slots` has tiles and keys of the scores of each slot."""
+    read, written = rng.sample((0, REGION), 2)
     match opcode:
         case Opcode.LOAD:
-            return {"dst_addr": address, "row": row, "tokens": rng.randint(1, arch.rows - row),
-                    "pixels": pixels, "k_words": -(-pixels // arch.lanes)}
+            row, pixels = rng.randrange(arch.rows), rng.randint(1, 2 * arch.lanes)
+            return {"dst_addr": read + rng.randrange(64), "row": row,
+                    "tokens": rng.randint(1, arch.rows - row), "pixels": pixels,
+                    "k_words": -(-pixels // arch.lanes)}
         case Opcode.MM_BITS:
-            return matmul | {"param_addr": rng.randrange(64), "dst": rng.choice(list(Destination)),
-                             "dst_addr": address, "dst_pos": rng.randrange(arch.chunks_per_word),
-                             "dst_col": rng.randrange(arch.blocks_per_key_group), "dst_stride": 2,
-                             "rows": rng.randint(1, arch.rows), "use_pv": rng.getrandbits(1),
-                             "pv_first": rng.getrandbits(1), "pv_addr": rng.randrange(8)}
+            return (_matmul(rng, read) | _bits_out(rng, arch) | {
+                "param_addr": rng.randrange(CONSTANT_WORDS),
+                "dst_addr": written + rng.randrange(64),
+                "rows": rng.randint(1, arch.rows), "use_pv": rng.getrandbits(1)})
         case Opcode.MM_SCORE:
-            return matmul | {"slot": rng.randrange(arch.score_slots),
-                             "keys": rng.randint(1, 4 * arch.keys_per_group)}
+            matmul, keys = _matmul(rng, read), rng.randint(1, 4 * arch.keys_per_group)
+            slot = rng.randrange(arch.score_slots)
+            slots[slot] = {"n_tiles": matmul["n_tiles"], "keys": keys}
+            return matmul | {"slot": slot, "keys": keys, "use_bias": rng.getrandbits(1),
+                             "bias_addr": rng.randrange(CONSTANT_WORDS)}
         case Opcode.MM_ACC:
-            row_high = rng.randint(1, arch.rows)
-            return matmul | {"a_planes": rng.randint(1, 3), "b_planes": rng.randint(1, 3),
-                             "param_addr": rng.randrange(64), "dst_addr": address,
-                             "add_src": rng.randrange(3), "add_addr": rng.randrange(64),
-                             "row_lo": rng.randrange(row_high), "row_hi": row_high,
-                             "base": rng.getrandbits(10), "shift": rng.randrange(4),
-                             "sat": rng.randint(8, arch.resid_bits)}
+            return _accumulate(rng, arch, read, written)
         case Opcode.SOFTMAX:
-            return {"slot": rng.randrange(arch.score_slots), "n_tiles": rng.randint(1, 6),
-                    "keys": rng.randint(1, 6 * arch.keys_per_group), "delta": rng.randrange(64),
-                    "dst_addr": address}
-        case Opcode.NORM_BITS:
-            return norm
-        case Opcode.NORM_CODES:
-            return norm | {"shift": rng.randrange(4), "k_words": rng.randint(1, 3)}
+            slot = rng.choice(list(slots))
+            mode = rng.choice(list(SoftmaxMode))
+            delta = rng.randrange(-999, 4000) if mode is SoftmaxMode.LIMIT else rng.randrange(999)
+            return slots[slot] | {
+                "slot": slot, "dst_addr": rng.randrange(64), "mode": mode,
+                "delta": delta & (1 << 24) - 1, "multiplier": rng.getrandbits(rng.randint(1, 16)),
+                "threshold": rng.getrandbits(rng.randint(1, 21)), "flip": rng.getrandbits(1)}
+        case Opcode.NORM_BITS | Opcode.NORM_CODES | Opcode.NORM_NUMBERS:
+            return _normalise(rng, arch, opcode, read, written)
+        case Opcode.ROWS_ADD:
+            return _add_rows(rng, arch, read)
+        case Opcode.ROWS_OUT:
+            kind, tiles, words = rng.choice(list(RowKind)), rng.randint(1, 3), rng.randint(1, 2)
+            extent = {RowKind.NUMBERS: tiles * arch.drain_cycles, RowKind.CODES: 8 * words,
+                      RowKind.BITS: words}[kind]
+            return _row_destination(rng, arch.rows, written, extent) | {
+                "kind": kind, "count": rng.randint(1, 6), "sum_row": rng.randrange(8),
+                "sum_tiles": min(tiles, words * arch.chunks_per_word), "k_words": words,
+                "param_addr": rng.randrange(CONSTANT_WORDS), "shift": rng.randrange(4),
+                "sat": rng.randint(2, arch.resid_bits)}
+        case Opcode.MOVE:
+            words, to_keys = rng.randint(1, 2), rng.getrandbits(1)
+            limit = arch.keys_per_group if to_keys else arch.rows
+            target = rng.randrange(8) if to_keys else written
+            return _walk(rng, arch, read) | _row_destination(rng, limit, target, words) | {
+                "src": rng.choice(list(MoveSource)), "to_keys": to_keys, "words": words}
         case Opcode.OUTPUT:
-            return {"src_addr": address, "row": row, "count": rng.randint(1, 3 * arch.cols)}
+            return {"src": rng.choice(list(NumberSource)), "src_addr": read + rng.randrange(64),
+                    "row": rng.randrange(arch.rows), "count": rng.randint(1, 3 * arch.cols)}
+
+
+def _matmul(rng, read):
+    return {"a_src": rng.choice(list(ASource)), "a_addr": read + rng.randrange(64),
+            "b_src": rng.choice(list(BSource)), "b_addr": read + rng.randrange(64),
+            "n_tiles": rng.randint(1, 4), "k_words": rng.choice((1, 1, 2, 3, 6))}
+
+
+def _bits_out(rng, arch):
+    destination = rng.choice(list(Destination))
+    position = rng.randrange(arch.blocks_per_key_word if destination is Destination.V
+                             else arch.chunks_per_word)
+    return {"dst": destination, "dst_pos": position,
+            "dst_col": rng.randrange(arch.blocks_per_key_group), "dst_stride": 2,
+            "pv_first": rng.getrandbits(1), "pv_addr": rng.randrange(8)}
+
+
+def _accumulate(rng, arch, read, written):
+    matmul, row_high = _matmul(rng, read), rng.randint(1, arch.rows)
+    numbers = written + rng.randrange(64)
+    period = rng.choice((0, 0, rng.randint(1, 5)))
+    addends = [rng.choice((read + rng.randrange(64), numbers)) for _ in range(2)]
+    if period:
+        addends[0] = read + rng.randrange(64)
+    return matmul | _bits_out(rng, arch) | {
+        "a_planes": rng.randint(1, 3), "b_planes": rng.randint(1, 3),
+        "param_addr": rng.randrange(CONSTANT_WORDS), "dst_addr": numbers,
+        "add_src": rng.choice(list(AddSource)), "add_addr": addends[0],
+        "add_tiles": period, "add_phase": rng.randrange(period) if period else 0,
+        "row_lo": rng.randrange(row_high), "row_hi": row_high, "base": rng.getrandbits(10),
+        "from_pv": rng.getrandbits(1), "shift": rng.randrange(4),
+        "sat": rng.randint(2, arch.resid_bits),
+        "bend": rng.getrandbits(1), "bend_addr": rng.randrange(CONSTANT_WORDS),
+        "bend_shift": rng.randrange(4),
+        "add2_src": rng.choice(list(AddSource)), "add2_addr": addends[1],
+        "to_bits": rng.getrandbits(1), "thr_addr": rng.randrange(CONSTANT_WORDS),
+        "bits_addr": written + rng.randrange(64)}
+
+
+def _normalise(rng, arch, opcode, read, written):
+    tiles = rng.randint(1, 3)
+    channels = rng.randint((tiles - 1) * arch.cols + 1, tiles * arch.cols)
+    fields = {"src": rng.choice(list(NumberSource)), "src_addr": read + rng.randrange(64),
+              "n_tiles": tiles, "channels": channels, "span": channels,
+              "groups": rng.randint(1, arch.drain_cycles), "eps": rng.randint(1, 1 << 20),
+              "param_addr": rng.randrange(CONSTANT_WORDS), "dst_addr": written + rng.randrange(64)}
+    if opcode is not Opcode.NORM_BITS:
+        fields["shift"] = rng.randrange(4)
+    if opcode is Opcode.NORM_CODES:
+        fields["k_words"] = rng.randint(-(-tiles // arch.chunks_per_word), 3)
+    if opcode is Opcode.NORM_NUMBERS:
+        fields["sat"] = rng.randint(2, arch.resid_bits)
+    return fields
+
+
+def _walk(rng, arch, read):
+    """A walk through at most 24 rows."""
+    fields = {"src_addr": read + rng.randrange(64), "src_row": rng.randrange(arch.rows),
+              "src_stride": rng.randint(1, 3)}
+    left, levels = 24, rng.sample(range(LEVELS), LEVELS)
+    for level in levels:
+        count = rng.randint(1, min(left, 4))
+        left //= count
+        fields |= {f"count_{level}": count, f"blocks_{level}": rng.randrange(3),
+                   f"rows_{level}": rng.randrange(arch.rows)}
+    return fields
+
+
+def _row_destination(rng, limit, written, extent):
+    """Rows behind each other, in blocks of which each takes `extent` words."""
+    segment = rng.choice((0, rng.randint(1, 9)))
+    return {"dst_addr": written + rng.randrange(8), "dst_row": rng.randrange(limit),
+            "dst_stride": extent + rng.randrange(2), "segment": segment,
+            "segment_left": rng.randint(1, segment) if segment else 0}
+
+
+def _add_rows(rng, arch, read):
+    sums = {f"sums_{level}": rng.choice((0, 0, 1, 2, 3)) for level in range(LEVELS)}
+    return _walk(rng, arch, read) | sums | {
+        "src": rng.choice(list(NumberSource)), "n_tiles": rng.randint(1, 4),
+        "sum_row": rng.randrange(8), "sum_tiles": rng.randint(1, 3),
+        "param_addr": rng.randrange(CONSTANT_WORDS), "operation": rng.choice(list(RowOperation)),
+        "gelu": rng.getrandbits(1), "first": rng.random() < 0.7}
