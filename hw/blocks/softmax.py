@@ -1,27 +1,59 @@
-"""Softmax threshold: scores of a slot against their row minimum, one tile a cycle."""
+"""Attention bits: scores of a slot against their row minimum, a constant, or a share of a sum."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.lanes import counts_layout, delayed, piece, spread
+from bivit.hw.blocks.exponential import (
+    SHARE_STAGES,
+    THRESHOLD_BITS,
+    AttentionRow,
+    sum_stages,
+)
+from bivit.hw.blocks.lanes import delayed, piece, score_layout, spread
 from bivit.hw.blocks.score import minima_layout
-from bivit.hw.isa import INSTR_BITS, Opcode, layout_of
+from bivit.hw.emit import place
+from bivit.hw.isa import FORMATS, HEADER, INSTR_BITS, Opcode, SoftmaxMode
+from bivit.hw.memories import MEM_LATENCY, score_bits
 
 __all__ = ["SoftmaxThreshold", "timing"]
 
+NEAR_STAGE = MEM_LATENCY
+"""Cycles from the address of scores to the write of their bits: RELATIVE and LIMIT."""
+FAR_STAGE = MEM_LATENCY + SHARE_STAGES
+"""The same for ABSOLUTE."""
+TAIL = FAR_STAGE - NEAR_STAGE
+"""Cycles without a read after ABSOLUTE, for the order of writes."""
+
+
+def _pause(arch):
+    """Cycles between the two passes of ABSOLUTE.
+
+    The last exponentials of the first pass reach the sums ``FAR_STAGE + sum_stages + 1`` cycles
+    after their address, the product takes ``THRESHOLD_BITS``, and the second pass needs it
+    ``FAR_STAGE`` cycles after its first address.
+    """
+    return sum_stages(arch) + THRESHOLD_BITS
+
 
 def timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int]:
-    """Occupancy and completion of a SOFTMAX instruction: one tile a cycle from the pop on."""
-    return fields["n_tiles"], fields["n_tiles"] + 1
+    """Occupancy and completion of a SOFTMAX instruction; the first tile is read at the pop."""
+    if fields["mode"] != SoftmaxMode.ABSOLUTE.value:
+        return fields["n_tiles"], fields["n_tiles"] - 1 + NEAR_STAGE
+    reads = 2 * fields["n_tiles"] * arch.drain_cycles + _pause(arch)
+    return reads + TAIL, reads - 1 + FAR_STAGE
 
 
 class SoftmaxThreshold(wiring.Component):
-    """``bit = count <= minimum + delta`` of valid keys, zero of the others, into PMEM.
+    """Attention bits of valid keys that are not masked, zero of the others, into PMEM.
+
+    RELATIVE and LIMIT take a score tile a cycle: ``score <= minimum + delta`` and
+    ``score <= delta``. ABSOLUTE takes a row group of a tile a cycle, and goes through the tiles
+    twice, for the sum of the exponentials and for the bits.
 
     The first tile is read in the cycle of the pop, so instructions follow each other without a
-    bubble; see :func:`timing`.
+    bubble, but for the `TAIL` of ABSOLUTE; see :func:`timing`.
 
     Members
     -------
@@ -45,7 +77,7 @@ class SoftmaxThreshold(wiring.Component):
         super().__init__({
             "instr": In(stream.Signature(data.StructLayout({"word": INSTR_BITS, "tag": 16}))),
             "score_addr": Out(range(arch.score_slots * arch.score_tiles)),
-            "score_data": In(counts_layout(arch)),
+            "score_data": In(score_layout(arch)),
             "minima": In(minima_layout(arch)),
             "pmem_we": Out(width),
             "pmem_addr": Out(range(arch.pmem_depth)),
@@ -58,80 +90,168 @@ class SoftmaxThreshold(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         arch = self.arch
-        fields = data.View(layout_of(Opcode.SOFTMAX), self.instr.payload.word)
+        now, held, read, issue, second, ends = self._walk(m)
 
-        # `tile` is the one whose scores are read now, `rest` what is left after it.
-        state = data.StructLayout({
+        absolute = now.mode == SoftmaxMode.ABSOLUTE
+        base = [Signal(signed(score_bits(arch)), name=f"base_{row}", reset_less=True)
+                for row in range(arch.rows)]
+        for row, number in enumerate(base):
+            minimum = Array(slot[row] for slot in self.minima)[now.slot]
+            m.d.sync += number.eq(Mux(now.mode == SoftmaxMode.LIMIT, 0, minimum))
+        next_read = delayed(m, read, 1, name="read")
+        valid = Signal(arch.keys_per_group, reset_less=True)
+        m.d.sync += [bit.eq(column < next_read.keys) for column, bit in enumerate(valid)]
+        scores = [list(self.score_data)[row * arch.cols:][:arch.keys_per_group]
+                  for row in range(arch.rows)]
+
+        near_bits = self._near(m, scores, valid, base, held)
+        far_bits = self._far(m, platform, scores, valid, base, held, next_read.group,
+                             first_pass=issue & absolute & ~second, second_pass=issue & second,
+                             restart=read.first, summed=ends & absolute & ~second)
+
+        # What is written now, and where.
+        target = data.StructLayout({"dst_addr": 16, "position": read.position.shape(),
+                                    "group": read.group.shape(), "tag": 16, "last": 1})
+        reading, chosen = Signal(target), Signal(target)
+        m.d.comb += [getattr(reading, name).eq(getattr(read, name))
+                     for name in ("dst_addr", "position", "group")]
+        m.d.comb += [reading.tag.eq(now.tag), reading.last.eq(ends)]
+        near = delayed(m, reading, NEAR_STAGE, name="near")
+        far = delayed(m, near, TAIL, name="far")
+        near_write = delayed(m, issue & ~absolute, NEAR_STAGE, name="near_write", init=0)
+        far_write = delayed(m, issue & second, FAR_STAGE, name="far_write", init=0)
+        m.d.comb += chosen.eq(Mux(far_write, far, near))
+        places = Cat(chosen.position == index for index in range(arch.key_groups_per_word))
+        words, enables = [], []
+        for row in range(arch.rows):
+            group, lane = divmod(row, arch.post_rows)
+            word, enable = piece(Mux(far_write, far_bits[lane], near_bits[row]), places,
+                                 chosen.position == 0, width=arch.lanes)
+            write = near_write | (far_write & (chosen.group == group))
+            words.append(word)
+            enables.append(enable & spread(write, arch.lanes))
+        m.d.comb += [
+            self.pmem_data.eq(Cat(words)), self.pmem_we.eq(Cat(enables)),
+            self.pmem_addr.eq(chosen.dst_addr),
+            self.tag.eq(chosen.tag),
+            self.done.eq((near_write | far_write) & chosen.last),
+        ]
+        in_flight = Signal(2)
+        m.d.sync += in_flight.eq(in_flight + (self.instr.valid & self.instr.ready) - self.done)
+        m.d.comb += self.busy.eq(in_flight != 0)
+        return m
+
+    def _walk(self, m):
+        """The passes over a slot: which scores are read now, for what.
+
+        Returns the instruction, the one of the cycle before, the place of the read, whether there
+        is one, whether it belongs to the second pass, and whether the pass ends with it.
+        """
+        arch = self.arch
+        instruction = data.StructLayout(FORMATS[Opcode.SOFTMAX] | {"tag": 16})
+        now, held = Signal(instruction), Signal(instruction, reset_less=True)
+        place_layout = data.StructLayout({
             "address": 16,      # score buffer
             "left": 12,         # tiles after this one
+            "first": 1,         # tile of the pass
             "keys": 16,         # valid keys in this tile and after it
             "position": range(arch.key_groups_per_word),
             "dst_addr": 16,
-            "slot": 2,
-            "delta": 12,
-            "tag": 16,
+            "group": range(arch.drain_cycles),
         })
-        rest, tile = Signal(state, reset_less=True), Signal(state)
-        running, issue = Signal(), Signal()
+        start, read = Signal(place_layout), Signal(place_layout)
+        after = Signal(place_layout, reset_less=True)
+        running, second, issue, ends = Signal(), Signal(), Signal(), Signal()
+        pause = Signal(range(max(_pause(arch), TAIL) + 1))
+        taken = self.instr.valid & self.instr.ready
+        header_bits = data.StructLayout(HEADER).size
+        fields = self.instr.payload.word[header_bits:][:instruction.size - 16]
         m.d.comb += [
-            self.instr.ready.eq(~running),
-            issue.eq(running | self.instr.valid),
+            self.instr.ready.eq(~running & (pause == 0)),
+            issue.eq(running | taken),
+            now.eq(Mux(taken, Cat(fields, self.instr.payload.tag), held)),
+            start.address.eq(now.slot * arch.score_tiles),
+            start.left.eq(now.n_tiles - 1),
+            start.first.eq(1),
+            start.keys.eq(now.keys),
+            start.dst_addr.eq(now.dst_addr),
+            read.eq(Mux(taken, start, after)),
+            self.score_addr.eq(read.address),
         ]
-        with m.If(running):
-            m.d.comb += tile.eq(rest)
-        with m.Else():
-            m.d.comb += [
-                tile.address.eq(fields.slot * arch.score_tiles),
-                tile.left.eq(fields.n_tiles - 1),
-                tile.keys.eq(fields.keys),
-                tile.position.eq(0),
-                tile.dst_addr.eq(fields.dst_addr),
-                tile.slot.eq(fields.slot),
-                tile.delta.eq(fields.delta),
-                tile.tag.eq(self.instr.payload.tag),
+        absolute = now.mode == SoftmaxMode.ABSOLUTE
+        full, last_group = arch.keys_per_group, arch.drain_cycles - 1
+        tile_ends = ~absolute | (read.group == last_group)
+        word_ends = read.position == arch.key_groups_per_word - 1
+        m.d.comb += ends.eq(issue & tile_ends & (read.left == 0))
+        m.d.sync += [held.eq(now), after.eq(read), running.eq(issue & ~ends)]
+        with m.If(tile_ends):
+            m.d.sync += [
+                after.address.eq(read.address + 1),
+                after.left.eq(read.left - 1),
+                after.first.eq(0),
+                after.keys.eq(Mux(read.keys > full, read.keys - full, 0)),
+                after.position.eq(Mux(word_ends, 0, read.position + 1)),
+                after.dst_addr.eq(read.dst_addr + word_ends),
+                after.group.eq(0),
             ]
-        full = arch.keys_per_group
-        word_ends = tile.position == arch.key_groups_per_word - 1
-        m.d.sync += [
-            running.eq(issue & (tile.left != 0)),
-            rest.eq(tile),
-            rest.address.eq(tile.address + 1),
-            rest.left.eq(tile.left - 1),
-            rest.keys.eq(Mux(tile.keys > full, tile.keys - full, 0)),
-            rest.position.eq(Mux(word_ends, 0, tile.position + 1)),
-            rest.dst_addr.eq(tile.dst_addr + word_ends),
-        ]
-        m.d.comb += self.score_addr.eq(tile.address)
+        with m.Else():
+            m.d.sync += after.group.eq(read.group + 1)
+        with m.If(ends & absolute):
+            m.d.sync += [after.eq(start), second.eq(~second),
+                         pause.eq(Mux(second, TAIL, _pause(arch)))]
+        with m.Elif(pause != 0):
+            m.d.sync += [pause.eq(pause - 1), running.eq(second & (pause == 1)), after.eq(after)]
+        return now, held, read, issue, second, ends
 
-        self._write(m, delayed(m, tile, 1, name="tile"), delayed(m, issue, 2, name="write", init=0))
-        m.d.comb += [
-            self.tag.eq(delayed(m, tile.tag, 2, name="tag")),
-            self.done.eq(delayed(m, issue & (tile.left == 0), 2, name="done", init=0)),
-        ]
-        reading = delayed(m, issue, 1, name="reading", init=0)
-        m.d.sync += self.busy.eq(issue | reading)
-        return m
+    def _near(self, m, scores, valid, base, held):
+        """Bits of RELATIVE and LIMIT, `NEAR_STAGE` cycles after the address."""
+        bits = score_bits(self.arch)
+        least, greatest = -(1 << (bits - 1)), (1 << (bits - 1)) - 2  # masked ones are greater still
+        negative = held.delta[-1] & (held.mode == SoftmaxMode.LIMIT)
+        found = []
+        for row, number in enumerate(base):
+            limit = Signal(signed(bits), name=f"limit_{row}", reset_less=True)
+            total = Signal(signed(max(bits, len(held.delta) + 1) + 1), name=f"total_{row}")
+            m.d.comb += total.eq(number + Cat(held.delta, negative).as_signed())
+            m.d.sync += limit.eq(Mux(total > greatest, greatest,
+                                     Mux(total < least, least, total)))
+            found.append(Cat(score <= limit for score in scores[row]) & valid)
+        return found
 
-    def _write(self, m, tile, write):
-        """Compare and write; `tile` is the one whose scores come in the next cycle."""
+    def _far(self, m, platform, scores, valid, base, held, group, *, first_pass, second_pass,
+             restart, summed):
+        """Bits of ABSOLUTE, `FAR_STAGE` cycles after the address; the row group takes its turn."""
         arch = self.arch
-        width = max(arch.count_bits, len(tile.delta)) + 1
-        limits = [Signal(width, name=f"limit_{row}", reset_less=True) for row in range(arch.rows)]
-        for row, limit in enumerate(limits):
-            minimum = Array(slot[row] for slot in self.minima)[tile.slot]
-            m.d.sync += limit.eq(minimum + tile.delta)
-        valid = Signal(arch.keys_per_group, reset_less=True)
-        place = Signal(arch.key_groups_per_word, reset_less=True)
-        clear = Signal(reset_less=True)
-        m.d.sync += [bit.eq(column < tile.keys) for column, bit in enumerate(valid)]
-        m.d.sync += [bit.eq(index == tile.position) for index, bit in enumerate(place)]
-        m.d.sync += [clear.eq(tile.position == 0), self.pmem_addr.eq(tile.dst_addr)]
+        reach = FAR_STAGE + sum_stages(arch)
+        add = delayed(m, first_pass, reach, name="add", init=0)
+        restart = delayed(m, restart, reach, name="restart")
+        compare = delayed(m, second_pass, FAR_STAGE, name="compare", init=0)
+        begin = delayed(m, summed, reach, name="begin", init=0)
+        flip = delayed(m, held.flip, 1, name="flip")  # the next instruction may be there
+        digits = Signal(THRESHOLD_BITS, reset_less=True)
+        left = Signal(range(THRESHOLD_BITS + 1))
+        with m.If(begin):
+            m.d.sync += [left.eq(THRESHOLD_BITS), digits.eq(held.threshold)]
+        with m.Elif(left != 0):
+            m.d.sync += [left.eq(left - 1), digits.eq(digits >> 1)]
+        scores_group = delayed(m, group, 1, name="scores_group")
 
-        bits, enables = [], []
-        for row, limit in enumerate(limits):
-            counts = list(self.score_data)[row * arch.cols:][:arch.keys_per_group]
-            near = Cat(count <= limit for count in counts) & valid
-            word, enable = piece(near, place, clear, width=arch.lanes)
-            bits.append(word)
-            enables.append(enable & spread(write, arch.lanes))
-        m.d.comb += [self.pmem_data.eq(Cat(bits)), self.pmem_we.eq(Cat(enables))]
+        found = []
+        for index in range(arch.post_rows):
+            lane = place(m, platform, f"row_{index}", AttentionRow(arch))
+            rows = [min(row, arch.rows - 1)
+                    for row in range(index, arch.drain_cycles * arch.post_rows, arch.post_rows)]
+            minimum = Signal(signed(score_bits(arch)), name=f"minimum_{index}", reset_less=True)
+            m.d.sync += minimum.eq(Array(base[row] for row in rows)[group])
+            m.d.comb += [
+                *(lane.scores[column].eq(Array(scores[row][column] for row in rows)[scores_group])
+                  for column in range(arch.keys_per_group)),
+                lane.minimum.eq(minimum), lane.valid.eq(valid),
+                lane.multiplier.eq(held.multiplier),
+                lane.add.eq(add), lane.restart.eq(restart),
+                lane.multiply.eq(left != 0), lane.first.eq(left == THRESHOLD_BITS),
+                lane.last.eq(left == 1), lane.digit.eq(digits[0]),
+                lane.compare.eq(compare), lane.flip.eq(flip),
+            ]
+            found.append(lane.bits)
+        return found
