@@ -77,7 +77,7 @@ class RowMinimum(wiring.Component):
         shape, largest = signed(score_bits(self.arch)), _largest(self.arch)
         scores = []
         for column, (count, bias) in enumerate(zip(self.counts, self.bias, strict=True)):
-            used = (bias & spread(self.use_bias, BIAS_ENTRY_BITS)).as_signed()
+            used = (bias.as_unsigned() & spread(self.use_bias, BIAS_ENTRY_BITS)).as_signed()
             score = Signal(shape, name=f"score_{column}", reset_less=True)
             m.d.sync += score.eq(Mux(used == MASKED, largest,
                                      (count << SCORE_FRACTION + 1) - used))

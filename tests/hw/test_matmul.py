@@ -10,11 +10,16 @@ from amaranth.sim import Simulator
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.array import latency as array_latency
 from bivit.hw.blocks.lanes import PARAM_LEAD
-from bivit.hw.blocks.matmul import WORD_LATENCY, MatmulIssue, next_counter, passes_of, timing
-from bivit.hw.isa import UNIT_OF, ASource, Destination, Opcode, Unit, decode, encode
-from programs import random_program
-
-MODES = {Opcode.MM_BITS: 0, Opcode.MM_SCORE: 1, Opcode.MM_ACC: 2}
+from bivit.hw.blocks.matmul import (
+    WORD_LATENCY,
+    MatmulIssue,
+    drain_of,
+    next_counter,
+    passes_of,
+    timing,
+)
+from bivit.hw.isa import AddSource, ASource, Opcode, decode, encode
+from products import PRODUCTS, random_product, records_of
 
 
 def small_arch(*, rows=4, post_rows=1):
@@ -35,36 +40,6 @@ def expected_pairs(fields):
         yield (fields["a_addr"] + i * words + k,
                fields["b_addr"] + (tile * planes_b + j) * words + k,
                int(k == 0), int(k == words - 1))
-
-
-def expected_records(arch, opcode, fields, tag):
-    """Of each pass, the fields of its record that its mode uses."""
-    planes = fields.get("a_planes", 1), fields.get("b_planes", 1)
-    for tile, i, j in itertools.product(range(fields["n_tiles"]), range(planes[0]),
-                                        range(planes[1])):
-        last = (i, j) == (planes[0] - 1, planes[1] - 1)
-        record = {"mode": MODES[opcode], "tag": tag, "tile": tile, "first_tile": tile == 0,
-                  "plane_first": i + j == 0, "plane_last": last, "plane_shift": i + j,
-                  "last_pass": last and tile == fields["n_tiles"] - 1}
-        if opcode is Opcode.MM_SCORE:
-            valid = min(max(fields["keys"] - tile * arch.keys_per_group, 0), arch.keys_per_group)
-            yield record | {"valid_cols": valid, "slot": fields["slot"]}
-            continue
-        record["param_addr"] = fields["param_addr"] + tile
-        if opcode is Opcode.MM_ACC:
-            same = ("add_src", "row_lo", "row_hi", "base", "shift", "sat")
-            yield record | {name: fields[name] for name in same} | {
-                "resid_addr": fields["dst_addr"] + tile * arch.drain_cycles,
-                "add_addr": fields["add_addr"] + tile * arch.drain_cycles}
-            continue
-        same = ("dst", "dst_col", "rows", "use_pv", "pv_first")
-        record |= {name: fields[name] for name in same} | {"pv_addr": fields["pv_addr"] + tile}
-        if fields["dst"] == Destination.V.value:
-            yield record | {"dst_addr": fields["dst_addr"] + tile * fields["dst_stride"],
-                            "dst_pos": fields["dst_pos"]}
-        else:
-            word, chunk = divmod(fields["dst_pos"] + tile, arch.chunks_per_word)
-            yield record | {"dst_addr": fields["dst_addr"] + word, "dst_pos": chunk}
 
 
 def simulate(arch, instructions, gaps):
@@ -114,8 +89,8 @@ def simulate(arch, instructions, gaps):
 @pytest.mark.parametrize("dense", [True, False])
 def test_loops_records_and_timing(seed, post_rows, dense):
     arch, rng = small_arch(post_rows=post_rows), random.Random(f"{seed}/{post_rows}/{dense}")
-    program = [word for word in random_program(rng, arch, length=150)
-               if UNIT_OF.get(decode(word)[0]) is Unit.MM]
+    opcodes = [rng.choice(PRODUCTS) for _ in range(60)]
+    program = [encode(opcode, **random_product(rng, arch, opcode)) for opcode in opcodes]
     gaps = [0 if dense else rng.choice((0, 0, 1, 2, 20)) for _ in program]
     pops, words, records = simulate(arch, program, gaps)
     instructions = [decode(word) for word in program]
@@ -126,20 +101,20 @@ def test_loops_records_and_timing(seed, post_rows, dense):
              for _, fields in instructions for a, b, first, last in expected_pairs(fields)]
     assert [word[1:] for word in words] == pairs
     expected = [record for tag, (opcode, fields) in enumerate(instructions)
-                for record in expected_records(arch, opcode, fields, tag)]
+                for record in records_of(arch, opcode, fields, tag)]
     assert [{name: int(getattr(got[name], "value", got[name])) for name in record}
             for (_, got), record in zip(records, expected, strict=True)] == expected
 
     # Cycles: the model of occupancy, then the drain rule on what came out.
-    free, previous = 0, None
+    free, drain, drains = 0, 0, []
     for (opcode, fields), pop, following in zip(instructions, pops, [*pops[1:], None],
                                                 strict=True):
-        counter = 0 if previous is None else next_counter(arch, previous, pop - free)
-        free, previous = pop + timing(arch, opcode, fields, counter)[0], opcode
+        counter = next_counter(drain, pop - free)
+        free, drain = pop + timing(arch, opcode, fields, counter)[0], drain_of(arch, opcode, fields)
+        drains += [drain] * passes_of(opcode, fields)
         assert following is None or following >= free
         if dense:
             assert following is None or following == free
-    drains = [arch.drain_cycles if record["mode"] == 2 else 1 for record in expected]
     lasts = [cycle for cycle, _, _, _, last in words if last]
     for (end, drain), later in zip(zip(lasts, drains, strict=True), lasts[1:], strict=False):
         assert later - end >= drain
@@ -148,13 +123,16 @@ def test_loops_records_and_timing(seed, post_rows, dense):
     assert words[0][0] == pops[0] + 1 + WORD_LATENCY
 
 
-@pytest.mark.parametrize("words, drain, period", [(1, 4, 4), (3, 4, 4), (4, 4, 4), (6, 4, 6)])
-def test_passes_follow_without_a_bubble(words, drain, period):
+@pytest.mark.parametrize("words, dual, period", [
+    (1, 0, 4), (3, 0, 4), (4, 0, 4), (6, 0, 6), (3, 1, 8), (8, 1, 8), (9, 1, 9)])
+def test_passes_follow_without_a_bubble(words, dual, period):
     arch = small_arch()
-    assert arch.drain_cycles == drain
-    fields = {"n_tiles": 3, "k_words": words, "a_planes": 2, "b_planes": 1, "sat": 8}
+    fields = {"n_tiles": 3, "k_words": words, "a_planes": 2, "b_planes": 1, "sat": 8,
+              "add_src": AddSource.POS.value,
+              "add2_src": (AddSource.POS if dual else AddSource.VMEM).value}
     program = [encode(Opcode.MM_ACC, a_src=ASource.XMEM, **fields)] * 2
     _, pairs, _ = simulate(arch, program, [0, 0])
     ends = [cycle for cycle, _, _, _, last in pairs if last]
+    assert arch.drain_cycles == 4 and drain_of(arch, Opcode.MM_ACC, fields) == 4 << dual
     assert passes_of(Opcode.MM_ACC, fields) == 6
     assert [b - a for a, b in itertools.pairwise(ends)] == [period] * 11
