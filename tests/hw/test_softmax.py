@@ -64,6 +64,14 @@ def random_instruction(arch, rng, *, mode):
             "flip": rng.getrandbits(1)}
 
 
+def use_close_threshold(arch, fields, scores, rng):
+    """Let the threshold of an ABSOLUTE instruction be that of one of its keys, or next to it."""
+    shares = row_shares(arch, fields, scores)[rng.randrange(arch.rows)]
+    share, total = int(rng.choice(shares.tolist())), int(shares.sum())
+    fields["threshold"] = min((share << ATTENTION_FRACTION) // total + rng.getrandbits(1),
+                              (1 << 21) - 1)
+
+
 def row_minima(arch, fields, scores):
     """What the score buffer keeps for the slot of an instruction."""
     full, slot = arch.keys_per_group, scores[fields["slot"]]
@@ -71,11 +79,24 @@ def row_minima(arch, fields, scores):
     return rows[:, :fields["keys"]].min(1)
 
 
-def attention(arch, pmem, fields, scores):
-    """Write the attention bits of an instruction into `pmem` (words, rows, lanes)."""
+def score_rows(arch, fields, scores):
+    """Scores of an instruction, (rows, keys), and which of them take part."""
     full, tiles, keys = arch.keys_per_group, fields["n_tiles"], fields["keys"]
     rows = scores[fields["slot"], :tiles, :, :full].transpose(1, 0, 2).reshape(arch.rows, -1)
-    live = (np.arange(tiles * full) < keys) & (rows != masked_score(arch))
+    return rows, (np.arange(tiles * full) < keys) & (rows != masked_score(arch))
+
+
+def row_shares(arch, fields, scores):
+    """Exponentials of an instruction, zero where a key takes no part."""
+    rows, live = score_rows(arch, fields, scores)
+    distances = np.where(live, rows - row_minima(arch, fields, scores)[:, None], 0)
+    return np.where(live, exponential(distances, fields["multiplier"]), 0)
+
+
+def attention(arch, pmem, fields, scores):
+    """Write the attention bits of an instruction into `pmem` (words, rows, lanes)."""
+    full, tiles = arch.keys_per_group, fields["n_tiles"]
+    rows, live = score_rows(arch, fields, scores)
     minima = row_minima(arch, fields, scores)[:, None]
     match SoftmaxMode(fields["mode"]):
         case SoftmaxMode.RELATIVE:
@@ -83,8 +104,7 @@ def attention(arch, pmem, fields, scores):
         case SoftmaxMode.LIMIT:
             bits = rows <= fields["delta"] - (fields["delta"] >> 23 << 24)
         case SoftmaxMode.ABSOLUTE:
-            shares = np.where(live, exponential(np.where(live, rows - minima, 0),
-                                                fields["multiplier"]), 0)
+            shares = row_shares(arch, fields, scores)
             limits = fields["threshold"] * shares.sum(1, keepdims=True)
             bits = ((shares << ATTENTION_FRACTION) >= limits) ^ bool(fields["flip"])
     bits = bits & live
@@ -168,6 +188,8 @@ def test_random_instructions(name, modes, gap):
         fields["n_tiles"] = max(fields["n_tiles"], -(-fields["keys"] // arch.keys_per_group))
     minima = np.zeros((arch.score_slots, arch.rows), np.int64)
     for fields in instructions:
+        if rng.random() < 0.6:
+            use_close_threshold(arch, fields, scores, rng)
         minima[fields["slot"]] = row_minima(arch, fields, scores)
     dut = SoftmaxThreshold(arch)
 
@@ -219,7 +241,7 @@ def test_reads_scores_as_soon_as_they_are_done(name, mode):
     scores = np.zeros((arch.score_slots, n_tiles, arch.rows, arch.cols), np.int64)
     scores[slot] = counts << 5
     fields = {"slot": slot, "n_tiles": n_tiles, "keys": keys, "delta": 320, "dst_addr": 2,
-              "mode": mode.value, "multiplier": 9000, "threshold": 100000}
+              "mode": mode.value, "multiplier": 9000, "threshold": 100000, "flip": 0}
     expected = np.ones((arch.pmem_depth, arch.rows, arch.lanes), np.int64)
     actual = expected.copy()
     attention(arch, expected, fields, scores)
