@@ -4,12 +4,16 @@ Every function takes and gives integers. The PyTorch integer model implements th
 with torch tensors, and tests compare the two with ``==``.
 """
 
+import math
+
 import numpy as np
 
 __all__ = [
-    "BIAS_FRACTION", "NORM_FRACTION", "RESCALE_SHIFTS", "THRESHOLD_FRACTION", "isqrt",
-    "normalise_to_bits", "normalise_to_codes", "plane_dot", "reciprocal", "rescale", "round_shift",
-    "row_sigma", "saturate", "threshold_bits",
+    "ATTENTION_FRACTION", "BIAS_FRACTION", "EXPONENTIALS", "EXPONENTIAL_SHIFT", "GELU_FRACTION",
+    "GELU_KNOTS", "GELU_STEP", "NORM_FRACTION", "RESCALE_SHIFTS", "SCORE_FRACTION",
+    "THRESHOLD_FRACTION", "bend", "exponential", "gelu", "isqrt", "normalise",
+    "normalise_to_bits", "normalise_to_codes", "normalise_to_numbers", "plane_dot", "reciprocal",
+    "rescale", "round_shift", "row_sigma", "saturate", "threshold_bits",
 ]
 
 RESCALE_SHIFTS = (8, 14, 20, 26)
@@ -20,6 +24,21 @@ THRESHOLD_FRACTION = 12
 """Fractional bits of a LayerNorm threshold ``k``."""
 NORM_FRACTION = 10
 """Fractional bits of a normalised number ``d / sigma``."""
+SCORE_FRACTION = 4
+"""Fractional bits of a score to which a bias was added."""
+ATTENTION_FRACTION = 20
+"""Fractional bits of an absolute attention threshold."""
+EXPONENTIAL_SHIFT = 12
+"""Fractional bits of a multiplier of :func:`exponential`."""
+EXPONENTIALS = tuple(round(2**15 * 2 ** (-index / 64)) for index in range(64))
+"""``2**(15 - i / 64)``: the mantissas of :func:`exponential`."""
+GELU_FRACTION = 10
+"""Fractional bits of argument and result of :func:`gelu`."""
+GELU_STEP = 7
+"""Knots of :func:`gelu` are ``2**GELU_STEP`` apart, in units of its argument."""
+GELU_KNOTS = tuple(round(2**GELU_FRACTION * x / 2 * (1 + math.erf(x / math.sqrt(2))))
+                   for x in (index / 8 - 4 for index in range(65)))
+"""GELU at -4, -3.875, ... 4; the last is 4 itself."""
 
 
 def round_shift(x, shift):
@@ -99,14 +118,57 @@ def reciprocal(sigma):
     return (2**32 - 1) // leading, exponent
 
 
-def normalise_to_codes(x, scale, bias, shift, eps):
-    """LayerNorm to 8-bit codes ``p`` of the odd grid ``2 p - 255``.
+def normalise(x, eps):
+    """LayerNorm without its affine: 16-bit numbers with ``NORM_FRACTION`` fractional bits.
 
-    ``n = saturate(round_shift(d * mantissa, 6 + e), 16)`` has 10 fractional bits, then
-    ``p = clip(rescale(n, scale, bias, shift), 0, 255)``.
+    ``saturate(round_shift(d * mantissa, 6 + e), 16)`` with the reciprocal of sigma.
     """
     d, sigma = row_sigma(x, eps)
     mantissa, exponent = reciprocal(sigma)
-    shift_n = 16 + exponent - NORM_FRACTION
-    n = saturate((d * mantissa + (np.int64(1) << (shift_n - 1))) >> shift_n, 16)
-    return np.clip(rescale(n, scale, bias, shift), 0, 255)
+    shift = 16 + exponent - NORM_FRACTION
+    return saturate((d * mantissa + (np.int64(1) << (shift - 1))) >> shift, 16)
+
+
+def normalise_to_codes(x, scale, bias, shift, eps):
+    """LayerNorm to 8-bit codes ``p`` of the odd grid ``2 p - 255``.
+
+    ``p = clip(rescale(normalise(x), scale, bias, shift), 0, 255)``.
+    """
+    return np.clip(rescale(normalise(x, eps), scale, bias, shift), 0, 255)
+
+
+def normalise_to_numbers(x, scale, bias, shift, eps, bits):
+    """LayerNorm to numbers: ``saturate(rescale(normalise(x), scale, bias, shift), bits)``."""
+    return saturate(rescale(normalise(x, eps), scale, bias, shift), bits)
+
+
+def bend(x, knee, above, below, shift):
+    """Two straight pieces: ``rescale`` with `above` (scale, bias) where ``x >= knee``, else `below`.
+
+    RPReLU, with the affine that follows it (BinaryViT); not yet saturated.
+    """
+    return np.where(np.asarray(x) >= knee, rescale(x, *above, shift), rescale(x, *below, shift))
+
+
+def exponential(distance, multiplier):
+    """``2**15 exp(-distance * scale)`` in integers, 0 where it is below 1.
+
+    With ``z = (distance * multiplier) >> EXPONENTIAL_SHIFT`` it is
+    ``EXPONENTIALS[z % 64] >> (z // 64)``: `multiplier` is ``64 log2(e) * scale`` with 12
+    fractional bits, where `scale` is that of one unit of `distance`.
+    """
+    z = (np.asarray(distance, np.int64) * multiplier) >> EXPONENTIAL_SHIFT
+    return np.asarray(EXPONENTIALS, np.int64)[z & 63] >> np.minimum(z >> 6, 16)
+
+
+def gelu(x):
+    """GELU of numbers with ``GELU_FRACTION`` fractional bits, straight between ``GELU_KNOTS``.
+
+    0 below -4, the identity from 4 on.
+    """
+    x = np.asarray(x, np.int64)
+    knots, limit = np.asarray(GELU_KNOTS, np.int64), 4 << GELU_FRACTION
+    inside = np.clip(x, -limit, limit - 1) + limit
+    index, rest = inside >> GELU_STEP, inside & ((1 << GELU_STEP) - 1)
+    y = knots[index] + round_shift((knots[index + 1] - knots[index]) * rest, GELU_STEP)
+    return np.select([x >= limit, x < -limit], [x, 0], y)
