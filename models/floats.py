@@ -62,8 +62,10 @@ def load_float(path, *, eight_bits=False) -> torch.nn.Module:
         if "network" in content:
             model = _named(content, eight_bits)
             steps = {name: value for name, value in model.state_dict().items()
-                     if eight_bits and name.endswith(".step")}
-            model.load_state_dict(steps | tensors)
+                     if name.endswith(".step")}
+            found = {name: value for name, value in tensors.items()
+                     if name in steps or not name.endswith(".step")}
+            model.load_state_dict((steps if eight_bits else {}) | found)
         else:
             model = build(ViTConfig(**_tuples(content)), "binary")
             model.load_state_dict(tensors)
