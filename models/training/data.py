@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from bivit.models.training.images import ImageFolder, order
+from bivit.models.training.recipe import TrainError
 
 __all__ = ["FolderData", "TensorData"]
 
@@ -61,8 +62,12 @@ class FolderData:
         return len(self.folder)
 
     def _loader(self, images, sequence, batch):
-        return DataLoader(images, batch_size=batch, sampler=sequence, num_workers=self.workers,
-                          generator=torch.Generator())
+        loader = DataLoader(images, batch_size=batch, sampler=sequence, num_workers=self.workers,
+                            generator=torch.Generator())
+        try:
+            yield from loader
+        except TrainError as error:  # a worker wraps its traceback around the sentence
+            raise TrainError(str(error).rpartition("TrainError: ")[2].strip()) from None
 
     def batches(self, batch: int, seed: int):
         """All images once, in an order and with crops that the seed decides."""

@@ -249,6 +249,7 @@ def train(recipe: Recipe, data, *, own: Network | None = None, teacher: nn.Modul
             if index >= len(results):
                 if stage.network in sources:
                     inherit(model, sources[stage.network])
+                    fit_steps(model.eval().to(device), data.sample(SAMPLE).to(device))
                 elif recipe.pixels != "plain":
                     _draw_for_pixels(model, recipe.pixels)
                 run = _Run(stage, model, device)
