@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bivit.models.headwise import HeadAttention
+from bivit.models.binaryvit import SelfAttention
+from bivit.models.headwise import HeadAttention, HeadSign
 from bivit.models.importers import PATCHES, take_up_pixels
 from bivit.models.multibit import fit_steps
 from bivit.models.registry import Network, network
@@ -23,18 +24,21 @@ from bivit.models.vit import inherit
 
 __all__ = ["accuracy", "choose_device", "deterministic", "predict", "train"]
 
+SMALLEST = 1e-3
+"""Scales that divide what is binarized stay at least this: below zero, attention is dead."""
+
 SAMPLE = 2048
 """Images that steps and statistics are taken of after a stage."""
 
 
 @contextlib.contextmanager
-def deterministic(threads: int, seed: int):
-    """PyTorch with `threads` threads, deterministic algorithms and its own random state."""
+def deterministic(threads: int, seed: int, *, exact=True):
+    """PyTorch with `threads` threads and its own random state; deterministic if `exact`."""
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+        torch.use_deterministic_algorithms(exact)
         try:
             yield
         finally:
@@ -97,6 +101,13 @@ def _hold_zero_points(model):
                 point.requires_grad_(False)
 
 
+def _positive(model):
+    """Parameters that must stay positive: Bi-ViT's head-wise scales, BinaryViT's clips."""
+    return ([layer.alpha for layer in model.modules() if isinstance(layer, HeadSign)]
+            + [layer.att_prob_clip for layer in model.modules()
+               if isinstance(layer, SelfAttention)])
+
+
 def _draw_for_pixels(model, pixels):
     """Make random parameters of the first layer those of normalised colours."""
     name = PATCHES.get(type(model).__name__, "patch_embed.proj")
@@ -132,6 +143,7 @@ class _Run:
         self.stage, self.model, self.device = stage, model.to(device), device
         if stage.zero_points == "held":
             _hold_zero_points(model)
+        self.positive = _positive(model)
         self.average = {name: value.detach().clone()
                         for name, value in model.state_dict().items()}
         self.optimiser = make_optimiser(
@@ -160,6 +172,8 @@ class _Run:
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
+            for scale in self.positive:
+                scale.detach().clamp_(min=SMALLEST)
             self._take_average(step)
             tell(number + (index + 1) / steps, loss)
 
@@ -236,7 +250,7 @@ def train(recipe: Recipe, data, *, own: Network | None = None, teacher: nn.Modul
     identity = repr((own, recipe, seed, threads, len(data), device.type))
     sources = {"": teacher.state_dict()} if recipe.pretrained else {}
     teller = _Teller(progress, recipe)
-    with deterministic(threads, seed):
+    with deterministic(threads, seed, exact=device.type == "cpu"):
         teacher = teacher and teacher.to(device).eval()
         results, start, inner = [], 0, None
         if state is not None and state.exists():
