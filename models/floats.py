@@ -10,10 +10,10 @@ import torch
 
 from bivit.compiler.ir.errors import UserError
 from bivit.models.config import ViTConfig
-from bivit.models.conversion import ConvertError, convert, settle
+from bivit.models.conversion import convert, settle
 from bivit.models.registry import network
 from bivit.models.tracing import export
-from bivit.models.vit import VisionTransformer, build
+from bivit.models.vit import build
 
 __all__ = ["FloatFileError", "convert_file", "load_float", "save_float"]
 
@@ -102,8 +102,5 @@ def convert_file(path, out, calibration: torch.Tensor, *, metadata=None):
     Graph
     """
     model = load_float(path, eight_bits=True)
-    if not isinstance(model, VisionTransformer):
-        raise ConvertError(f"{path} holds a {type(model).__name__}, which has no integer form; "
-                           "vision transformers with BinaryAttention and BinaryMlp have one")
     settle(model, calibration)
     return export(convert(model, calibration), calibration[:1], out, metadata=metadata)
