@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 from bivit.compiler.ir.errors import UserError
+from bivit.models.pixels import PIXELS
 from bivit.models.registry import Network, network, networks
 
 __all__ = ["AUGMENTATIONS", "OPTIMISERS", "Recipe", "Stage", "TrainError", "ZERO_POINTS",
@@ -18,13 +19,12 @@ FOLDER = Path(__file__).parents[1] / "recipes"
 OPTIMISERS = ("adam", "adamw", "lamb")
 AUGMENTATIONS = ("none", "affine", "crop")
 ZERO_POINTS = ("learned", "held")
-PIXELS = ("plain", "imagenet", "half")
 _RANGES = {"epochs": (1, 100_000), "batch": (1, 1_000_000), "warm_up": (0, 100_000),
            "learning_rate": (1e-12, 1e3), "min_learning_rate": (0, 1e3),
            "weight_decay": (0, 1e3), "distil": (0, 1), "ranking": (0, 1e6),
            "temperature": (1e-3, 1e3), "average": (0, 0.999999)}
 _CHOICES = {"optimiser": OPTIMISERS, "zero_points": ZERO_POINTS, "augment": AUGMENTATIONS,
-            "pixels": PIXELS}
+            "pixels": ("plain", *PIXELS)}
 
 
 class TrainError(UserError):
@@ -104,7 +104,7 @@ class Recipe:
         One of :data:`AUGMENTATIONS`: small affine maps for digits, random crops and flips.
     pixels : str
         Colours that random parameters of the first layer are drawn for: ``plain``, or a key of
-        :data:`bivit.models.importers.PIXELS`.
+        :data:`bivit.models.pixels.PIXELS`.
     """
 
     name: str

@@ -14,8 +14,8 @@ from torch import nn
 
 from bivit.models.binaryvit import SelfAttention
 from bivit.models.headwise import HeadAttention, HeadSign
-from bivit.models.importers import PATCHES, take_up_pixels
 from bivit.models.multibit import fit_steps
+from bivit.models.pixels import PATCHES, take_up_pixels
 from bivit.models.registry import Network, network
 from bivit.models.training.losses import stage_loss
 from bivit.models.training.optimisers import make_optimiser
