@@ -54,10 +54,10 @@ def straight_through(x, value):
     return _StraightThrough.apply(x, value)
 
 
-def softmax_bits(scores):
+def softmax_bits(scores, share=SOFTMAX_THRESHOLD):
     """Softmax-aware binarization: {0, 1}, with the true gradient of the softmax."""
     attention = scores.softmax(-1)
-    bits = attention >= SOFTMAX_THRESHOLD * attention.detach().amax(-1, keepdim=True)
+    bits = attention >= share * attention.detach().amax(-1, keepdim=True)
     return straight_through(attention, bits.to(attention.dtype))
 
 
@@ -214,10 +214,12 @@ class Mlp(nn.Module):
 class BinaryMlp(nn.Module):
     """Two binary linear layers; ``sign(GELU(x)) = sign(x)``, so there is no GELU."""
 
+    linear = BinaryLinear
+
     def __init__(self, config):
         super().__init__()
-        self.fc1 = BinaryLinear(config.embed_dim, config.hidden_dim)
-        self.fc2 = BinaryLinear(config.hidden_dim, config.embed_dim)
+        self.fc1 = self.linear(config.embed_dim, config.hidden_dim)
+        self.fc2 = self.linear(config.hidden_dim, config.embed_dim)
 
     def forward(self, x):
         return self.fc2(self.fc1(x))
