@@ -319,4 +319,5 @@ class _HeadWise(_Scaled):
                                "exponentials reach; train it with smaller scales")
         return integer.SoftmaxAbsolute(multiplier=multiplier.clamp(min=1),
                                        threshold=torch.tensor(thresholds),
-                                       flip=torch.tensor(flips))
+                                       flip=torch.tensor(flips),
+                                       input_kind="scores" if fraction else "dot")

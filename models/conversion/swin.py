@@ -47,7 +47,7 @@ def _head_merge(reduction, norm, unit, result_unit, name):
     odd, step = odd_weight(weight)
     constants = rescale_constants(step[:, 0] * scale * result_unit,
                                   -(weight @ zero) * scale * result_unit, name)
-    return (norm_bits(norm, unit, alpha, zero), integer.PlaneLinear(weight=odd.to(torch.int64)),
+    return (norm_bits(norm, unit, alpha, zero), integer.PlaneLinear(weight=odd.to(torch.int64), input_kind="bits"),
             integer.Rescale(**constants, bits=16))
 
 
