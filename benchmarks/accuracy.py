@@ -4,7 +4,7 @@ from bivit.compiler.ir import checkpoint
 from bivit.models.data import digits
 from bivit.models.digits import CHECKPOINT
 from bivit.models.tracing import load
-from bivit.models.train import predict
+from bivit.models.training import predict
 
 __all__ = ["measure"]
 

@@ -40,12 +40,6 @@ class Pixels(enum.StrEnum):
     HALF = "half"
 
 
-class Dataset(enum.StrEnum):
-    """What can be trained."""
-
-    DIGITS = "digits"
-
-
 @app.command(short_help="Compile the shipped network and check it in RTL, bit for bit.")
 def demo(
     folder: Annotated[Path, typer.Option("-o", "--output", help="Build folder.")]
@@ -66,27 +60,43 @@ def demo(
             passed=lambda result: result["mismatches"] == 0)
 
 
-@app.command(short_help="Train a binary network and export a checkpoint.")
+@app.command(short_help="Train a network on the digits, or by a recipe on a folder of images.")
 def train(
-    dataset: Annotated[Dataset, typer.Argument(help="What to train on.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint to write.")],
+    what: Annotated[str, typer.Argument(
+        metavar="digits|RECIPE", help="digits: scikit-learn's, turned into integers and exported. "
+                                      "Else the name of a recipe or a .toml file: trained on "
+                                      "--data, written as a float network.")],
+    output: Annotated[Path, typer.Option(
+        "-o", "--output", help="Checkpoint to write; of a recipe, float network for bivit "
+                               "convert.")],
+    data: Annotated[Path | None, typer.Option(
+        help="Images for a recipe: train/CLASS/image and val/CLASS/image, or CLASS/image.")]
+    = None,
+    teacher: Annotated[Path | None, typer.Option(
+        help="Float network that the recipe learns from, from bivit import.")] = None,
+    model: Annotated[str | None, typer.Option(
+        help="Digits network: bivit_digits (if not given), bi_vit_digits or binaryvit_digits.")]
+    = None,
     resume: Annotated[bool, typer.Option(help="Go on where an interrupted run stopped.")] = True,
     threads: Annotated[int, typer.Option(min=1, help="PyTorch threads; equal threads on one "
                                                      "machine give equal bytes.")] = 2,
+    workers: Annotated[int | None, typer.Option(
+        min=0, help="Processes that decode images; all cores but one if not given.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Where the random numbers start.")] = 0,
     float_output: Annotated[Path | None, typer.Option(
-        "--float-output", help="Write the trained float network there, for bivit convert.")]
+        "--float-output", help="Write the trained digits network in float there, for bivit "
+                               "convert.")]
     = None,
     as_json: Json = False, debug: Debug = False,
 ):
-    """Train a binary network, turn it into integers and export a checkpoint."""
+    """Train a network on the digits, or by a recipe on a folder of images."""
     from bivit.cli import show
 
     def action(progress):
-        from bivit.models.digits import train_digits
+        from bivit.models.training.command import run
 
-        return train_digits(output, resume=resume, threads=threads, seed=seed,
-                            float_out=float_output, progress=progress)
+        return run(what, output, model=model, data=data, teacher=teacher, float_out=float_output,
+                   resume=resume, threads=threads, workers=workers, seed=seed, progress=progress)
 
     execute(action, show.train, as_json=as_json, debug=debug)
 

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Callable
 
 import typer
@@ -19,12 +20,16 @@ DONE, CHECK_FAILED, UNUSABLE, INTERNAL, STOPPED = 0, 1, 2, 3, 130
 """Exit statuses: done; a check found a difference; the input was unusable; a defect of bivit;
 Ctrl-C."""
 
-OPTIONAL = ("torch", "sklearn")
+OPTIONAL = ("torch", "sklearn", "PIL")
 """Modules that only some commands need."""
 
 
+LINE_SECONDS = 10.0
+"""Without a terminal, progress is one line in so many seconds."""
+
+
 class Progress:
-    """A progress bar on stderr for each piece of work; shown only on a terminal.
+    """A progress bar on stderr for each piece of work; without a terminal, a line now and then.
 
     Called as ``progress(done, total, text)`` from long-running functions.
     """
@@ -38,6 +43,7 @@ class Progress:
             progress.MofNCompleteColumn(), progress.TimeElapsedColumn(),
             console=Console(stderr=True), disable=quiet)
         self._task, self._done, self._total = None, 0, None
+        self._quiet, self._spoken = quiet, time.monotonic()
 
     def __enter__(self):
         self._bars.start()
@@ -48,6 +54,11 @@ class Progress:
 
     def __call__(self, done: float, total: float, text: str = "") -> None:
         """Show that `done` of `total` steps are done; less than before begins a new bar."""
+        if self._quiet:
+            if time.monotonic() - self._spoken >= LINE_SECONDS:
+                self._spoken = time.monotonic()
+                print(f"bivit: {int(done)} of {int(total)}: {text}", file=sys.stderr, flush=True)
+            return
         if self._task is None or total != self._total or done < self._done:
             self._task = self._bars.add_task(text, total=total)
         self._done, self._total = done, total

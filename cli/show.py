@@ -135,7 +135,11 @@ def compiled(result, console):
 
 
 def train(result, console):
-    """What a training reached on the held-out images."""
+    """What a training reached on the images that it measured on."""
+    if "recipe" in result:
+        facts(result | {"top1": _percent(result["top1"]) or "not measured: no folder val"},
+              console)
+        return
     facts({
         "held-out images": result["images"],
         "top-1, integers": _percent(result["integer_top1"]),

@@ -25,6 +25,9 @@ def verify(graph: Graph, arch: Arch) -> None:
         raise CompileError(f"{error}; mend the network and export it again") from None
     for node in graph.nodes:
         inputs = [types[name] for name in node.inputs]
+        if _KINDS.get(node.op, inputs[0].kind) != inputs[0].kind or node.op not in _SUPPORTED:
+            raise CompileError(f"layer {node.name}: {node.op} of {inputs[0].kind} has no "
+                               "instructions on this target family yet")
         check = _CHECKS.get(node.op)
         problem = check and check(node, inputs, types[node.name], arch)
         if problem:
@@ -106,6 +109,9 @@ def _patchify(node, inputs, output, arch):
             "set; use smaller patches" if output.shape[1] > _FIELD_12 else None)
 
 
+_SUPPORTED = {"patchify", "plane_linear", "binary_linear", "rescale", "embed", "threshold",
+              "norm_bits", "norm_codes", "scores", "softmax_threshold", "attend", "select"}
+_KINDS = {"plane_linear": "codes", "threshold": "dot", "softmax_threshold": "dot"}
 _CHECKS = {"binary_linear": _binary_linear, "plane_linear": _plane_linear, "rescale": _numbers,
            "embed": _numbers, "norm_bits": _norm, "norm_codes": _norm, "scores": _scores,
            "attend": _attend, "patchify": _patchify}

@@ -1,13 +1,11 @@
 """BinaryViT: a pyramid of binary transformer layers; names of its repository."""
 
-import dataclasses
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from bivit.models.baselines import polynomial_sign
-from bivit.models.config import PyramidConfig, StageConfig
+from bivit.models.config import BinaryViTConfig
 from bivit.models.layers import OddPatchEmbed, PatchEmbed
 from bivit.models.multibit import CodedLinear
 from bivit.models.shifted import (
@@ -25,43 +23,6 @@ from bivit.models.shifted import (
 __all__ = ["BinaryViT", "BinaryViTConfig", "CONFIGS", "EIGHT_BITS", "METHODS"]
 
 POOLINGS = {"h3": (3, 1), "w3": (1, 3), "h5": (5, 1), "w5": (1, 5)}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BinaryViTConfig(PyramidConfig):
-    """Sizes of BinaryViT; the flags leave out what the paper adds.
-
-    Parameters
-    ----------
-    reductions : tuple of int
-        Side of the squares of tokens that are averaged to one key, by stage.
-    average_head : bool
-        Classify the mean of all tokens; else the first patch's token.
-    branches : bool
-        Four average poolings beside every MLP.
-    affine : bool
-        Scale and shift before every residual.
-    """
-
-    embed_dims: tuple[int, ...] = (64, 128, 256, 512)
-    depths: tuple[int, ...] = (3, 4, 8, 4)
-    num_heads: tuple[int, ...] = (1, 2, 4, 8)
-    mlp_ratios: tuple[int, ...] = (8, 8, 4, 4)
-    reductions: tuple[int, ...] = (8, 4, 1, 1)
-    average_head: bool = True
-    branches: bool = True
-    affine: bool = True
-
-    def __post_init__(self):
-        super().__post_init__()
-        for side, reduction in zip(self.sides, self.reductions, strict=True):
-            if side % reduction:
-                raise ValueError(f"reduction {reduction} does not divide {side} tokens")
-
-    def stage(self, index) -> StageConfig:
-        """Sizes of the layers of one stage."""
-        return StageConfig(embed_dim=self.embed_dims[index], num_heads=self.num_heads[index],
-                           mlp_ratio=self.mlp_ratios[index], norm_eps=self.norm_eps)
 
 
 CONFIGS = {

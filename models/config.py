@@ -2,7 +2,7 @@
 
 import dataclasses
 
-__all__ = ["PyramidConfig", "StageConfig", "ViTConfig"]
+__all__ = ["BinaryViTConfig", "PyramidConfig", "StageConfig", "ViTConfig"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,3 +138,40 @@ class PyramidConfig:
         """Tokens along one side of the image, by stage."""
         return tuple(self.img_size // (self.patch_size << stage)
                      for stage in range(len(self.embed_dims)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BinaryViTConfig(PyramidConfig):
+    """Sizes of BinaryViT; the flags leave out what the paper adds.
+
+    Parameters
+    ----------
+    reductions : tuple of int
+        Side of the squares of tokens that are averaged to one key, by stage.
+    average_head : bool
+        Classify the mean of all tokens; else the first patch's token.
+    branches : bool
+        Four average poolings beside every MLP.
+    affine : bool
+        Scale and shift before every residual.
+    """
+
+    embed_dims: tuple[int, ...] = (64, 128, 256, 512)
+    depths: tuple[int, ...] = (3, 4, 8, 4)
+    num_heads: tuple[int, ...] = (1, 2, 4, 8)
+    mlp_ratios: tuple[int, ...] = (8, 8, 4, 4)
+    reductions: tuple[int, ...] = (8, 4, 1, 1)
+    average_head: bool = True
+    branches: bool = True
+    affine: bool = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        for side, reduction in zip(self.sides, self.reductions, strict=True):
+            if side % reduction:
+                raise ValueError(f"reduction {reduction} does not divide {side} tokens")
+
+    def stage(self, index) -> StageConfig:
+        """Sizes of the layers of one stage."""
+        return StageConfig(embed_dim=self.embed_dims[index], num_heads=self.num_heads[index],
+                           mlp_ratio=self.mlp_ratios[index], norm_eps=self.norm_eps)

@@ -1,4 +1,4 @@
-"""The shipped network: trained on scikit-learn's digits, converted, measured and written."""
+"""The shipped networks: trained on scikit-learn's digits, converted, measured and written."""
 
 import dataclasses
 from pathlib import Path
@@ -7,17 +7,24 @@ import torch
 
 from bivit.models.comparison import agreement
 from bivit.models.conversion import convert, settle
-from bivit.models.data import SPLIT_SEED, digits
+from bivit.models.data import SPLIT_SEED, augment, digits
 from bivit.models.floats import save_float
 from bivit.models.registry import MODELS
 from bivit.models.tracing import GraphModel, export, to_graph
-from bivit.models.train import RECIPE, TrainError, predict, train
+from bivit.models.training import (
+    Recipe,
+    TensorData,
+    TrainError,
+    load_recipe,
+    predict,
+    train,
+)
 
 __all__ = ["CHECKPOINT", "MODEL", "measure", "train_digits"]
 
 MODEL = "bivit_digits"
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "digits.safetensors"
-"""The checkpoint that comes with the package."""
+"""The checkpoint of that network, which comes with the package."""
 
 
 def measure(model, integer_model, part="held_out") -> dict:
@@ -43,21 +50,25 @@ def measure(model, integer_model, part="held_out") -> dict:
     }
 
 
-def train_digits(out: Path, *, resume=True, progress=None, threads=2, seed=0, recipe=RECIPE,
-                 float_out: Path | None = None) -> dict:
-    """Train the digits network, convert it and write its checkpoint.
+def train_digits(out: Path, *, model=MODEL, resume=True, progress=None, threads=2, seed=0,
+                 recipe: Recipe | None = None, float_out: Path | None = None) -> dict:
+    """Train a network on the digits, convert it and write its checkpoint.
 
     Parameters
     ----------
     out : path
         The checkpoint to write. The state of a run that is not finished lies beside it, with
         ``.state`` behind its name.
+    model : str
+        Key of :data:`bivit.models.registry.MODELS`.
     resume : bool
         Go on from that state if there is one of the same recipe, seed and threads; the result
         has the same bytes as that of an uninterrupted run.
     progress : callable (done epochs, all epochs, text), optional
     threads : int
         PyTorch threads; the result is byte-equal for equal threads on the same machine.
+    recipe : Recipe, optional
+        Instead of the one that is called like the network.
     float_out : path, optional
         Write the trained float model there too.
 
@@ -70,25 +81,27 @@ def train_digits(out: Path, *, resume=True, progress=None, threads=2, seed=0, re
     for path in (out, float_out and Path(float_out)):
         if path and not path.parent.is_dir():
             raise TrainError(f"the folder {path.parent} does not exist; make it first")
+    if model not in MODELS:
+        raise TrainError(f"there is no digits network {model}; networks are {', '.join(MODELS)}")
+    recipe = recipe or load_recipe(model)
     state = out.with_name(out.name + ".state")
     if not resume:
         state.unlink(missing_ok=True)
     images, labels = digits("train").tensors()
-    config = MODELS[MODEL]
-    model = train(config, images, labels, recipe=recipe, state=state, seed=seed, threads=threads,
-                  progress=progress)
-    settle(model, images)
-    integer_model = convert(model, images)
-    report = measure(model, GraphModel(to_graph(integer_model, config.image_shape)))
+    config = MODELS[model]
+    trained = train(recipe, TensorData(images, labels, augment), state=state, seed=seed,
+                    threads=threads, progress=progress)
+    if float_out:
+        save_float(trained, float_out, name=model)
+    settle(trained, images)
+    integer_model = convert(trained, images)
+    report = measure(trained, GraphModel(to_graph(integer_model, config.image_shape)))
     export(integer_model, images[:1], out, metadata={
-        "model": MODEL, "config": dataclasses.asdict(config),
+        "model": model, "config": dataclasses.asdict(config),
         "training": {"data": "scikit-learn digits", "images": len(images),
                      "split_seed": SPLIT_SEED, "seed": seed, "threads": threads,
-                     "torch": torch.__version__,
-                     "recipe": [dataclasses.asdict(stage) for stage in recipe]},
+                     "torch": torch.__version__, "recipe": dataclasses.asdict(recipe)},
         "held_out": report,
     })
-    if float_out:
-        save_float(model, float_out)
     state.unlink(missing_ok=True)
     return report

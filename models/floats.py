@@ -10,10 +10,10 @@ import torch
 
 from bivit.compiler.ir.errors import UserError
 from bivit.models.config import ViTConfig
-from bivit.models.conversion import ConvertError, convert, settle
+from bivit.models.conversion import convert, settle
 from bivit.models.registry import network
 from bivit.models.tracing import export
-from bivit.models.vit import VisionTransformer, build
+from bivit.models.vit import build
 
 __all__ = ["FloatFileError", "convert_file", "load_float", "save_float"]
 
@@ -62,8 +62,10 @@ def load_float(path, *, eight_bits=False) -> torch.nn.Module:
         if "network" in content:
             model = _named(content, eight_bits)
             steps = {name: value for name, value in model.state_dict().items()
-                     if eight_bits and name.endswith(".step")}
-            model.load_state_dict(steps | tensors)
+                     if name.endswith(".step")}
+            found = {name: value for name, value in tensors.items()
+                     if name in steps or not name.endswith(".step")}
+            model.load_state_dict((steps if eight_bits else {}) | found)
         else:
             model = build(ViTConfig(**_tuples(content)), "binary")
             model.load_state_dict(tensors)
@@ -100,8 +102,5 @@ def convert_file(path, out, calibration: torch.Tensor, *, metadata=None):
     Graph
     """
     model = load_float(path, eight_bits=True)
-    if not isinstance(model, VisionTransformer):
-        raise ConvertError(f"{path} holds a {type(model).__name__}, which has no integer form; "
-                           "vision transformers with BinaryAttention and BinaryMlp have one")
     settle(model, calibration)
     return export(convert(model, calibration), calibration[:1], out, metadata=metadata)

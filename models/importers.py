@@ -11,20 +11,12 @@ from bivit.models.foreign import ForeignFileError, read_tensors
 from bivit.models.headwise import HeadMerge
 from bivit.models.layers import BinaryLinear
 from bivit.models.photographs import photographs
+from bivit.models.pixels import PATCHES, PIXELS, take_up_pixels
 from bivit.models.recognition import choose, recognise, sized, some, to_timm
 from bivit.models.shifted import BinaryConv
 from bivit.models.ties import count_ties
 
-__all__ = ["Import", "PIXELS", "convert_tensors", "import_file", "take_up_pixels"]
-
-PIXELS = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
-"""Mean and deviation that training subtracted from and divided the colours by."""
-
-PATCHES = {"BinaryViT": "vit.embeddings.patch_embeddings.projection"}
-"""Name of the patch embedding where it is not timm's."""
+__all__ = ["Import", "convert_tensors", "import_file"]
 
 SIGNS = (
     (BinaryLinear, "sign(w - mean of the row)", "learned scaling_factor of the row"),
@@ -50,7 +42,7 @@ class Import:
         Classes of the head; tensors in the file; parameters of the network; tensors that have
         another name now; buffers that are computed instead.
     pixels : str
-        Key of :data:`PIXELS` that the patch embedding has taken up.
+        Key of :data:`~bivit.models.pixels.PIXELS` that the patch embedding has taken up.
     binary_layers : list of dict
         ``layers`` (how many), ``signs`` (what of) and ``scale``.
     negative_scales : int
@@ -79,28 +71,6 @@ class Import:
     output: str | None
 
 
-def take_up_pixels(weight, bias, pixels="imagenet"):
-    """Patch embedding for ``(2 p - 255) / 255`` of one for ``(p / 255 - mean) / deviation``.
-
-    Parameters
-    ----------
-    weight : tensor (D, 3, P, P)
-    bias : tensor (D,)
-    pixels : str
-        Key of :data:`PIXELS`.
-
-    Returns
-    -------
-    weight, bias : tensors
-        Rounded once from float64.
-    """
-    mean, deviation = (torch.tensor(values, dtype=torch.float64)[:, None, None]
-                       for values in PIXELS[pixels])
-    wide = weight.double()
-    shift = (wide * ((0.5 - mean) / deviation)).sum((1, 2, 3))
-    return (wide / (2 * deviation)).float(), (bias.double() + shift).float()
-
-
 def convert_tensors(tensors, *, network=None, pixels="imagenet", path="the checkpoint"):
     """A network of the registry with the parameters of a foreign state dict.
 
@@ -110,7 +80,7 @@ def convert_tensors(tensors, *, network=None, pixels="imagenet", path="the check
     network : str, optional
         Its name, where names and shapes leave a choice; else the first of :func:`choose`.
     pixels : str
-        Key of :data:`PIXELS`.
+        Key of :data:`~bivit.models.pixels.PIXELS`.
     path : str or path
         What a refusal calls the checkpoint.
 

@@ -10,7 +10,8 @@ from torch import nn
 
 __all__ = [
     "Attention", "BinaryAttention", "BinaryLinear", "BinaryMlp", "Mlp", "OddLinear", "OddNorm",
-    "OddPatchEmbed", "PatchEmbed", "SOFTMAX_THRESHOLD", "odd_weight", "sign", "softmax_bits",
+    "OddPatchEmbed", "PatchEmbed", "SOFTMAX_THRESHOLD", "odd_weight", "sign",
+    "softmax_bits", "straight_through",
 ]
 
 SOFTMAX_THRESHOLD = 0.25
@@ -48,11 +49,16 @@ def sign(x):
     return _Sign.apply(x)
 
 
-def softmax_bits(scores):
+def straight_through(x, value):
+    """`value` with the gradient of `x`."""
+    return _StraightThrough.apply(x, value)
+
+
+def softmax_bits(scores, share=SOFTMAX_THRESHOLD):
     """Softmax-aware binarization: {0, 1}, with the true gradient of the softmax."""
     attention = scores.softmax(-1)
-    bits = attention >= SOFTMAX_THRESHOLD * attention.detach().amax(-1, keepdim=True)
-    return _StraightThrough.apply(attention, bits.to(attention.dtype))
+    bits = attention >= share * attention.detach().amax(-1, keepdim=True)
+    return straight_through(attention, bits.to(attention.dtype))
 
 
 def odd_weight(weight):
@@ -97,7 +103,7 @@ class OddLinear(nn.Linear):
 
     def forward(self, x):
         odd, scale = odd_weight(self.weight)
-        return F.linear(x, _StraightThrough.apply(self.weight, odd * scale), self.bias)
+        return F.linear(x, straight_through(self.weight, odd * scale), self.bias)
 
 
 class OddNorm(nn.LayerNorm):
@@ -109,7 +115,7 @@ class OddNorm(nn.LayerNorm):
         y = super().forward(x)
         limit = 255 * self.step
         codes = torch.floor((y.detach() / self.step + 255) / 2 + 0.5).clamp(0, 255)
-        return _StraightThrough.apply(y.clamp(-limit, limit), (2 * codes - 255) * self.step)
+        return straight_through(y.clamp(-limit, limit), (2 * codes - 255) * self.step)
 
 
 class PatchEmbed(nn.Module):
@@ -142,10 +148,10 @@ class OddPatchEmbed(PatchEmbed):
     def forward(self, x):
         weight = self.proj.weight.flatten(1)
         odd, scale = odd_weight(weight)
-        y = F.linear(self.patches(x), _StraightThrough.apply(weight / scale, odd))
+        y = F.linear(self.patches(x), straight_through(weight / scale, odd))
         y = y * (scale[:, 0] / 255) + self.proj.bias
         if self.step > 0:
-            y = _StraightThrough.apply(y, torch.floor(y.detach() / self.step + 0.5) * self.step)
+            y = straight_through(y, torch.floor(y.detach() / self.step + 0.5) * self.step)
         return y
 
 
@@ -208,10 +214,12 @@ class Mlp(nn.Module):
 class BinaryMlp(nn.Module):
     """Two binary linear layers; ``sign(GELU(x)) = sign(x)``, so there is no GELU."""
 
+    linear = BinaryLinear
+
     def __init__(self, config):
         super().__init__()
-        self.fc1 = BinaryLinear(config.embed_dim, config.hidden_dim)
-        self.fc2 = BinaryLinear(config.hidden_dim, config.embed_dim)
+        self.fc1 = self.linear(config.embed_dim, config.hidden_dim)
+        self.fc2 = self.linear(config.hidden_dim, config.embed_dim)
 
     def forward(self, x):
         return self.fc2(self.fc1(x))

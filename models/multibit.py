@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bivit.models.layers import BinaryLinear, OddLinear
+from bivit.models.layers import BinaryLinear, OddLinear, odd_weight, straight_through
 
 __all__ = ["BinaryWeightLinear", "BinaryWeightMlp", "CodedBinaryLinear", "CodedBinaryMlp",
-           "CodedLinear", "fit_steps"]
+           "CodedConv", "CodedLinear", "fit_steps"]
 
 LEVELS = 255
 
@@ -53,6 +53,24 @@ class CodedBinaryLinear(_Coded, BinaryWeightLinear):
 
 class CodedLinear(_Coded, OddLinear):
     """8-bit weights, 8-bit activations."""
+
+
+class CodedConv(_Coded, nn.Conv2d):
+    """Convolution with 8-bit weights and 8-bit activations.
+
+    Odd numbers have no zero: beyond the border lies one `step`.
+    """
+
+    def forward(self, x):
+        codes = _Codes.apply(x, self.step)
+        (height, width) = self.padding
+        if height or width:
+            border = float(self.step)
+            codes = F.pad(codes, (width, width, height, height), value=border)
+        weight = self.weight.flatten(1)
+        odd, scale = odd_weight(weight)
+        weight = straight_through(weight, odd * scale).reshape(self.weight.shape)
+        return F.conv2d(codes, weight, self.bias, self.stride)
 
 
 class BinaryWeightMlp(nn.Module):

@@ -16,7 +16,7 @@ from bivit.models.layers import (
     OddPatchEmbed,
     PatchEmbed,
 )
-from bivit.models.multibit import BinaryWeightMlp, CodedBinaryMlp, CodedLinear
+from bivit.models.multibit import BinaryWeightMlp, CodedBinaryMlp, CodedConv, CodedLinear
 from bivit.models.vit import Block
 from bivit.models.windows import merge, partition
 
@@ -73,9 +73,9 @@ class BoolNestAttention(_Interleaved, BoolAttention):
 class ConvPool(nn.Module):
     """3x3 convolution, LayerNorm over channels and 3x3 maximum, on images (B, H, W, C)."""
 
-    def __init__(self, dim, out_dim, eps):
+    def __init__(self, dim, out_dim, eps, conv):
         super().__init__()
-        self.conv = nn.Conv2d(dim, out_dim, 3, padding=1)
+        self.conv = conv(dim, out_dim, 3, padding=1)
         self.norm = nn.LayerNorm(out_dim, eps=eps)
 
     def forward(self, x):
@@ -86,14 +86,14 @@ class ConvPool(nn.Module):
 class Level(nn.Module):
     """Pooling, if it is not the first level, and transformer blocks inside blocks of tokens."""
 
-    def __init__(self, config, index, attention, mlp):
+    def __init__(self, config, index, attention, mlp, conv):
         super().__init__()
         stage = config.level(index)
         self.side, self.size = config.sides[index], config.block_size
         self.pos_embed = nn.Parameter(0.02 * torch.randn(
             1, (self.side // self.size) ** 2, self.size ** 2, stage.embed_dim))
         self.pool = ConvPool(config.embed_dims[index - 1], stage.embed_dim,
-                             config.norm_eps) if index else nn.Identity()
+                             config.norm_eps, conv) if index else nn.Identity()
         self.transformer_encoder = nn.Sequential(*(
             Block(stage, attention, mlp) for _ in range(config.depths[index])))
 
@@ -108,16 +108,16 @@ class Nest(nn.Module):
     Parameters
     ----------
     config : NestConfig
-    patch_embed, attention, mlp, head : classes
+    patch_embed, attention, mlp, conv, head : classes
         The layers, see :data:`METHODS`.
     """
 
     def __init__(self, config: NestConfig, *, patch_embed=PatchEmbed, attention=NestAttention,
-                 mlp=Mlp, head=nn.Linear):
+                 mlp=Mlp, conv=nn.Conv2d, head=nn.Linear):
         super().__init__()
         self.config = config
         self.patch_embed = patch_embed(config)
-        self.levels = nn.Sequential(*(Level(config, index, attention, mlp)
+        self.levels = nn.Sequential(*(Level(config, index, attention, mlp, conv)
                                       for index in range(len(config.depths))))
         self.norm = nn.LayerNorm(config.embed_dims[-1], eps=config.norm_eps)
         self.head = head(config.embed_dims[-1], config.num_classes)
@@ -137,5 +137,5 @@ METHODS = {
 }
 """Network class and layer classes of every method."""
 
-EIGHT_BITS = {"patch_embed": OddPatchEmbed, "head": CodedLinear}
-"""Layer classes of the first and the last layer in 8 bits; the poolings between stay float."""
+EIGHT_BITS = {"patch_embed": OddPatchEmbed, "conv": CodedConv, "head": CodedLinear}
+"""Layer classes of what is not binary in 8 bits, for the integer form."""

@@ -10,15 +10,20 @@ import importlib
 import tomllib
 from pathlib import Path
 
-from bivit.models.config import ViTConfig
+from bivit.models.config import BinaryViTConfig, ViTConfig
 
 __all__ = ["MODELS", "Network", "create", "listing", "measured", "network", "networks"]
 
 MODELS = {
     "bivit_digits": ViTConfig(img_size=8, in_chans=1, patch_size=2, num_classes=10, embed_dim=128,
                               depth=4, num_heads=2),
+    "bi_vit_digits": ViTConfig(img_size=8, in_chans=1, patch_size=2, num_classes=10, embed_dim=128,
+                               depth=4, num_heads=2),
+    "binaryvit_digits": BinaryViTConfig(
+        img_size=8, in_chans=1, patch_size=1, num_classes=10, embed_dims=(32, 64, 128),
+        depths=(1, 1, 2), num_heads=(1, 2, 4), mlp_ratios=(4, 4, 4), reductions=(2, 1, 1)),
 }
-"""Networks that come trained: name to configuration."""
+"""Networks that come trained, ``METHOD_digits``: name to configuration."""
 
 FAMILIES = ("deit", "swin", "nest", "binaryvit")
 TABLE = Path(__file__).with_name("networks.toml")
@@ -51,17 +56,21 @@ class Network:
             First and last layer in 8 bits, as the integer form needs them; else in float, as the
             papers have them.
         """
-        return self.family(self.config, **self.layers, **(self.eight_bits if eight_bits else {}))
+        extra = self.eight_bits if eight_bits else {}
+        return self.family(self.config, **(extra | self.layers))
 
 
 @functools.cache
 def networks() -> dict[str, Network]:
     """All networks by name: ``METHOD_BACKBONE``, or the backbone alone."""
-    deit = importlib.import_module("bivit.models.deit")
-    family, layers = deit.METHODS["bivit"]
-    result = {name: Network(config=config, family=family, layers=layers,
-                            eight_bits=deit.EIGHT_BITS) for name, config in MODELS.items()}
-    for module in (importlib.import_module(f"bivit.models.{name}") for name in FAMILIES):
+    modules = {name: importlib.import_module(f"bivit.models.{name}") for name in FAMILIES}
+    result = {}
+    for name, config in MODELS.items():
+        module = modules["deit" if isinstance(config, ViTConfig) else "binaryvit"]
+        family, layers = module.METHODS[name.removesuffix("_digits")]
+        result[name] = Network(config=config, family=family, layers=layers,
+                               eight_bits=module.EIGHT_BITS)
+    for module in modules.values():
         for backbone, config in module.CONFIGS.items():
             for method, (family, layers) in module.METHODS.items():
                 name = backbone if method in ("float", "binaryvit") else f"{method}_{backbone}"

@@ -176,5 +176,5 @@ METHODS = {
 }
 """Network class and layer classes of every method."""
 
-EIGHT_BITS = {"patch_embed": OddSwinPatchEmbed, "head": CodedLinear}
-"""Layer classes of the first and the last layer in 8 bits, for the integer form."""
+EIGHT_BITS = {"patch_embed": OddSwinPatchEmbed, "reduction": CodedLinear, "head": CodedLinear}
+"""Layer classes in 8 bits where a method has none of its own, for the integer form."""

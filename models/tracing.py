@@ -8,6 +8,7 @@ from torch import fx, nn
 
 from bivit.compiler.ir.errors import UserError
 from bivit.compiler.ir.graph import OBSERVED_KINDS, Graph, GraphError, Node
+from bivit.compiler.ir.ops import OPS
 from bivit.models.integer import LAYERS, IntegerLayer
 
 __all__ = ["ExportError", "GraphModel", "export", "load", "to_graph"]
@@ -81,7 +82,7 @@ def to_graph(model: nn.Module, image_shape: tuple[int, int, int], metadata=None)
     ExportError
         In one sentence: the layer, the reason and what to change.
     """
-    names, nodes, counts, result = {}, [], {}, None
+    names, nodes, layers, counts, result = {}, [], {}, {}, None
     for step in _trace(model).nodes:
         if step.op == "placeholder":
             if names:
@@ -99,6 +100,7 @@ def to_graph(model: nn.Module, image_shape: tuple[int, int, int], metadata=None)
             if step.kwargs or not all(isinstance(argument, fx.Node) for argument in step.args):
                 raise ExportError(f"layer {name}: is called with something else than results of "
                                   "layers by position; make constants buffers of the layer")
+            layers[name] = layer
             nodes.append(Node(
                 name, layer.op, tuple(names[argument] for argument in step.args),
                 layer.attributes(),
@@ -116,9 +118,14 @@ def to_graph(model: nn.Module, image_shape: tuple[int, int, int], metadata=None)
     nodes = _until(nodes, names.get(result) if isinstance(result, fx.Node) else None)
     graph = Graph(tuple(image_shape), tuple(nodes), dict(metadata or {}))
     try:
-        graph.infer()
+        types = graph.infer()
     except GraphError as error:
         raise ExportError(str(error)) from None
+    for node in graph.nodes:
+        made, given = layers[node.name].input_kind, types[node.inputs[0]].kind
+        if made not in (None, given):
+            raise ExportError(f"layer {node.name}: is made for {made} and gets {given}; make it "
+                              f"with input_kind={given!r}")
     return graph
 
 
@@ -182,7 +189,10 @@ class GraphModel(nn.Module):
         for node in graph.nodes:
             tensors = {name: torch.from_numpy(np.ascontiguousarray(value)).to(torch.int64)
                        for name, value in node.tensors.items()}
-            self._layers.append(LAYERS[node.op](**node.attributes, **tensors))
+            layer = LAYERS[node.op]
+            kind = ({"input_kind": self._kinds[node.inputs[0]].kind} if OPS[node.op].variants
+                    else {})
+            self._layers.append(layer(**node.attributes, **tensors, **kind))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from bivit.compiler.ir import numeric
 from bivit.compiler.ir.graph import Graph, Node
-from bivit.compiler.ir.ops import OPS
+from bivit.compiler.ir.ops import OPS, TensorType
 
 __all__ = ["GraphBuilder", "random_image", "random_vit_graph"]
 
@@ -30,13 +30,17 @@ class GraphBuilder:
         self.random = np.random.default_rng(seed)
         self.input_shape, self.resid_bits, self.nodes = tuple(input_shape), resid_bits, []
         self.values = {"input": [random_image((seed, i), input_shape) for i in range(2)]}
+        self.types = {"input": TensorType("pixels", self.input_shape)}
 
     def add(self, name, op, *inputs, tensors=None, **attributes):
         """Append a node and give its name."""
         node = Node(name, op, inputs, attributes, tensors or {})
         self.nodes.append(node)
+        types = [self.types[x] for x in inputs]
+        self.types[name] = OPS[op].infer(types, attributes, node.tensors)
+        evaluate = OPS[op].evaluation(types[0].kind)
         self.values[name] = [
-            OPS[op].evaluate([self.values[x][i] for x in inputs], attributes, node.tensors)
+            evaluate([self.values[x][i] for x in inputs], attributes, node.tensors)
             for i in range(2)]
         return name
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from bivit.compiler.ir.operation import accepts
 from bivit.compiler.ir.ops import OPS, OpError, TensorType
 
 __all__ = ["Graph", "GraphError", "Node", "OBSERVED_KINDS"]
@@ -88,8 +89,9 @@ class Graph:
         for name, kind in zip(node.inputs, op.inputs, strict=False):
             if name not in types:
                 raise OpError(f"its input {name} does not come before it")
-            if types[name].kind != kind.rstrip("?"):
-                raise OpError(f"needs {kind.rstrip('?')} and {name} gives {types[name].kind}")
+            if types[name].kind not in accepts(kind):
+                raise OpError(f"needs {' or '.join(accepts(kind))} and {name} gives "
+                              f"{types[name].kind}")
         for what, given, wanted in (("attribute", node.attributes, op.attributes),
                                     ("tensor", node.tensors, op.tensors)):
             if set(given) != set(wanted):
@@ -104,8 +106,9 @@ class Graph:
 
     def evaluate(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Value of every node for one image (C, H, W) uint8."""
-        values = {"input": image}
+        values, types = {"input": image}, self.infer()
         for node in self.nodes:
-            values[node.name] = OPS[node.op].evaluate(
-                [values[name] for name in node.inputs], node.attributes, node.tensors)
+            evaluate = OPS[node.op].evaluation(types[node.inputs[0]].kind)
+            values[node.name] = evaluate([values[name] for name in node.inputs],
+                                         node.attributes, node.tensors)
         return values

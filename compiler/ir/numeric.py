@@ -143,7 +143,7 @@ def normalise_to_numbers(x, scale, bias, shift, eps, bits):
 
 
 def bend(x, knee, above, below, shift):
-    """Two straight pieces: ``rescale`` with `above` (scale, bias) where ``x >= knee``, else `below`.
+    """Two straight pieces: ``rescale`` with `above` (scale, bias) from `knee` on, else `below`.
 
     RPReLU, with the affine that follows it (BinaryViT); not yet saturated.
     """

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from bivit.cli import output
 from bivit.cli.main import main
 from bivit.compiler.ir import checkpoint
 from bivit.sim.report import CAUSES
@@ -115,3 +116,11 @@ def test_for_people(work, arguments):
                           capture_output=True, env=os.environ | {"COLUMNS": "120"})
     assert done.returncode == 0, done.stderr
     assert done.stdout and not done.stderr
+
+
+def test_progress_without_a_terminal(capsys, monkeypatch):
+    with output.Progress(quiet=True) as progress:
+        progress(0.5, 3, "too soon")
+        monkeypatch.setattr(output, "LINE_SECONDS", 0)
+        progress(1.5, 3, "float, loss 1.000")
+    assert capsys.readouterr() == ("", "bivit: 1 of 3: float, loss 1.000\n")

@@ -12,7 +12,8 @@ import torch
 from bivit.cli.main import main
 from bivit.compiler.ir.errors import UserError
 from bivit.models.floats import convert_file, load_float
-from bivit.models.importers import import_file, take_up_pixels
+from bivit.models.importers import import_file
+from bivit.models.pixels import take_up_pixels
 from bivit.models.registry import create, network
 from timm_models import create as create_timm
 

@@ -3,83 +3,38 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bivit.compiler.ir import numeric
 from bivit.compiler.ir.ops import OPS
 from bivit.models.integer import LAYERS, bit_length, integer_square_root
-
-RANDOM = np.random.default_rng
-
-
-def _bits(random, *shape):
-    return random.integers(0, 2, shape, np.uint8)
+from bivit.models.integer.layer import matmul
+from operations import CASES, make
 
 
-def _rescale(random, channels):
-    return {"scale": random.integers(-2**15, 2**15, channels),
-            "bias": random.integers(-2**23, 2**23, channels)}
-
-
-def _case(op, random, tokens, channels, heads, shift):
-    """Inputs of one image, attributes and tensors of an operation."""
-    width = channels * heads
-    dot = random.integers(-3 * width, 3 * width, (tokens, width))
-    numbers = random.integers(-2**15, 2**15, (tokens, width))
-    if random.integers(2):
-        numbers = numbers // 2**12  # small rows, where the root and its reciprocal are coarse
-    weights = random.integers(-128, 128, (5, width)) * 2 + 1
-    return {
-        "patchify": ([random.integers(0, 256, (2, 3 * heads, 6), np.uint8)], {"patch_size": 3}, {}),
-        "plane_linear": ([random.integers(0, 256, (tokens, width), np.uint8)], {},
-                         {"weight": weights}),
-        "binary_linear": ([_bits(random, tokens, width)], {}, {"weight": _bits(random, 7, width)}),
-        "rescale": ([dot, numbers], {"shift": shift, "bits": 12}, _rescale(random, width)),
-        "embed": ([dot], {"shift": shift, "bits": 16, "prefix": heads},
-                  {**_rescale(random, width),
-                   "table": random.integers(-2**15, 2**15, (tokens + heads, width))}),
-        "threshold": ([dot], {}, {"threshold": random.integers(-width, width, width),
-                                  "descending": _bits(random, width)}),
-        "norm_bits": ([numbers], {"eps": int(random.integers(1, 2**20))},
-                      {"k": random.integers(-2**13, 2**13, width),
-                       "kind": random.integers(0, 4, width)}),
-        "norm_codes": ([numbers], {"eps": 1, "shift": shift},
-                       {"scale": random.integers(-2**(shift - 3), 2**(shift - 3), width)
-                        .clip(-2**15, 2**15 - 1),
-                        "bias": random.integers(0, 2**16, width)}),
-        "scores": ([_bits(random, tokens, width), _bits(random, tokens + 2, width)],
-                   {"num_heads": heads}, {}),
-        "softmax_threshold": ([random.integers(-9, 9, (heads, tokens, tokens))],
-                              {"delta": int(random.integers(0, 12))}, {}),
-        "attend": ([_bits(random, heads, tokens, tokens), _bits(random, tokens, width)], {}, {}),
-        "select": ([numbers], {"token": tokens - 1}, {}),
-    }[op]
-
-
-@pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("seed", range(12))
-def test_layer_is_its_definition(op, seed):
-    random = RANDOM(seed)
-    tokens, channels, heads = (int(random.integers(1, limit)) for limit in (9, 40, 4))
-    shift = numeric.RESCALE_SHIFTS[seed % len(numeric.RESCALE_SHIFTS)]
-    images = [_case(op, RANDOM((seed, image)), tokens, channels, heads, shift)[0]
-              for image in range(2)]
-    _, attributes, tensors = _case(op, random, tokens, channels, heads, shift)
-    layer = LAYERS[op](**attributes, **{n: torch.from_numpy(v) for n, v in tensors.items()})
-    batch = [torch.from_numpy(np.stack(values)) for values in zip(*images, strict=True)]
+@pytest.mark.parametrize("name", CASES)
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_layer_is_its_definition(name, seed):
+    case = make(name, seed)
+    kind = {"input_kind": case.types[0].kind} if OPS[case.op].variants else {}
+    layer = LAYERS[case.op](**case.attributes, **kind, **{
+        name: torch.from_numpy(value) for name, value in case.tensors.items()})
+    batch = [torch.from_numpy(np.stack(values)) for values in zip(*case.images, strict=True)]
     result = layer(*batch)
     assert not result.is_floating_point()
-    for index, inputs in enumerate(images):
-        expected = OPS[op].evaluate(inputs, attributes, tensors)
-        assert np.array_equal(result[index].numpy(), expected)
-    assert layer.attributes() == attributes
+    assert np.array_equal(result.numpy(), np.stack(case.evaluate()))
+    assert layer.attributes() == case.attributes
     assert {n: v.tolist() for n, v in layer.tensors().items()} == {
-        n: v.tolist() for n, v in tensors.items()}
+        n: v.tolist() for n, v in case.tensors.items()}
 
 
-def test_layers_have_the_operations_names():
+def test_every_operation_has_a_layer():
+    assert set(LAYERS) == set(OPS) == {name.split()[0] for name in CASES}
     for name, op in OPS.items():
         assert LAYERS[name].op == name
         assert LAYERS[name].attribute_names == op.attributes
+        assert (LAYERS[name].input_kind is None) or op.variants
 
 
 def test_rescale_without_addend():
@@ -94,6 +49,20 @@ def test_root_and_bit_length_are_exact():
     assert bool(((roots * roots <= values) & ((roots + 1) ** 2 > values)).all())
     small = torch.tensor([0, 1, 2, 255, 256, 2**31 - 1, 2**31])
     assert bit_length(small).tolist() == [int(v).bit_length() for v in small]
+
+
+@pytest.mark.parametrize("length", (258, 259, 4095))
+def test_products_are_exact_on_either_side_of_single_precision(length):
+    generator = torch.Generator().manual_seed(length)
+    a = 255 - 2 * torch.randint(0, 3, (4, length), generator=generator, dtype=torch.int32)
+    b = 255 - 2 * torch.randint(0, 3, (length, 5), generator=generator, dtype=torch.int32)
+    expected = a.numpy().astype(np.int64) @ b.numpy().astype(np.int64)
+    assert np.array_equal(matmul(a, b, 255 * 255).numpy(), expected)
+
+
+def test_products_beyond_32_bits_are_refused():
+    with pytest.raises(ValueError, match="do not fit 32 bits"):
+        matmul(torch.ones(1, 2**16), torch.ones(2**16, 1), 255 * 255)
 
 
 def test_a_float_constant_is_refused():
