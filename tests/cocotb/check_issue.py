@@ -4,12 +4,12 @@ import random
 
 import cocotb
 from bench import Memory, instructions, send, start
-from test_matmul import expected_pairs, expected_records, memory_word
+from test_matmul import expected_pairs, memory_word
 from units import ARCH
 
 from bivit.hw.blocks.lanes import pass_layout
-from bivit.hw.isa import UNIT_OF, ASource, BSource, Unit, decode
-from programs import random_program
+from bivit.hw.isa import ASource, BSource, decode, encode
+from products import PRODUCTS, random_product, records_of
 
 WIDTHS = {"a": ARCH.rows * ARCH.lanes, "b": ARCH.cols * ARCH.lanes}
 SOURCES = {"a": ASource, "b": BSource}
@@ -18,8 +18,9 @@ SOURCES = {"a": ASource, "b": BSource}
 @cocotb.test(timeout_time=300, timeout_unit="us")
 @cocotb.parametrize(p_valid=[1.0, 0.1])
 async def loops_and_records(dut, p_valid):
-    program = [decode(word) for word in random_program(random.Random(8), ARCH, length=150)]
-    program = [(opcode, fields) for opcode, fields in program if UNIT_OF.get(opcode) is Unit.MM]
+    rng = random.Random(8)
+    opcodes = [rng.choice(PRODUCTS) for _ in range(60)]
+    program = [decode(encode(opcode, **random_product(rng, ARCH, opcode))) for opcode in opcodes]
     ports = await start(dut, "issue__", instr__valid=0)
 
     def word(side, source, address):
@@ -33,7 +34,7 @@ async def loops_and_records(dut, p_valid):
     pairs = [(word("a", fields["a_src"], a), word("b", fields["b_src"], b), first, last)
              for _, fields in program for a, b, first, last in expected_pairs(fields)]
     records = [record for tag, (opcode, fields) in enumerate(program)
-               for record in expected_records(ARCH, opcode, fields, tag)]
+               for record in records_of(ARCH, opcode, fields, tag)]
     got_pairs, got_records = [], []
     while len(got_pairs) < len(pairs) or len(got_records) < len(records):
         await ports.edge()

@@ -5,12 +5,15 @@ import random
 import cocotb
 import numpy as np
 from bench import Memory, apply_write, start
-from test_post import needs_wait, passes_of, random_instruction
+from test_post import count_range, needs_wait, packed_record
 from units import ARCH
 
-from bivit.hw.blocks.lanes import Mode, pass_layout
+from bivit.hw.blocks.matmul import drain_of
 from bivit.hw.blocks.post import PARAM_LEAD
-from post_model import Memories, pack, unpack
+from bivit.hw.isa import Opcode
+from bivit.hw.memories import score_bits
+from post_model import READ_PORTS, Memories, pack
+from products import PRODUCTS, random_product, records_of
 
 IDLE = None, None
 NUMBERS = ARCH.rows * ARCH.cols
@@ -21,32 +24,33 @@ class Feeder:
 
     def __init__(self):
         rng = random.Random(5)
-        self.program, slots = [], 0
-        for tag in range(120):
-            fields = random_instruction(ARCH, rng, rng.choice(list(Mode)), tag)
-            if fields["mode"] == Mode.SCORE:
+        self.program, self.most, slots = [], [], 0
+        for _ in range(120):
+            opcode = rng.choice(PRODUCTS)
+            fields = {name: int(getattr(value, "value", value))
+                      for name, value in random_product(rng, ARCH, opcode).items()}
+            if opcode is Opcode.MM_SCORE:
                 slots += 1
                 fields["slot"] = slots % ARCH.score_slots
-            self.program.append(fields)
+            self.program.append((opcode, fields))
+            self.most.append(count_range(ARCH, opcode, fields, rng)["most"])
         self.counts, self.finished = [], 0
 
     def cycles(self):
         """For each cycle a record, or None, and the counts that belong to it."""
         rng = np.random.default_rng(6)
-        for index, fields in enumerate(self.program):
-            waits = needs_wait(fields) or any(
+        for index, (opcode, fields) in enumerate(self.program):
+            waits = needs_wait(ARCH, fields) or any(
                 "slot" in fields and fields["slot"] == other.get("slot")
-                for other in self.program[self.finished:index])
+                for _, other in self.program[self.finished:index])
             while waits and self.finished < index:
                 yield IDLE
             self.counts.append([])
-            for record in passes_of(ARCH, fields):
-                counts = rng.integers(0, fields.get("largest", (1 << ARCH.count_bits) - 1) + 1,
-                                      (ARCH.rows, ARCH.cols))
+            for record in records_of(ARCH, opcode, fields, index):
+                counts = rng.integers(0, self.most[index] + 1, (ARCH.rows, ARCH.cols))
                 self.counts[-1].append(counts)
-                yield record, counts
-                drain = ARCH.drain_cycles if fields["mode"] == Mode.ACC else 1
-                for _ in range(drain - 1 + random.choice((0, 0, 1, 5))):
+                yield packed_record(ARCH, record, rng), counts
+                for _ in range(drain_of(ARCH, opcode, fields) - 1 + random.choice((0, 0, 1, 5))):
                     yield IDLE
         while True:
             yield IDLE
@@ -57,8 +61,9 @@ async def instructions_change_memories(dut):
     feeder, counts_later = Feeder(), [None] * PARAM_LEAD
     memories, model = (Memories(ARCH, np.random.default_rng(7)) for _ in range(2))
     ports = await start(dut, "post__", pass_valid=0)
-    for name in ("thr", "scale", "pos", "resid"):
-        Memory(ports, lambda address, name=name: memories.word(name, address),
+    for name in READ_PORTS:
+        Memory(ports, lambda address, name=name: memories.word(
+            name, min(address, memories.depth(name) - 1)),
                [(f"{name}_addr", f"{name}_data")])
     cycles, score_slot = feeder.cycles(), None
     while feeder.finished < len(feeder.program) or score_slot is not None:
@@ -69,12 +74,12 @@ async def instructions_change_memories(dut):
         ports.set(pass_valid=record is not None,
                   counts=pack(noise if counts is None else counts.ravel(), ARCH.count_bits))
         if record is not None:
-            ports.set(pass_=pass_layout(ARCH).const(record).as_value().value)
+            ports.set(pass_=record)
         await ports.edge()
         if score_slot is not None:
-            minima = unpack(ports.get("minima"), ARCH.score_slots * ARCH.rows, ARCH.count_bits)
-            assert np.array_equal(minima.reshape(-1, ARCH.rows)[score_slot],
-                                  model.minima[score_slot])
+            width = ARCH.rows * score_bits(ARCH)
+            minima = ports.get("minima") >> score_slot * width & (1 << width) - 1
+            assert minima == pack(model.minima[score_slot], score_bits(ARCH))
             score_slot = None
         wrote = [apply_write(ports, memories.hmem, "hmem_we", "hmem_addr", "hmem_data"),
                  apply_write(ports, memories.bmem, "bmem_we", "bmem_addr", "bmem_data"),
@@ -82,15 +87,15 @@ async def instructions_change_memories(dut):
                              "resid_write_data", ARCH.resid_bits)]
         assert not any(wrote) or ports.get("tag") == feeder.finished
         if ports.get("done"):
-            fields = feeder.program[feeder.finished]
-            model.run(fields, feeder.counts[feeder.finished])
+            opcode, fields = feeder.program[feeder.finished]
+            model.run(opcode, fields, feeder.counts[feeder.finished])
             for name in ("hmem", "bmem", "resid"):
                 assert np.array_equal(getattr(model, name), getattr(memories, name)), fields
-            if fields["mode"] == Mode.SCORE:
+            if opcode is Opcode.MM_SCORE:
                 score_slot = fields["slot"]
             feeder.finished += 1
     for (slot, tile), expected in model.scores.items():
         ports.set(score_addr=slot * ARCH.score_tiles + tile)
         for _ in range(3):
             await ports.edge()
-        assert ports.get("score_data") == pack(expected.ravel(), ARCH.count_bits)
+        assert ports.get("score_data") == pack(expected.ravel(), score_bits(ARCH))

@@ -286,3 +286,21 @@ def test_two_addends_meet_a_clipped_number(name):
             arch, param_addr=word, base=value * 64, add_src=AddSource.POS, add_addr=address,
             add2_src=second, add2_addr=address), most=0)
     bench.run()
+
+
+def test_numbers_beside_knee_and_threshold():
+    """Equal to each, one more and one less."""
+    arch, number, step = ARCHS["ragged"], 100, 7
+    bench = Bench(arch, seed=7)
+    columns = np.arange(arch.cols)
+    for memories in (bench.memories, bench.model):
+        memories.scale[0], memories.bias_of_scale[0] = 0, number << 8
+        knee = number + columns % 3 - 1
+        for values, value in zip(memories.bend.values(), (knee, 256, 0, 256, step << 8),
+                                 strict=True):
+            values[0] = value
+        result = np.where(number >= knee, number, number + step)
+        memories.thr[0], memories.flip[0] = result + columns // 3 - 1, columns % 2
+    bench.add(Opcode.MM_ACC, numbers(arch, bend=1, to_bits=1))
+    bench.run()
+    assert set(bench.memories.resid[0].ravel()) == {number, number + step}
