@@ -5,7 +5,7 @@ import itertools
 from bivit.hw.blocks.lanes import Mode
 from bivit.hw.isa import AddSource, ASource, BSource, Destination, Opcode
 
-__all__ = ["MODES", "PRODUCTS", "random_product", "records_of"]
+__all__ = ["MODES", "PRODUCTS", "most_terms", "plain", "random_product", "records_of"]
 
 MODES = {Opcode.MM_BITS: Mode.BITS, Opcode.MM_SCORE: Mode.SCORE, Opcode.MM_ACC: Mode.ACC}
 PRODUCTS = tuple(MODES)
@@ -77,9 +77,14 @@ def most_terms(arch, a_planes, b_planes):
     return min((1 << arch.count_bits) - 1, (1 << 27) >> (a_planes + b_planes))
 
 
+def plain(fields):
+    """Fields as integers."""
+    return {name: int(getattr(value, "value", value)) for name, value in fields.items()}
+
+
 def records_of(arch, opcode, fields, tag):
     """Of each pass, the fields of its record that its mode uses."""
-    fields = {name: int(getattr(value, "value", value)) for name, value in fields.items()}
+    fields = plain(fields)
     planes = fields.get("a_planes", 1), fields.get("b_planes", 1)
     acc = opcode is Opcode.MM_ACC
     for tile, i, j in itertools.product(range(fields["n_tiles"]), *map(range, planes)):

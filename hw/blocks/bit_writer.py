@@ -21,8 +21,8 @@ class BitColumn(wiring.Component):
 
     Members
     -------
-    read_addr, read, use : ``In``
-        Read a word of PV, or zero without `use`.
+    read_addr, read, use_pv : ``In``
+        Read a word of PV, or zero without `use_pv`.
     ones : ``Out``
         What was read last, from the next cycle on.
     bits, mask : ``In``, cycle 0
@@ -38,7 +38,7 @@ class BitColumn(wiring.Component):
         super().__init__({
             "read_addr": In(range(arch.pv_depth)),
             "read": In(1),
-            "use": In(1),
+            "use_pv": In(1),
             "ones": Out(arch.count_bits),
             "bits": In(arch.rows),
             "mask": In(arch.rows),
@@ -56,7 +56,7 @@ class BitColumn(wiring.Component):
         write_port = memory.write_port()
         ones = Signal(self.arch.count_bits, reset_less=True)
         with m.If(self.read):
-            m.d.sync += ones.eq(Mux(self.use, read_port.data, 0))
+            m.d.sync += ones.eq(Mux(self.use_pv, read_port.data, 0))
         kept, last = (Signal(self.arch.rows, name=name, reset_less=True)
                       for name in ("masked", "last"))
         found = Signal(range(self.arch.rows + 1), reset_less=True)
@@ -167,7 +167,7 @@ class BitWriter(wiring.Component):
             m.d.comb += [
                 lane.read_addr.eq(self.ahead.pv_addr),
                 lane.read.eq(self.ahead_valid),
-                lane.use.eq(self.ahead.use_pv),
+                lane.use_pv.eq(self.ahead.use_pv),
                 self.ones[column].eq(lane.ones),
                 lane.bits.eq(self.bits.word_select(column, self.arch.rows)),
                 lane.mask.eq(mask),

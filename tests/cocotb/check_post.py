@@ -13,7 +13,7 @@ from bivit.hw.blocks.post import PARAM_LEAD
 from bivit.hw.isa import Opcode
 from bivit.hw.memories import score_bits
 from post_model import READ_PORTS, Memories, pack
-from products import PRODUCTS, random_product, records_of
+from products import PRODUCTS, plain, random_product, records_of
 
 IDLE = None, None
 NUMBERS = ARCH.rows * ARCH.cols
@@ -27,8 +27,7 @@ class Feeder:
         self.program, self.most, slots = [], [], 0
         for _ in range(120):
             opcode = rng.choice(PRODUCTS)
-            fields = {name: int(getattr(value, "value", value))
-                      for name, value in random_product(rng, ARCH, opcode).items()}
+            fields = random_product(rng, ARCH, opcode)
             if opcode is Opcode.MM_SCORE:
                 slots += 1
                 fields["slot"] = slots % ARCH.score_slots
@@ -50,7 +49,7 @@ class Feeder:
                 counts = rng.integers(0, self.most[index] + 1, (ARCH.rows, ARCH.cols))
                 self.counts[-1].append(counts)
                 yield packed_record(ARCH, record, rng), counts
-                for _ in range(drain_of(ARCH, opcode, fields) - 1 + random.choice((0, 0, 1, 5))):
+                for _ in range(drain_of(ARCH, opcode, plain(fields)) - 1 + random.choice((0, 0, 1, 5))):
                     yield IDLE
         while True:
             yield IDLE

@@ -15,7 +15,7 @@ from bivit.hw.blocks.post import PARAM_LEAD, PostProcessing, latency
 from bivit.hw.isa import AddSource, Destination, Opcode
 from bivit.hw.memories import score_bits
 from post_model import ARCHS, READ_PORTS, Memories, pack, pack_fields, unpack
-from products import PRODUCTS, most_terms, random_product, records_of
+from products import PRODUCTS, most_terms, plain, random_product, records_of
 
 LENGTHS = {Opcode.MM_BITS: 30, Opcode.MM_SCORE: 30, Opcode.MM_ACC: 10, None: 30}
 """Instructions of a random program of one mode, or of all."""
@@ -53,8 +53,7 @@ class Bench:
             self.cycle = max(self.cycle, self.slot_done.get(self.slot, 0))
         most = (1 << self.arch.count_bits) - 1 if most is None else most
         tag, counts = len(self.instructions), []
-        drain = drain_of(self.arch, opcode, {name: int(getattr(value, "value", value))
-                                             for name, value in fields.items()})
+        drain = drain_of(self.arch, opcode, plain(fields))
         for record in records_of(self.arch, opcode, fields, 1000 + tag):
             counts.append(self.rng.integers(least, most + 1, (self.arch.rows, self.arch.cols)))
             self.records[self.cycle - PARAM_LEAD] = packed_record(self.arch, record, self.rng)
