@@ -98,8 +98,7 @@ def score(machine, fields):
         scores = np.where(masked, greatest, scores.astype(greatest.dtype, copy=False) - bias)
     write_words(machine.scores, slot * arch.score_tiles, scores)
     valid = valid_columns(arch, tiles, fields["keys"])[:, None]
-    if slot < arch.score_slots:
-        machine.minimum[:, slot] = np.where(valid, scores, greatest).min((1, 3))
+    machine.minimum[:, slot] = np.where(valid, scores, greatest).min((1, 3))
 
 
 @functools.cache

@@ -105,8 +105,6 @@ def rows_out(machine, fields):
     """ROWS_OUT: sums, rounded, to rows behind each other in VMEM or XMEM."""
     arch, state = machine.arch, machine.state
     count, tiles, kind = fields["count"], fields["sum_tiles"], fields["kind"]
-    if not tiles:
-        return
     places, exists = sum_places(arch, fields["sum_row"] + np.arange(count), tiles,
                                 np.arange(tiles))
     scale, bias = machine.constants.row_parameters(fields["param_addr"], tiles)

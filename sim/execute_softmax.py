@@ -28,14 +28,9 @@ def softmax(machine, fields):
                  near.reshape(*near.shape[:2], -1), arch.keys_per_group)
 
 
-def _minimum(machine, fields):
-    """Least score of each row, (images, rows); a slot that does not exist reads the last one."""
-    return machine.minimum[:, min(fields["slot"], machine.arch.score_slots - 1)]
-
-
 def _limit(machine, fields):
     """The greatest score of each row whose bit is 1, (images, rows)."""
-    minimum, delta = _minimum(machine, fields), fields["delta"]
+    minimum, delta = machine.minimum[:, fields["slot"]], fields["delta"]
     if fields["mode"] == SoftmaxMode.LIMIT.value:
         width = FORMATS[Opcode.SOFTMAX]["delta"]
         return np.full_like(minimum, signed(delta, width))
@@ -45,7 +40,7 @@ def _limit(machine, fields):
 def _shares(machine, fields, scores, valid):
     """ABSOLUTE: exponentials against a share of their sum, (images, tiles, rows, cols)."""
     part = valid & (scores < machine.greatest_score)
-    distance = scores - _minimum(machine, fields)[:, None, :, None]
+    distance = scores - machine.minimum[:, fields["slot"], None, :, None]
     exponentials = numeric.exponential(np.where(part, distance, 0), fields["multiplier"])
     total = np.where(part, exponentials, 0).sum((1, 3), keepdims=True)
     share = exponentials << numeric.ATTENTION_FRACTION >= fields["threshold"] * total

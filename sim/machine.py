@@ -56,11 +56,8 @@ class Machine:
     def columns(self, fields, planes):
         """Operand B from BMEM or KMEM, bits summed over planes: float32 (images, columns, K)."""
         tiles, k_words = fields["n_tiles"], fields["k_words"]
-        name = B_MEMORIES.get(fields["b_src"])
-        if name is None:  # no memory has this number
-            return np.zeros((len(self.streams), tiles * self.arch.cols,
-                             k_words * self.arch.lanes), np.float32)
-        words = read_words(getattr(self.state, name), fields["b_addr"], tiles * planes * k_words)
+        memory = getattr(self.state, B_MEMORIES[fields["b_src"]])
+        words = read_words(memory, fields["b_addr"], tiles * planes * k_words)
         return bits_of_columns(words, tiles, planes, k_words)
 
     def rows(self, fields, planes):

@@ -64,7 +64,6 @@ def destination_rows(destination, count, limit):
     address, row, stride, segment, left = destination
     number = np.arange(count)
     if segment:
-        left = left or 1 << 12
         first, later = (-(-length // limit) for length in (row + left, segment))
         index, inside = np.divmod(number - left, segment)
         begun = number >= left

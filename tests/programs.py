@@ -108,7 +108,7 @@ def _scale(rng, arch):
 
 def _norm(rng, arch):
     """Also a step of FOLD: its column is there."""
-    bias = _number(rng, 24) & ~255 | rng.randrange(arch.cols)
+    bias = rng.choice((0, _number(rng, 24) & ~255 | rng.randrange(arch.cols)))
     return _number(rng, 16) | bias << 16
 
 
@@ -157,7 +157,8 @@ def _fields(rng, arch, opcode, slots):
         case Opcode.SOFTMAX:
             slot = rng.choice(list(slots))
             mode = rng.choice(list(SoftmaxMode))
-            delta = rng.randrange(-999, 4000) if mode is SoftmaxMode.LIMIT else rng.randrange(999)
+            near = rng.randrange(-999, 4000) if mode is SoftmaxMode.LIMIT else rng.randrange(999)
+            delta = rng.choice((near, near, rng.getrandbits(24)))
             return slots[slot] | {
                 "slot": slot, "dst_addr": rng.randrange(64), "mode": mode,
                 "delta": delta & (1 << 24) - 1, "multiplier": rng.getrandbits(rng.randint(1, 16)),

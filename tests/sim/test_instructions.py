@@ -46,6 +46,7 @@ class Comparison:
                 array[...] = random.integers(0, 2, array.shape)
             else:
                 array[...] = random.integers(*limits.get(name, (-half, half)), array.shape)
+                array[random.integers(0, 4, array.shape) == 0] = 0
 
     def run(self, word):
         """Execute an instruction, compare everything."""
