@@ -5,30 +5,50 @@ compiler meant: so a wrong address shows as a read of words that nothing wrote.
 """
 
 import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
 
 from bivit.hw.arch import Arch
-from bivit.hw.isa import AddSource, ASource, BSource, Destination, Opcode
+from bivit.hw.isa import (
+    LEVELS,
+    AddSource,
+    ASource,
+    BSource,
+    Destination,
+    MoveSource,
+    NumberSource,
+    Opcode,
+    RowKind,
+    RowOperation,
+)
+from bivit.hw.memories import constant_order
 
 __all__ = ["Accesses", "CONSTANTS", "accesses"]
 
-CONSTANTS = ("weight", "thr", "scale", "norm", "pos")
+CONSTANTS = constant_order[1:]
 """Memories that no instruction writes."""
 
 _A_MEMORIES = {source.value: source.name.lower() for source in ASource}
-_B_MEMORIES = {BSource.WEIGHT.value: "weight", BSource.BMEM.value: "bmem"}
+_B_MEMORIES = {source.value: source.name.lower() for source in BSource}
+_ADD_MEMORIES = {source.value: source.name.lower() for source in AddSource}
+_NUMBER_MEMORIES = {source.value: source.name.lower() for source in NumberSource}
+_MOVE_MEMORIES = {source.value: source.name.lower() for source in MoveSource}
+_CODE_PLANES = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Accesses:
-    """Ranges of words, as (memory, range).
+    """Words in ascending order, as (memory, words).
 
-    `reads` may be of constant memories. `updates` are words that are read and written in one
-    cycle (PV), so that the instructions of one unit may follow each other without waiting.
+    `reads` may be of constant memories. `updates` are words that are read and written by a unit
+    that keeps their order itself (PV, sums), so that its instructions may follow each other
+    without waiting.
     """
 
-    reads: tuple[tuple[str, range], ...] = ()
-    writes: tuple[tuple[str, range], ...] = ()
-    updates: tuple[tuple[str, range], ...] = ()
+    reads: tuple[tuple[str, Sequence[int]], ...] = ()
+    writes: tuple[tuple[str, Sequence[int]], ...] = ()
+    updates: tuple[tuple[str, Sequence[int]], ...] = ()
 
 
 def accesses(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> Accesses:
@@ -51,26 +71,31 @@ def _operands(f):
                                             f["n_tiles"] * b_planes * f["k_words"])))
 
 
+def _destination(arch, f, address):
+    """Writes and updates of bits."""
+    tiles = f["n_tiles"]
+    if f["dst"] == Destination.V.value:
+        pv = (("pv", _span(f["pv_addr"], tiles)),)
+        stride = f["dst_stride"]
+        words = range(address, address + tiles * stride, stride) if stride else _span(address, 1)
+        first = bool(f["pv_first"])
+        return (("bmem", words), *(pv if first else ())), () if first else pv
+    words = -(-(f["dst_pos"] + tiles) // arch.chunks_per_word)
+    memory = "hmem" if f["dst"] == Destination.HMEM.value else "bmem"
+    return ((memory, _span(address, words)),), ()
+
+
 def _bits(arch, f):
     tiles = f["n_tiles"]
     reads = [("thr", _span(f["param_addr"], tiles))]
     if f["use_pv"]:
         reads.append(("pv", _span(f["pv_addr"], tiles)))
-    if f["dst"] == Destination.V.value:
-        pv = (("pv", _span(f["pv_addr"], tiles)),)
-        stride = f["dst_stride"]
-        words = (range(f["dst_addr"], f["dst_addr"] + tiles * stride, stride) if stride
-                 else _span(f["dst_addr"], 1))
-        first = bool(f["pv_first"])
-        return Accesses((*_operands(f), *reads), (("bmem", words), *(pv if first else ())),
-                        () if first else pv)
-    words = -(-(f["dst_pos"] + tiles) // arch.chunks_per_word)
-    memory = "hmem" if f["dst"] == Destination.HMEM.value else "bmem"
-    return Accesses((*_operands(f), *reads), ((memory, _span(f["dst_addr"], words)),))
+    return Accesses((*_operands(f), *reads), *_destination(arch, f, f["dst_addr"]))
 
 
 def _score(arch, f):
-    return Accesses(_operands(f),
+    bias = (("bias", _span(f["bias_addr"], f["n_tiles"])),) if f["use_bias"] else ()
+    return Accesses((*_operands(f), *bias),
                     (("score", _span(f["slot"] * arch.score_tiles, f["n_tiles"])),))
 
 
@@ -78,17 +103,31 @@ def _accumulate(arch, f):
     tiles, groups = f["n_tiles"], arch.drain_cycles
     low, high = f["row_lo"] // arch.post_rows, -(-f["row_hi"] // arch.post_rows)
 
-    def rows(address):
+    def rows(address, first=0, count=tiles):
         if (low, high) == (0, groups):
-            return [_span(address, tiles * groups)]
-        return [_span(address + tile * groups + low, high - low) for tile in range(tiles)]
+            return [_span(address + first * groups, count * groups)]
+        return [_span(address + tile * groups + low, high - low)
+                for tile in range(first, first + count)]
 
     reads = [("scale", _span(f["param_addr"], tiles))]
+    if f["from_pv"]:
+        reads.append(("pv", _span(f["pv_addr"], tiles)))
+    if f["bend"]:
+        reads.append(("bend", _span(f["bend_addr"], tiles)))
     if f["add_src"] != AddSource.NONE.value:
-        memory = "resid" if f["add_src"] == AddSource.RESID.value else "pos"
-        reads += [(memory, words) for words in rows(f["add_addr"])]
-    return Accesses((*_operands(f), *reads),
-                    tuple(("resid", words) for words in rows(f["dst_addr"])))
+        first, count = f["add_phase"], tiles
+        if f["add_tiles"] and first + tiles > f["add_tiles"]:
+            first, count = 0, f["add_tiles"]
+        reads += [(_ADD_MEMORIES[f["add_src"]], words)
+                  for words in rows(f["add_addr"], first, count)]
+    if f["add2_src"] != AddSource.NONE.value:
+        reads += [(_ADD_MEMORIES[f["add2_src"]], words) for words in rows(f["add2_addr"])]
+    writes, updates = tuple(("resid", words) for words in rows(f["dst_addr"])), ()
+    if f["to_bits"]:
+        reads.append(("thr", _span(f["thr_addr"], tiles)))
+        more, updates = _destination(arch, f, f["bits_addr"])
+        writes += more
+    return Accesses((*_operands(f), *reads), writes, updates)
 
 
 def _softmax(arch, f):
@@ -97,31 +136,116 @@ def _softmax(arch, f):
                     (("pmem", _span(f["dst_addr"], words)),))
 
 
+def _blocks(arch, memory, address, f):
+    """The words of the first row groups of every tile of a block of numbers."""
+    tiles, groups = f["n_tiles"], arch.drain_cycles
+    if f["groups"] == groups:
+        return [(memory, _span(address, tiles * groups))]
+    return [(memory, _span(address + tile * groups, f["groups"])) for tile in range(tiles)]
+
+
 def _norm(planes):
     def norm(arch, f):
-        tiles, groups = f["n_tiles"], arch.drain_cycles
-        words = -(-tiles // arch.chunks_per_word)
-        reads = [("norm", _span(f["param_addr"], tiles))]
-        if f["groups"] == groups:
-            reads.append(("resid", _span(f["src_addr"], tiles * groups)))
-        else:
-            reads += [("resid", _span(f["src_addr"] + tile * groups, f["groups"]))
-                      for tile in range(tiles)]
+        words = -(-f["n_tiles"] // arch.chunks_per_word)
+        reads = [("norm", _span(f["param_addr"], f["n_tiles"])),
+                 *_blocks(arch, _NUMBER_MEMORIES[f["src"]], f["src_addr"], f)]
         return Accesses(tuple(reads), tuple(
             ("xmem", _span(f["dst_addr"] + plane * f.get("k_words", 0), words))
             for plane in range(planes)))
     return norm
 
 
+def _norm_numbers(arch, f):
+    reads = [("norm", _span(f["param_addr"], f["n_tiles"])),
+             *_blocks(arch, _NUMBER_MEMORIES[f["src"]], f["src_addr"], f)]
+    return Accesses(tuple(reads), tuple(_blocks(arch, "vmem", f["dst_addr"], f)))
+
+
 def _output(arch, f):
     group = f["row"] // arch.post_rows
     start, tiles = f["src_addr"] + group, -(-f["count"] // arch.cols)
     step = arch.drain_cycles
-    return Accesses((("resid", range(start, start + (tiles - 1) * step + 1, step)),))
+    return Accesses(((_NUMBER_MEMORIES[f["src"]],
+                      range(start, start + (tiles - 1) * step + 1, step)),))
+
+
+# ---- rows --------------------------------------------------------------------------------------
+
+def _source_rows(arch, f):
+    """Address and row, and sum row, of every step of a walk."""
+    row, address, sums = np.array([f["src_row"]]), np.array([f["src_addr"]]), np.array([0])
+    for level in range(LEVELS):
+        steps = np.arange(f[f"count_{level}"])[:, None]
+        row = (row + steps * f[f"rows_{level}"]).reshape(-1)
+        address = (address + steps * f[f"blocks_{level}"] * f["src_stride"]).reshape(-1)
+        sums = (sums + steps * f.get(f"sums_{level}", 0)).reshape(-1)
+    return address + row // arch.rows * f["src_stride"], row % arch.rows, sums
+
+
+def _destination_rows(arch, f, count, limit):
+    """Address and row of rows behind each other, in blocks of `limit`."""
+    number = np.arange(count)
+    block, row = np.divmod(f["dst_row"] + number, limit)
+    if f["segment"]:
+        left, segment = f["segment_left"], f["segment"]
+        index, inside = np.divmod(number - left, segment)
+        begun = number >= left
+        later = -(-(f["dst_row"] + left) // limit) + index * -(-segment // limit)
+        block = np.where(begun, later + inside // limit, block)
+        row = np.where(begun, inside % limit, row)
+    return f["dst_addr"] + block * f["dst_stride"], row
+
+
+def _words(*parts):
+    """Sums of all combinations, ascending and once each."""
+    total = np.array([0])
+    for part in parts:
+        total = np.unique((total[:, None] + np.asarray(part)[None]).reshape(-1))
+    return total.tolist()
+
+
+def _rows_add(arch, f):
+    address, row, sums = _source_rows(arch, f)
+    tiles, sum_tiles = np.arange(f["n_tiles"]), np.arange(f["n_tiles"])
+    if f["operation"] == RowOperation.FOLD.value:  # rows are whole: so many, whatever its steps are
+        tiles = np.arange(f["src_stride"] // arch.drain_cycles)
+        sum_tiles = np.arange(f["sum_tiles"])
+    groups = np.unique(address + row // arch.post_rows)
+    source = (_NUMBER_MEMORIES[f["src"]], _words(groups, tiles * arch.drain_cycles))
+    words = ("sums", _words((f["sum_row"] + np.unique(sums)) * f["sum_tiles"], sum_tiles))
+    params = ("norm", _span(f["param_addr"], f["n_tiles"]))
+    return Accesses((source, params), (words,) if f["first"] else (),
+                    () if f["first"] else (words,))
+
+
+def _rows_out(arch, f):
+    address, row = _destination_rows(arch, f, f["count"], arch.rows)
+    sums = ("sums", _span(f["sum_row"] * f["sum_tiles"], f["count"] * f["sum_tiles"]))
+    if f["kind"] == RowKind.NUMBERS.value:
+        memory, tiles = "vmem", np.arange(f["sum_tiles"]) * arch.drain_cycles
+        address = address + row // arch.post_rows
+    else:
+        memory, tiles = "xmem", np.arange(-(-f["sum_tiles"] // arch.chunks_per_word))
+        if f["kind"] == RowKind.CODES.value:
+            planes = np.arange(_CODE_PLANES) * f["k_words"]
+            tiles = np.asarray(_words(tiles, planes))
+    return Accesses((("norm", _span(f["param_addr"], f["sum_tiles"])),),
+                    ((memory, _words(address, tiles)),), (sums,))
+
+
+def _move(arch, f):
+    address, _, _ = _source_rows(arch, f)
+    limit = arch.keys_per_group if f["to_keys"] else arch.rows
+    target, _ = _destination_rows(arch, f, len(address), limit)
+    words = np.arange(f["words"])
+    return Accesses(((_MOVE_MEMORIES[f["src"]], _words(address, words)),),
+                    (("kmem" if f["to_keys"] else "xmem", _words(target, words)),))
 
 
 _ACCESSES = {
     Opcode.HALT: lambda arch, f: Accesses(), Opcode.LOAD: _load, Opcode.MM_BITS: _bits,
     Opcode.MM_SCORE: _score, Opcode.MM_ACC: _accumulate, Opcode.SOFTMAX: _softmax,
-    Opcode.NORM_BITS: _norm(1), Opcode.NORM_CODES: _norm(8), Opcode.OUTPUT: _output,
+    Opcode.NORM_BITS: _norm(1), Opcode.NORM_CODES: _norm(8), Opcode.NORM_NUMBERS: _norm_numbers,
+    Opcode.ROWS_ADD: _rows_add, Opcode.ROWS_OUT: _rows_out, Opcode.MOVE: _move,
+    Opcode.OUTPUT: _output,
 }

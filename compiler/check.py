@@ -10,7 +10,7 @@ import collections
 from bivit.compiler.accesses import CONSTANTS, accesses
 from bivit.compiler.clock import KnownDone
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.checks import count_limits
+from bivit.hw.blocks.checks import count_faults
 from bivit.hw.isa import UNIT_OF, Destination, Opcode, decode
 from bivit.hw.memories import memories
 
@@ -114,15 +114,12 @@ class _Checker:
 
 def _check_counts(arch, opcode, fields):
     """What the sequencer checks, and the places that it does not."""
-    for name, limit in count_limits(arch, opcode).items():
-        if name == "rows" and fields["dst"] != Destination.V.value:
-            continue
-        if not 0 < fields[name] <= (limit or fields[name]):
-            raise ValueError(f"{name} is {fields[name]}")
+    for name, wrong in count_faults(arch, opcode, fields):
+        if wrong:
+            raise ValueError(f"{name} is {sum(fields[part] for part in name.split(' + '))}")
     bounds = {"dst_pos": (arch.blocks_per_key_word if fields.get("dst") == Destination.V.value
                           else arch.chunks_per_word),
-              "dst_col": arch.blocks_per_key_group, "slot": arch.score_slots,
-              "row_hi": arch.rows + 1, "sat": arch.resid_bits + 1}
+              "dst_col": arch.blocks_per_key_group, "sat": arch.resid_bits + 1}
     for name, bound in bounds.items():
         if fields.get(name, 0) >= bound:
             raise ValueError(f"{name} is {fields[name]}, and must be below {bound}")
@@ -132,6 +129,7 @@ def _check_overlap(touched, fields):
     """A product must not write what it still reads; an addend may be replaced in place."""
     reads = {(memory, word) for memory, words in touched.reads for word in words}
     writes = {(memory, word) for memory, words in touched.writes for word in words}
-    if reads & writes and not ("add_addr" in fields and fields["add_addr"] == fields["dst_addr"]):
+    addends = {fields.get("dst_addr")} & {fields.get("add_addr"), fields.get("add2_addr")}
+    if reads & writes and not addends:
         memory, word = min(reads & writes)
         raise ValueError(f"reads and writes {memory.upper()} word {word}")

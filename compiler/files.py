@@ -91,8 +91,9 @@ def write_manifest(folder: pathlib.Path, program: Program) -> None:
         "output": {"count": types[graph.nodes[-1].name].shape[1]},
         "layers": [dataclasses.asdict(layer) for layer in program.layers],
         "instructions": [{"layer": instruction.layer,
-                          "observe": (dataclasses.asdict(instruction.observe)
-                                      if instruction.observe else None)}
+                          **{key: place and dataclasses.asdict(place) for key, place in (
+                              ("observe", instruction.observe),
+                              ("observe_bits", instruction.observe_bits))}}
                          for instruction in program.instructions],
         "observations": program.observations,
         "files": {str(path.relative_to(folder)): _sha256(path)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["fold_attention", "fold_linear", "never"]
+__all__ = ["fold_attention", "fold_linear", "fold_numbers", "never"]
 
 
 def never(count_bits: int) -> int:
@@ -38,3 +38,13 @@ def fold_attention(threshold, descending, keys: int):
     threshold, flip = np.asarray(threshold, np.int64), np.asarray(descending, np.int64)
     limit = np.clip(threshold, -keys - flip, keys + 1 - flip)
     return -limit - flip, flip
+
+
+def fold_numbers(threshold, descending, bits: int):
+    """Threshold and flip for ``(x >= thr) ^ flip`` of numbers of at most `bits` bits.
+
+    ``x <= t`` is the opposite of ``x >= t + 1``. Limits that always or never hold are moved next to
+    the range of the numbers: its least number, and the one behind its greatest.
+    """
+    flip, half = np.asarray(descending, np.int64), 1 << (bits - 1)
+    return np.clip(np.asarray(threshold, np.int64) + flip, -half, half), flip

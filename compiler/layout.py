@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 
-from bivit.compiler.structures import Form
+from bivit.compiler.structures import CompileError, Form
 from bivit.hw.arch import Arch
 
-__all__ = ["Run", "bit_positions", "head_chunks", "key_form", "packed_heads", "plain_chunks",
-           "runs", "value_form"]
+__all__ = ["Run", "bit_positions", "head_chunks", "head_of", "key_form", "pieces_of",
+           "plain_chunks", "query_form", "runs", "value_form"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,32 +40,48 @@ def plain_chunks(arch: Arch, channels: int, first: int = 0):
                  for start in range(0, channels, arch.cols))
 
 
-def packed_heads(arch: Arch, heads: int, channels: int):
-    """Heads behind each other, each padded to whole chunks."""
-    width = channels // heads
-    return tuple(chunk for head in range(heads)
-                 for chunk in plain_chunks(arch, width, head * width))
+def head_chunks(arch: Arch, heads: int, chunks):
+    """Heads behind each other, each padded to whole words, all to equally many.
+
+    `chunks` are those of all channels; no chunk belongs to two heads.
+    """
+    own = [[] for _ in range(heads)]
+    width = sum(chunks[-1]) // heads
+    for first, count in chunks:
+        own[first // width].append((first, count))
+    sizes = {-(-len(head) // arch.chunks_per_word) for head in own}
+    if len(sizes) > 1:
+        raise CompileError(f"heads of {width} channels are cut into different numbers of words, "
+                           "because other layers cut these channels elsewhere; make the heads a "
+                           f"multiple of {arch.cols} channels wide")
+    words = sizes.pop()
+    padded = [(0, 0)] * (words * arch.chunks_per_word)
+    placed = [head + padded[len(head):] for head in own]
+    placed[-1] = own[-1]
+    return tuple(chunk for head in placed for chunk in head)
 
 
-def head_chunks(arch: Arch, heads: int, channels: int):
-    """Heads behind each other, each padded to whole words."""
-    width = channels // heads
-    chunks = []
-    for head in range(heads):
-        own = plain_chunks(arch, width, head * width)
-        padding = -len(own) % arch.chunks_per_word if head + 1 < heads else 0
-        chunks += own + ((0, 0),) * padding
-    return tuple(chunks)
+def query_form(arch: Arch, heads: int, chunks) -> Form:
+    """Queries: heads on whole words."""
+    return Form("rows", head_chunks(arch, heads, chunks))
 
 
-def key_form(arch: Arch, heads: int, channels: int) -> Form:
+def key_form(arch: Arch, heads: int, chunks, windows: int) -> Form:
     """Keys: heads on whole words."""
-    return Form("keys", head_chunks(arch, heads, channels), heads)
+    return Form("keys", head_chunks(arch, heads, chunks), heads, windows)
 
 
-def value_form(arch: Arch, heads: int, channels: int) -> Form:
+def value_form(heads: int, chunks, windows: int, zeros=()) -> Form:
     """Values: the tiles of all heads, behind each other."""
-    return Form("values", packed_heads(arch, heads, channels), heads)
+    return Form("values", tuple(chunks), heads, windows, zeros if any(zeros) else ())
+
+
+def head_of(form: Form) -> tuple[int, ...]:
+    """The head of every chunk, that of the one before for an empty chunk."""
+    width, found = sum(max(form.chunks)) // form.heads, []
+    for first, count in form.chunks:
+        found.append(first // width if count else found[-1])
+    return tuple(found)
 
 
 def runs(arch: Arch, chunks, limit: int, breaks=()) -> tuple[Run, ...]:
@@ -95,3 +111,10 @@ def bit_positions(arch: Arch, chunks) -> np.ndarray:
         word, place = divmod(chunk, arch.chunks_per_word)
         positions |= {first + i: word * arch.lanes + place * arch.cols + i for i in range(count)}
     return np.array([positions[channel] for channel in range(len(positions))], np.int64)
+
+
+def pieces_of(arch: Arch, chunks):
+    """Pieces of an :class:`Observe` of whole chunks, None where channels follow each other."""
+    if all(count == arch.cols for _, count in chunks[:-1]):
+        return None
+    return tuple((tile * arch.cols, first, count) for tile, (first, count) in enumerate(chunks))

@@ -18,6 +18,8 @@ __all__ = ["RUN_WORDS", "lower"]
 
 RUN_WORDS = (4096, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
+_MANY = 6000
+"""Instructions of a network for which nothing shorter is tried."""
 
 
 def lower(graph: Graph, arch: Arch) -> Program:
@@ -29,11 +31,13 @@ def lower(graph: Graph, arch: Arch) -> Program:
         If the target cannot run the network: the layer, the reason, what to change.
     """
     verify(graph, arch)
-    operations = fuse(graph, arch)
-    _check_operations(graph, operations)
+    fused = fuse(graph, arch)
+    _check_operations(fused[0])
     best, lengths = None, set()
     for run_words in RUN_WORDS:
-        plan = tile(graph, operations, arch, run_words)
+        if best is not None and len(best[0].plan.instructions) > _MANY:
+            break
+        plan = tile(graph, fused, arch, run_words)
         _check_plan(plan)
         if lengths and (len(plan.instructions) in lengths
                         or len(plan.instructions) > arch.program_depth):
@@ -60,13 +64,16 @@ def lower(graph: Graph, arch: Arch) -> Program:
                    {segment.name: where[segment.name] for segment in scheduled.plan.segments})
 
 
-def _check_operations(graph, operations):
-    """Every live value is made once, after what it is made of."""
-    seen = set()
+def _check_operations(operations):
+    """Every form of a value is made once, after what it is made of."""
+    seen, made = set(), set()
     for operation in operations:
-        assert operation.name not in seen, operation.name
         assert operation.kind == "load" or set(operation.inputs.values()) <= seen, operation.name
-        seen.add(operation.name)
+        sign = operation.nodes.get("sign", operation.name)
+        seen |= {operation.name, sign}
+        for form in operation.forms or (None,):
+            assert (sign, form) not in made, operation.name
+            made.add((sign, form))
 
 
 def _check_plan(plan: Plan):
@@ -88,8 +95,10 @@ def _check_order(scheduled):
 def _observations(graph, instructions):
     """Values that instructions make, in the graph's order; all of each must be covered."""
     covered = {}
-    for instruction in instructions:
-        if observe := instruction.observe:
+    places = (place for instruction in instructions
+              for place in (instruction.observe, instruction.observe_bits))
+    for observe in places:
+        if observe:
             (r0, r1), (c0, c1) = observe.rows, observe.cols
             pieces = covered.setdefault(observe.name, set())
             pieces.add((observe.head, r0, r1, c0, c1))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from bivit.compiler.ir.errors import UserError
 from bivit.compiler.ir.graph import Graph
 from bivit.hw.arch import Arch
-from bivit.hw.isa import ASource, Opcode
+from bivit.hw.isa import Opcode
 
 __all__ = ["Address", "CompileError", "Form", "Instruction", "Layer", "Observe", "Operation",
            "Plan", "Program", "Region", "Rows", "Segment", "Stored"]
@@ -18,18 +18,39 @@ class CompileError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Where tokens lie in blocks: token i is row ``(offset + i) % R``; `offset` is below R."""
+    """Where tokens lie in blocks of R rows.
+
+    Tokens are divided into `segments` of equal length, each of which starts a new block: token i
+    of a segment is row ``(offset + i) % R``; `offset` is below R.
+    """
 
     tokens: int
     offset: int = 0
+    segments: int = 1
+
+    @property
+    def length(self) -> int:
+        """Tokens of a segment."""
+        return self.tokens // self.segments
+
+    def segment_blocks(self, rows: int) -> int:
+        """Blocks of a segment."""
+        return -(-(self.offset + self.length) // rows)
+
+    def place(self, token: int, rows: int) -> tuple[int, int]:
+        """Block and row of a token."""
+        segment, inside = divmod(token, self.length)
+        block, row = divmod(self.offset + inside, rows)
+        return segment * self.segment_blocks(rows) + block, row
 
     def blocks(self, rows: int) -> Iterator[tuple[int, int, int, int, int]]:
         """Index, first row, row behind the last, first token, token behind the last, per block."""
-        for block in range(-(-(self.offset + self.tokens) // rows)):
-            low = max(self.offset - block * rows, 0)
-            high = min(self.offset + self.tokens - block * rows, rows)
-            first = block * rows + low - self.offset
-            yield block, low, high, first, first + high - low
+        count, end = self.segment_blocks(rows), self.offset + self.length
+        for index in range(self.segments * count):
+            segment, block = divmod(index, count)
+            low, high = max(self.offset - block * rows, 0), min(end - block * rows, rows)
+            first = segment * self.length + block * rows + low - self.offset
+            yield index, low, high, first, first + high - low
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +64,18 @@ class Form:
     chunks : tuple of (first channel, count)
         What each chunk position holds, ``(0, 0)`` for nothing.
     heads : int
-        Heads that `chunks` is divided into (keys).
+        Heads that `chunks` is divided into (keys, values).
+    windows : int
+        Equal parts of the tokens that are the keys of themselves alone (keys, values).
+    zeros : tuple of int
+        Zero point of each head (values), or nothing if all are 0.
     """
 
     kind: str
     chunks: tuple[tuple[int, int], ...]
     heads: int = 1
+    windows: int = 1
+    zeros: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,14 +84,15 @@ class Operation:
 
     Parameters
     ----------
-    kind : {"load", "bits", "attention", "accumulate", "norm", "output"}
+    kind : str
+        A key of the emitters in :mod:`bivit.compiler.tile`.
     name : str
-        The value that it makes.
+        The value that it makes; a fused sign (role ``sign``) is a second one.
     nodes : dict of role to node name
         The graph's nodes in it.
     inputs : dict of role to value name
     forms : tuple of Form
-        How the bits are stored (bits and attention).
+        How it stores the bits that it makes.
     """
 
     kind: str
@@ -81,6 +109,10 @@ class Address:
     region: str
     offset: int = 0
 
+    def plus(self, words: int) -> "Address":
+        """The address of a later word."""
+        return Address(self.region, self.offset + words)
+
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
@@ -91,24 +123,30 @@ class Stored:
     base : Address
     rows : Rows
     block_words : int
-    source : ASource, optional
-        The memory, for an operand A; numbers lie in RESID.
+    source : ASource, BSource, NumberSource or AddSource.POS, optional
+        The memory.
     k_words : int
         Words along K (one plane).
     positions : sequence of int
         Place of every channel along K.
+    chunks : tuple of (first channel, count)
+        What every tile or chunk holds, as :class:`Form` has it.
+    period : int
+        Tiles after which the channels start again (a view of copies), or 0.
     """
 
     base: Address
     rows: Rows
     block_words: int
-    source: ASource | None = None
+    source: object = None
     k_words: int = 0
     positions: object = None
+    chunks: tuple[tuple[int, int], ...] = ()
+    period: int = 0
 
     def at(self, block: int, offset: int = 0) -> Address:
         """Address of a word of a block."""
-        return Address(self.base.region, self.base.offset + block * self.block_words + offset)
+        return self.base.plus(block * self.block_words + offset)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +183,9 @@ class Layer:
 class Observe:
     """The rectangle of an observed tensor that an instruction makes.
 
-    Row r0 of the tensor is row `row` of the block; `cols` follow each other from column 0 of the
-    first tile on.
+    Row r0 of the tensor is row `row` of the block (of ROWS_OUT, of the rows that it writes). `cols`
+    follow each other from column 0 of the first tile on, or lie in `pieces`: column of the first
+    tile on, first channel, count.
     """
 
     name: str
@@ -154,16 +193,21 @@ class Observe:
     rows: tuple[int, int]
     cols: tuple[int, int]
     row: int = 0
+    pieces: tuple[tuple[int, int, int], ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One instruction; a field is an integer, or an :class:`Address` before placement."""
+    """One instruction; a field is an integer, or an :class:`Address` before placement.
+
+    `observe_bits` are the bits of an MM_ACC that makes bits as well.
+    """
 
     opcode: Opcode
     fields: dict[str, "int | Address"]
     layer: int
     observe: Observe | None = None
+    observe_bits: Observe | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,8 @@ Instructions come out in canonical order: executed one after another they are ri
 words of regions and segments that have no place yet.
 """
 
-from bivit.compiler import tile_products, tile_vectors
+from bivit.compiler import tile_attention, tile_moves, tile_products, tile_rows, tile_vectors
+from bivit.compiler.fuse import Layouts
 from bivit.compiler.ir.graph import Graph
 from bivit.compiler.structures import (
     Address,
@@ -15,28 +16,35 @@ from bivit.compiler.structures import (
     Region,
     Segment,
 )
+from bivit.compiler.words import Words
 from bivit.hw.arch import Arch
-from bivit.hw.isa import FORMATS
+from bivit.hw.isa import FORMATS, ASource, BSource
 
 __all__ = ["Tiler", "tile"]
 
-_EMITTERS = {"load": tile_vectors.load, "norm": tile_vectors.norm, "select": tile_vectors.select,
+_EMITTERS = {"load": tile_vectors.load, "norm": tile_vectors.norm, "view": tile_vectors.view,
              "output": tile_vectors.output, "bits": tile_products.bits,
-             "attention": tile_products.attention, "accumulate": tile_products.accumulate}
+             "attention": tile_attention.attention, "accumulate": tile_products.accumulate,
+             "rows": tile_rows.rows, "move": tile_moves.gather, "keys": tile_moves.keys}
 
 
-def tile(graph: Graph, operations: tuple[Operation, ...], arch: Arch, run_words: int, *,
-         share: bool = True) -> Plan:
+def tile(graph: Graph, fused: tuple[tuple[Operation, ...], Layouts], arch: Arch, run_words: int, *,
+         share: bool = True, fill: int | None = None) -> Plan:
     """Cut operations into instructions.
 
     Parameters
     ----------
+    fused : tuple
+        What :func:`bivit.compiler.fuse.fuse` gives.
     run_words : int
         Word pairs after which a matrix product is cut into a further instruction.
     share : bool
         Keep equal constant words once.
+    fill : int, optional
+        Put this in the place of every parameter (:class:`bivit.compiler.words.Words`).
     """
-    tiler = Tiler(graph, operations, arch, run_words, share)
+    operations, layouts = fused
+    tiler = Tiler(graph, operations, layouts, arch, run_words, share, fill)
     for index, operation in enumerate(operations):
         tiler.index = index
         _EMITTERS[operation.kind](tiler, operation)
@@ -55,36 +63,52 @@ class Tiler:
         Number of the operation that is being cut.
     last_use : dict of str to int
         Number of the last operation that reads a region of numbers, by the value that made it.
+    readers : dict of str to int
+        Operations that read a value.
     """
 
-    def __init__(self, graph, operations, arch, run_words, share):
-        self.arch, self.operations, self.run_words = arch, operations, run_words
-        self.share = share
+    def __init__(self, graph, operations, layouts, arch, run_words, share, fill):
+        self.arch, self.operations, self.layouts = arch, operations, layouts
+        self.run_words, self.share = run_words, share
+        self.words = Words(arch, fill)
         self.nodes = {node.name: node for node in graph.nodes}
         self.types = graph.infer()
         self.index = 0
         self.instructions, self.regions, self.layers = [], {}, {}
-        self.segments, self._same_words = {}, {}
+        self.segments, self._same_words, self._layer_numbers = {}, {}, {}
         self.stored = {}
-        self.last_use = self._last_uses()
+        self.last_use, self.readers = self._last_uses()
         self.scores = 0
         self.patches = None
 
     def _last_uses(self):
-        """A view (select) keeps what it looks at alive."""
-        uses, root = {}, {}
+        """A view keeps what it looks at alive."""
+        uses, root, readers = {}, {}, {}
         for index, operation in enumerate(self.operations):
             for name in operation.inputs.values():
                 uses[root.get(name, name)] = index
-            if operation.kind == "select":
+                readers[name] = readers.get(name, 0) + 1
+            if operation.kind == "view":
                 source = operation.inputs["source"]
                 root[operation.name] = root.get(source, source)
-        return uses | {view: uses[source] for view, source in root.items()}
+        return uses | {view: uses[source] for view, source in root.items()
+                       if source in uses}, readers
+
+    @property
+    def last_layer(self) -> str:
+        """Name of the layer of the latest instruction."""
+        return list(self.layers)[self.instructions[-1].layer]
 
     def layer(self, name, op, binary=False, macs=0) -> int:
         """Number of a row of the table of layers."""
-        self.layers.setdefault(name, Layer(name, op, binary, macs))
-        return list(self.layers).index(name)
+        if name not in self._layer_numbers:
+            self._layer_numbers[name] = len(self.layers)
+            self.layers[name] = Layer(name, op, binary, macs)
+        return self._layer_numbers[name]
+
+    def layer_of(self, name) -> int:
+        """The layer of a node that has no products."""
+        return self.layer(name, self.nodes[name].op)
 
     def region(self, name, memory, words, layer) -> Address:
         """A new region of a memory."""
@@ -99,9 +123,17 @@ class Tiler:
         assert segment.words == words, f"two segments are called {name}"
         return Address(name)
 
-    def emit(self, opcode, layer, observe=None, **fields):
+    def emit(self, opcode, layer, observe=None, observe_bits=None, **fields):
         """Append an instruction; fields that are not given are 0."""
         assert fields.keys() <= FORMATS[opcode].keys(), (opcode, fields)
         given = {name: getattr(value, "value", value) for name, value in fields.items()}
         fields = dict.fromkeys(FORMATS[opcode], 0) | given
-        self.instructions.append(Instruction(opcode, fields, layer, observe))
+        self.instructions.append(Instruction(opcode, fields, layer, observe, observe_bits))
+
+    def zero_product(self, *, bits=False) -> dict:
+        """Fields of the shortest product there is, for what needs none."""
+        weights = next(name for name, segment in self.segments.items()
+                       if segment.memory == "weight")
+        planes = {} if bits else {"a_planes": 1, "b_planes": 1}
+        return {"a_src": ASource.IMEM, "a_addr": self.patches.stored.at(0), "k_words": 1,
+                "b_src": BSource.WEIGHT, "b_addr": Address(weights)} | planes

@@ -1,15 +1,17 @@
 """Instructions of the units beside the array: pixels in, LayerNorm, views, the result."""
 
+import dataclasses
+
 import numpy as np
 
 from bivit.compiler.ir import numeric
-from bivit.compiler.layout import bit_positions, plain_chunks
+from bivit.compiler.layout import bit_positions, pieces_of, query_form
+from bivit.compiler.post import number_words
 from bivit.compiler.structures import Address, CompileError, Observe, Operation, Rows, Stored
 from bivit.compiler.verify import CODE_PLANES
-from bivit.compiler.words import scale_words
-from bivit.hw.isa import ASource, Opcode
+from bivit.hw.isa import ASource, NumberSource, Opcode
 
-__all__ = ["Patches", "load", "norm", "output", "select"]
+__all__ = ["Patches", "load", "norm", "output", "view"]
 
 
 class Patches:
@@ -22,7 +24,7 @@ class Patches:
         self.tiler, self.node, self.loaded = tiler, node, 0
         arch, (tokens, pixels) = tiler.arch, tiler.types[node.name].shape
         self.pixels, k_words = pixels, -(-pixels // arch.lanes)
-        self.rows = Rows(tokens, prefix % arch.rows)
+        self.rows = Rows(tokens, prefix % arch.rows, tiler.layouts.segments[node.name])
         self.blocks = list(self.rows.blocks(arch.rows))
         room = arch.imem_depth // (CODE_PLANES * k_words)
         needed = 2 if readers == 1 else len(self.blocks)
@@ -58,41 +60,66 @@ def load(tiler, operation: Operation) -> None:
 
 
 def norm(tiler, operation: Operation) -> None:
-    """NORM_BITS or NORM_CODES for every block."""
+    """LayerNorm to bits, codes or numbers for every block, of all channels or head by head."""
     arch, node = tiler.arch, tiler.nodes[operation.name]
-    source, channels = tiler.stored[operation.inputs["source"]], tiler.types[node.name].shape[1]
-    chunks = plain_chunks(arch, channels)
-    k_words = -(-len(chunks) // arch.chunks_per_word)
-    codes = node.op == "norm_codes"
-    block_words = k_words * (CODE_PLANES if codes else 1)
-    blocks = list(source.rows.blocks(arch.rows))
-    base = tiler.region(node.name, "xmem", block_words * len(blocks), node.name)
-    stored = Stored(base, source.rows, block_words, ASource.XMEM, k_words,
-                    bit_positions(arch, chunks))
+    source, chunks = tiler.stored[operation.inputs["source"]], tiler.layouts.chunks[node.name]
+    heads = node.attributes.get("num_heads", 1)
+    stored, opcode, extra = _norm_result(tiler, node, source.rows, chunks, heads)
     tiler.stored[node.name] = stored
-    first, second = ("scale", "bias") if codes else ("k", "kind")
-    params = tiler.segment(f"{node.name}/norm", "norm",
-                           scale_words(arch, node.tensors[first], node.tensors[second], chunks),
-                           node.name)
+    words = tiler.words
+    segment = tiler.segment(
+        f"{node.name}/norm", "norm",
+        words.norm_kinds(node.tensors["k"], node.tensors["kind"], chunks) if "k" in node.tensors
+        else words.scale(node.tensors["scale"], node.tensors["bias"], chunks), node.name)
+    width = sum(chunks[-1]) // heads
+    for block, low, high, begin, end in source.rows.blocks(arch.rows):
+        first = 0
+        for head in range(heads):
+            own = [chunk for chunk in chunks if chunk[0] // width == head]
+            start = head * (stored.k_words // heads)
+            tiler.emit(opcode, tiler.layer_of(node.name),
+                       Observe(node.name, None, (begin, end), (own[0][0], sum(own[-1])), low,
+                               pieces_of(arch, own)),
+                       src=source.source, src_addr=source.at(block, first * arch.drain_cycles),
+                       n_tiles=len(own), channels=width,
+                       span=(len(own) - 1) * arch.cols + own[-1][1],
+                       groups=-(-high // arch.post_rows), param_addr=segment.plus(first),
+                       dst_addr=stored.at(block, start), eps=node.attributes["eps"], **extra)
+            first += len(own)
+
+
+def _norm_result(tiler, node, rows, chunks, heads):
+    """Where the result of a LayerNorm lies, its opcode, and the fields that only it has."""
+    arch, blocks = tiler.arch, rows.segments * rows.segment_blocks(tiler.arch.rows)
     extra = {}
-    if codes:
-        extra = {"shift": numeric.RESCALE_SHIFTS.index(node.attributes["shift"]),
-                 "k_words": k_words}
-    for block, low, high, begin, end in blocks:
-        tiler.emit(Opcode.NORM_CODES if codes else Opcode.NORM_BITS,
-                   tiler.layer(node.name, node.op),
-                   Observe(node.name, None, (begin, end), (0, channels), low),
-                   src_addr=source.at(block), n_tiles=len(chunks), channels=channels,
-                   groups=-(-high // arch.post_rows), param_addr=params,
-                   dst_addr=stored.at(block), eps=node.attributes["eps"], **extra)
+    if "shift" in node.attributes:
+        extra["shift"] = numeric.RESCALE_SHIFTS.index(node.attributes["shift"])
+    if node.op == "norm_numbers":
+        words = number_words(arch, chunks)
+        base = tiler.region(node.name, "vmem", blocks * words, node.name)
+        return (Stored(base, rows, words, NumberSource.VMEM, chunks=chunks), Opcode.NORM_NUMBERS,
+                extra | {"sat": node.attributes["bits"]})
+    if heads > 1:
+        chunks = query_form(arch, heads, chunks).chunks
+    k_words = -(-len(chunks) // arch.chunks_per_word)
+    planes, opcode = 1, Opcode.NORM_BITS
+    if node.op == "norm_codes":
+        planes, opcode, extra["k_words"] = CODE_PLANES, Opcode.NORM_CODES, k_words
+    base = tiler.region(node.name, "xmem", blocks * planes * k_words, node.name)
+    return Stored(base, rows, planes * k_words, ASource.XMEM, k_words,
+                  bit_positions(arch, chunks), chunks), opcode, extra
 
 
-def select(tiler, operation: Operation) -> None:
-    """One token of numbers: a view, no instruction."""
-    source = tiler.stored[operation.inputs["source"]]
-    token = tiler.nodes[operation.name].attributes["token"]
-    block, row = divmod(source.rows.offset + token, tiler.arch.rows)
-    tiler.stored[operation.name] = Stored(source.at(block), Rows(1, row), source.block_words)
+def view(tiler, operation: Operation) -> None:
+    """One token of numbers, or its channels again and again: no instruction."""
+    source, name = tiler.stored[operation.inputs["source"]], operation.name
+    if "select" in operation.nodes:
+        token = tiler.nodes[name].attributes["token"]
+        block, row = source.rows.place(token, tiler.arch.rows)
+        tiler.stored[name] = dataclasses.replace(source, base=source.at(block), rows=Rows(1, row))
+    else:
+        tiler.stored[name] = dataclasses.replace(
+            source, chunks=tiler.layouts.chunks[name], period=len(source.chunks))
 
 
 def output(tiler, operation: Operation) -> None:
@@ -100,10 +127,9 @@ def output(tiler, operation: Operation) -> None:
     name = operation.inputs["source"]
     source, count = tiler.stored[name], tiler.types[name].shape[1]
     layer = tiler.layer(operation.name, "output")
-    tiler.emit(Opcode.OUTPUT, layer, src_addr=source.at(0), row=source.rows.offset, count=count)
+    if pieces_of(tiler.arch, source.chunks):
+        raise CompileError(f"layer {name}: the channels of the output are cut into heads; put a "
+                           "linear layer and rescale behind it")
+    tiler.emit(Opcode.OUTPUT, layer, src=source.source, src_addr=source.at(0),
+               row=source.rows.offset, count=count)
     tiler.emit(Opcode.HALT, layer)
-
-
-def number_words(arch, channels: int) -> int:
-    """RESID words of a block."""
-    return -(-channels // arch.cols) * arch.drain_cycles

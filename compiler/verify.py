@@ -1,5 +1,7 @@
 """First pass: the graph is legal, and the target's counters and fields can hold its numbers."""
 
+import numpy as np
+
 from bivit.compiler.ir.graph import Graph, GraphError
 from bivit.compiler.structures import CompileError
 from bivit.hw.arch import Arch
@@ -25,9 +27,6 @@ def verify(graph: Graph, arch: Arch) -> None:
         raise CompileError(f"{error}; mend the network and export it again") from None
     for node in graph.nodes:
         inputs = [types[name] for name in node.inputs]
-        if _KINDS.get(node.op, inputs[0].kind) != inputs[0].kind or node.op not in _SUPPORTED:
-            raise CompileError(f"layer {node.name}: {node.op} of {inputs[0].kind} has no "
-                               "instructions on this target family yet")
         check = _CHECKS.get(node.op)
         problem = check and check(node, inputs, types[node.name], arch)
         if problem:
@@ -61,8 +60,9 @@ def _binary_linear(node, inputs, output, arch):
 
 def _plane_linear(node, inputs, output, arch):
     length, planes = inputs[0].shape[1], weight_planes(node.tensors["weight"])
+    codes = CODE_PLANES if inputs[0].kind == "codes" else 1
     return (_count(length, "the dot product", arch)
-            or _sum(length, (1 << CODE_PLANES) - 1, (1 << planes) - 1, arch)
+            or _sum(length, (1 << codes) - 1, (1 << planes) - 1, arch)
             or _tiles(output.shape[1], arch))
 
 
@@ -100,7 +100,10 @@ def _scores(node, inputs, output, arch):
 
 
 def _attend(node, inputs, output, arch):
-    return (_count(inputs[0].shape[2], "the dot product over the keys", arch)
+    heads, _, keys = inputs[0].shape
+    if abs(node.tensors.get("zero", np.zeros(heads))).max():
+        keys *= 2  # every key once more, for the zero point
+    return (_count(keys, "the dot product over the keys", arch)
             or _tiles(output.shape[1], arch))
 
 
@@ -109,9 +112,10 @@ def _patchify(node, inputs, output, arch):
             "set; use smaller patches" if output.shape[1] > _FIELD_12 else None)
 
 
-_SUPPORTED = {"patchify", "plane_linear", "binary_linear", "rescale", "embed", "threshold",
-              "norm_bits", "norm_codes", "scores", "softmax_threshold", "attend", "select"}
-_KINDS = {"plane_linear": "codes", "threshold": "dot", "softmax_threshold": "dot"}
-_CHECKS = {"binary_linear": _binary_linear, "plane_linear": _plane_linear, "rescale": _numbers,
-           "embed": _numbers, "norm_bits": _norm, "norm_codes": _norm, "scores": _scores,
-           "attend": _attend, "patchify": _patchify}
+_CHECKS = {
+    "binary_linear": _binary_linear, "plane_linear": _plane_linear, "scores": _scores,
+    "window_scores": _scores, "attend": _attend, "attend_levels": _attend, "patchify": _patchify,
+    **dict.fromkeys(("norm_bits", "norm_codes", "head_norm_bits"), _norm),
+    **dict.fromkeys(("rescale", "embed", "bend", "add_table", "fold_channels", "weighted_sum",
+                     "norm_numbers"), _numbers),
+}

@@ -2,11 +2,20 @@
 
 import numpy as np
 
+from bivit.compiler.structures import Rows
 from bivit.hw.arch import Arch
-from bivit.hw.memories import BIAS_BITS, SCALE_BITS
+from bivit.hw.memories import (
+    BIAS_BITS,
+    BIAS_ENTRY_BITS,
+    MASKED,
+    SCALE_BITS,
+    threshold_bits,
+)
 
-__all__ = ["column_order", "number_words", "pos_words", "scale_words", "thr_words",
-           "weight_words"]
+__all__ = ["FOLD_NEXT_SUM", "FOLD_NEXT_TILE", "Words", "column_order", "number_words"]
+
+FOLD_NEXT_TILE, FOLD_NEXT_SUM = 1 << 8, 1 << 9
+"""Bits of a step's descriptor (FOLD): go on to the next source tile, to the next sum word."""
 
 
 def number_words(rows) -> tuple[int, ...]:
@@ -28,56 +37,122 @@ def column_order(arch: Arch, tiles) -> np.ndarray:
     return order
 
 
-def _gather(values, order, missing):
-    """`values` by channel, in column order."""
-    values = np.asarray(values, np.int64)
-    return np.where(order < 0, missing, values[np.maximum(order, 0)])
-
-
-def weight_words(arch: Arch, weight, planes: int, positions, tiles, k_words: int):
-    """Weights (outputs, K) of `planes` bits to words: by tile, plane, word of K.
+class Words:
+    """Makes words for a target.
 
     Parameters
     ----------
-    positions : int array (K,)
-        Place along K of every input channel.
-    tiles : sequence of (first channel, count)
-        Output channels in the columns.
+    arch : Arch
+    fill : int, optional
+        0 or -1 in the place of every parameter: what is then equal in both is padding.
     """
-    order = column_order(arch, tiles).reshape(-1)
-    codes = np.zeros((len(order), k_words * arch.lanes), np.uint8)
-    used = order >= 0
-    codes[np.ix_(used, positions)] = weight[order[used]]
-    codes = codes.reshape(len(tiles), arch.cols, k_words, arch.lanes)
-    bits = np.stack([codes >> plane & 1 for plane in range(planes)], 1)  # tile plane col k lane
-    return number_words(bits.transpose(0, 1, 3, 2, 4).reshape(-1, arch.cols * arch.lanes))
 
+    def __init__(self, arch: Arch, fill: int | None = None):
+        self.arch, self.fill = arch, fill
 
-def thr_words(arch: Arch, threshold, flip, tiles, missing: int):
-    """Thresholds and flips; columns without a channel get `missing`, so that their bit is 0."""
-    order = column_order(arch, tiles)
-    fields = np.concatenate([_bits(_gather(threshold, order, missing), arch.count_bits + 1),
-                             _bits(_gather(flip, order, 0), 1)], -1)
-    return number_words(fields.reshape(len(tiles), -1))
+    def _filled(self, values):
+        values = np.asarray(values, np.int64)
+        return values if self.fill is None else np.full_like(values, self.fill)
 
+    def _columns(self, values, order, missing=0):
+        """Parameters by channel, in column order."""
+        return np.where(order < 0, missing, self._filled(values)[np.maximum(order, 0)])
 
-def scale_words(arch: Arch, scale, bias, tiles):
-    """Scales and biases, for SCALE and NORM."""
-    order = column_order(arch, tiles)
-    fields = np.concatenate([_bits(_gather(scale, order, 0), SCALE_BITS),
-                             _bits(_gather(bias, order, 0), BIAS_BITS)], -1)
-    return number_words(fields.reshape(len(tiles), -1))
+    def _parameters(self, tiles, *fields):
+        """Words of fields (values, width, missing) of every column, the first lowest."""
+        order = column_order(self.arch, tiles)
+        bits = [_bits(self._columns(values, order, missing), width)
+                for values, width, missing in fields]
+        return number_words(np.concatenate(bits, -1).reshape(len(tiles), -1))
 
+    def weight(self, weight, planes: int, positions, tiles, k_words: int):
+        """Weights (outputs, K) of `planes` bits: by tile, plane, word of K.
 
-def pos_words(arch: Arch, table, tiles):
-    """Numbers (tokens, channels) as whole blocks of RESID words."""
-    table = np.asarray(table, np.int64)
-    blocks, groups = -(-len(table) // arch.rows), arch.drain_cycles
-    order = column_order(arch, tiles)
-    full = np.zeros((blocks, groups * arch.post_rows, len(tiles), arch.cols), np.int64)
-    for token, row in enumerate(table):
-        full[token // arch.rows, token % arch.rows] = _gather(row, order, 0)
-    full = full.reshape(blocks, groups, arch.post_rows, len(tiles), arch.cols)
-    full = full.transpose(0, 3, 1, 2, 4)  # block tile group row column
-    return number_words(_bits(full, arch.resid_bits).reshape(
-        blocks * len(tiles) * groups, arch.post_rows * arch.cols * arch.resid_bits))
+        Parameters
+        ----------
+        positions : int array (K,)
+            Place along K of every input channel.
+        tiles : sequence of (first channel, count)
+            Output channels in the columns.
+        """
+        arch = self.arch
+        order = column_order(arch, tiles).reshape(-1)
+        codes = np.zeros((len(order), k_words * arch.lanes), np.uint8)
+        used = order >= 0
+        codes[np.ix_(used, positions)] = self._filled(weight)[order[used]] & 0xFF
+        codes = codes.reshape(len(tiles), arch.cols, k_words, arch.lanes)
+        bits = np.stack([codes >> plane & 1 for plane in range(planes)], 1)
+        return number_words(bits.transpose(0, 1, 3, 2, 4).reshape(-1, arch.cols * arch.lanes))
+
+    def thr(self, threshold, flip, tiles, missing: int):
+        """Thresholds and flips; columns without a channel get `missing`: their bit is 0."""
+        return self._parameters(tiles, (threshold, threshold_bits(self.arch), missing),
+                                (flip, 1, 0))
+
+    def thr_constant(self, limit: int, tiles: int):
+        """The same threshold in every column."""
+        word = _bits(np.full(self.arch.cols, limit), threshold_bits(self.arch) + 1)
+        word[:, -1] = 0
+        return number_words(word.reshape(1, -1)) * tiles
+
+    def scale(self, scale, bias, tiles):
+        """Scales and biases, for SCALE and NORM."""
+        return self._parameters(tiles, (scale, SCALE_BITS, 0), (bias, BIAS_BITS, 0))
+
+    def norm_kinds(self, k, kind, tiles):
+        """LayerNorm to bits; columns without a channel are always 0."""
+        return self._parameters(tiles, (k, SCALE_BITS, 0), (kind, BIAS_BITS, 2))
+
+    def unit(self, scale: int, tiles):
+        """The same scale for every channel, no bias: no parameter of the network."""
+        order = column_order(self.arch, tiles)
+        bits = _bits(np.where(order < 0, 0, scale), SCALE_BITS + BIAS_BITS)
+        return number_words(bits.reshape(len(tiles), -1))
+
+    def sign(self, bias, flip, tiles):
+        """Biases and flips of ROWS_OUT to bits; columns without a channel are always 0."""
+        return self._parameters(tiles, (flip, SCALE_BITS, 1), (bias, BIAS_BITS, 0))
+
+    def bend(self, tensors, tiles):
+        """Bends, by the names of their tensors."""
+        return self._parameters(
+            tiles, (tensors["knee"], SCALE_BITS, 0),
+            *((tensors[f"{name}_{side}"], width, 0) for side in ("above", "below")
+              for name, width in (("scale", SCALE_BITS), ("bias", BIAS_BITS))))
+
+    def fold(self, steps, scale, group: int, tiles):
+        """Steps of a FOLD (source tile, output, descriptor), `scale` by output channel."""
+        order = column_order(self.arch, tiles)
+        rows = order[[tile for tile, _, _ in steps]]
+        outputs = np.array([output for _, output, _ in steps])[:, None]
+        scales = np.where((rows >= 0) & (rows // group == outputs),
+                          self._filled(scale)[outputs], 0)
+        biases = np.zeros_like(scales)
+        biases[:, 0] = [descriptor for _, _, descriptor in steps]
+        fields = np.concatenate([_bits(scales, SCALE_BITS), _bits(biases, BIAS_BITS)], -1)
+        return number_words(fields.reshape(len(steps), -1))
+
+    def pos(self, table, rows: Rows, tiles):
+        """Numbers (tokens, channels) as whole blocks of RESID words."""
+        arch, table = self.arch, self._filled(table)
+        blocks, groups = rows.segments * rows.segment_blocks(arch.rows), arch.drain_cycles
+        order = column_order(arch, tiles)
+        full = np.zeros((blocks, groups * arch.post_rows, len(tiles), arch.cols), np.int64)
+        for block, low, high, begin, end in rows.blocks(arch.rows):
+            full[block, low:high] = np.where(order < 0, 0, table[begin:end, np.maximum(order, 0)])
+        full = full.reshape(blocks, groups, arch.post_rows, len(tiles), arch.cols)
+        full = full.transpose(0, 3, 1, 2, 4)  # block tile group row column
+        return number_words(_bits(full, arch.resid_bits).reshape(
+            blocks * len(tiles) * groups, arch.post_rows * arch.cols * arch.resid_bits))
+
+    def bias(self, bias, low: int):
+        """Biases of scores (queries from row `low` on, keys): a word for each score tile."""
+        arch = self.arch
+        queries, keys = bias.shape
+        tiles, group = -(-keys // arch.keys_per_group), arch.keys_per_group
+        full = np.zeros((arch.rows, tiles * group), np.int64)
+        full[low:low + queries, :keys] = self._filled(bias)
+        words = np.zeros((tiles, arch.rows, arch.cols), np.int64)
+        words[:, :, :group] = full.reshape(arch.rows, tiles, group).transpose(1, 0, 2)
+        assert full.min() >= MASKED
+        return number_words(_bits(words, BIAS_ENTRY_BITS).reshape(tiles, -1))

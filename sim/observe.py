@@ -152,7 +152,8 @@ def observations(manifest, results, images) -> dict[str, np.ndarray]:
         target = tensors[place["name"]]
         if place["head"] is not None:
             target = target[:, place["head"]]
-        result = results[key][:, row:row + r1 - r0, :c1 - c0]
-        target = target[:, r0:r0 + result.shape[1], c0:c0 + result.shape[2]]
-        target[...] = np.where((target == MISSING) | (target == result), result, CONFLICT)
+        for column, first, count in place.get("pieces") or [(0, c0, c1 - c0)]:
+            result = results[key][:, row:row + r1 - r0, column:column + count]
+            part = target[:, r0:r0 + result.shape[1], first:first + result.shape[2]]
+            part[...] = np.where((part == MISSING) | (part == result), result, CONFLICT)
     return tensors

@@ -1,0 +1,321 @@
+"""Instructions of sums of rows: ROWS_ADD from numbers into sums, ROWS_OUT from sums to rows.
+
+The rows of the result are made strip by strip, as many at once as the sums have room for.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from bivit.compiler.fold import fold_numbers
+from bivit.compiler.ir import numeric
+from bivit.compiler.layout import bit_positions, pieces_of
+from bivit.compiler.nests import find_nests, starts_cleanly
+from bivit.compiler.post import number_words
+from bivit.compiler.structures import Address, CompileError, Observe, Operation, Rows, Stored
+from bivit.compiler.tile_moves import row_numbers, segment_fields
+from bivit.compiler.verify import CODE_PLANES
+from bivit.compiler.words import FOLD_NEXT_SUM, FOLD_NEXT_TILE
+from bivit.hw.isa import ASource, NumberSource, Opcode, RowKind, RowOperation
+
+__all__ = ["rows"]
+
+_ROWS = 255
+"""Most rows of a strip, by the field of a sum row."""
+_UNIT = 1 << numeric.RESCALE_SHIFTS[0]
+"""Scale of numbers that stay as they are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """Terms with the same source and the same scales.
+
+    Parameters
+    ----------
+    source : Stored
+    index : int array (tokens, taps)
+        Token of the source, -1 for none.
+    params : Address
+        NORM words of the scales.
+    steps : int
+        Words of a source row, or steps of a FOLD.
+    row, rows : int
+        The sum row of token t of a strip is ``t * rows + row``.
+    """
+
+    source: Stored
+    index: np.ndarray
+    params: Address
+    steps: int
+    row: int = 0
+    rows: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class _Result:
+    """One ROWS_OUT of every strip."""
+
+    name: str
+    stored: Stored
+    params: Address
+    fields: dict
+
+
+def rows(tiler, operation: Operation) -> None:
+    """weighted_sum, max_pool, gelu, codes, fold_channels, gather of numbers, sign of numbers."""
+    _Rows(tiler, operation).emit()
+
+
+class _Rows:
+    """One operation on rows."""
+
+    def __init__(self, tiler, operation):
+        self.tiler, self.operation, self.arch = tiler, operation, tiler.arch
+        self.node = tiler.nodes[operation.name]
+        self.layer = tiler.layer_of(operation.name)
+        inputs = [operation.inputs[f"source{i}"] for i in range(len(operation.inputs))]
+        self.sources = [tiler.stored[name] for name in inputs]
+        self.tokens, self.width = tiler.types[operation.name].shape
+        self.chunks = tiler.layouts.chunks[operation.name]
+        self.tiles = len(self.chunks)
+        self.rows = Rows(self.tokens, 0, tiler.layouts.segments[operation.name])
+        self.same = np.arange(self.tokens)[:, None]
+        self.move = RowOperation.ADD
+        self.parts, self.gelu, self.results = [], 0, []
+        _MAKERS[self.node.op](self)
+        if self.tiles > self.arch.sums_depth:
+            raise CompileError(f"layer {operation.name}: a row of {self.tiles} tiles has no room in "
+                               f"the sums of target {self.arch.name}, which are "
+                               f"{self.arch.sums_depth}; raise sums_depth to {self.tiles}")
+
+    # ---- constants and results ------------------------------------------------------------------
+
+    def scales(self, name, scale, chunks):
+        """NORM words of scales by channel."""
+        return self.tiler.segment(f"{self.operation.name}/{name}", "norm", self.tiler.words.scale(
+            scale, np.zeros_like(scale), chunks), self.operation.name)
+
+    def units(self, chunks):
+        """NORM words of scales that leave numbers as they are."""
+        words = self.tiler.words.unit(_UNIT, chunks)
+        return self.tiler.segment(f"{self.operation.name}/unit", "norm", words,
+                                  self.operation.name)
+
+    def numbers(self, bias=None, shift=numeric.RESCALE_SHIFTS[0], bits=None):
+        """Numbers to VMEM."""
+        bias = np.zeros(self.width, np.int64) if bias is None else bias
+        words = number_words(self.arch, self.chunks)
+        stored = Stored(self._region("vmem", words), self.rows, words, NumberSource.VMEM,
+                        chunks=self.chunks)
+        self._result(stored, bias, {"kind": RowKind.NUMBERS, "sat": bits or self.arch.resid_bits,
+                                    "shift": numeric.RESCALE_SHIFTS.index(shift)})
+
+    def codes(self, bias, shift):
+        """Codes to XMEM."""
+        k_words = -(-self.tiles // self.arch.chunks_per_word)
+        stored = Stored(self._region("xmem", CODE_PLANES * k_words), self.rows,
+                        CODE_PLANES * k_words, ASource.XMEM, k_words,
+                        bit_positions(self.arch, self.chunks), self.chunks)
+        self._result(stored, bias, {"kind": RowKind.CODES, "k_words": k_words, "sat": 1,
+                                    "shift": numeric.RESCALE_SHIFTS.index(shift)})
+
+    def _region(self, memory, block_words):
+        blocks = self.rows.segments * self.rows.segment_blocks(self.arch.rows)
+        name = self.operation.name
+        return self.tiler.region(name, memory, blocks * block_words, name)
+
+    def _result(self, stored, bias, fields):
+        name = self.operation.name
+        bias = np.asarray(bias, np.int64)
+        params = self.tiler.segment(f"{name}/bias", "norm", self.tiler.words.scale(
+            np.zeros_like(bias), bias, self.chunks), name)
+        self.results.append(_Result(name, stored, params, fields))
+        self.tiler.stored[name] = stored
+
+    def signs(self):
+        """Bits of numbers, ``256 x - 256 threshold >= 0``, to XMEM."""
+        name, tensors = self.operation.name, self.node.tensors
+        bits = self.arch.resid_bits
+        threshold, flip = fold_numbers(tensors["threshold"], tensors["descending"], bits)
+        # A limit that always holds needs no number; that of the least number is such a one.
+        always = threshold == -(1 << (bits - 1))
+        flip = np.where(always, 1 - flip, flip)
+        threshold = np.where(always, 1 << (bits - 1), threshold)
+        k_words = -(-self.tiles // self.arch.chunks_per_word)
+        stored = Stored(self._region("xmem", k_words), self.rows, k_words, ASource.XMEM, k_words,
+                        bit_positions(self.arch, self.chunks), self.chunks)
+        params = self.tiler.segment(f"{name}/sign", "norm", self.tiler.words.sign(
+            -threshold * _UNIT, flip, self.chunks), name)
+        self.results.append(_Result(name, stored, params, {"kind": RowKind.BITS, "sat": 1}))
+        self.tiler.stored[name] = stored
+
+    # ---- instructions ---------------------------------------------------------------------------
+
+    def emit(self):
+        """All strips."""
+        most = max(part.rows for part in self.parts)
+        size = min(self.arch.sums_depth // self.tiles, _ROWS // most)
+        self._numbers = {id(part.source): row_numbers(part.source.rows, self.arch.rows)
+                         for part in self.parts}
+        for begin in range(0, self.tokens, size):
+            end = min(begin + size, self.tokens)
+            for row in range(most):
+                self._strip(begin, end, [part for part in self.parts if part.row == row])
+            for result in self.results:
+                self._write(result, begin, end)
+
+    def _write(self, result, begin, end):
+        block, row = self.rows.place(begin, self.arch.rows)
+        self.tiler.emit(
+            Opcode.ROWS_OUT, self.layer,
+            Observe(result.name, None, (begin, end), (0, self.width), 0,
+                    pieces_of(self.arch, self.chunks)),
+            dst_addr=result.stored.at(block), dst_row=row, dst_stride=result.stored.block_words,
+            count=end - begin, sum_tiles=self.tiles, param_addr=result.params,
+            **segment_fields(self.rows, begin), **result.fields)
+
+    def _strip(self, begin, end, parts):
+        """Terms of the sums of tokens begin..end: what starts the sums, then the rest."""
+        terms = [(part, part.index[begin:end]) for part in parts]
+        started = None
+        for number, (part, index) in enumerate(terms):
+            nests = self._best(part, index)
+            if (index >= 0).any(1).all() and starts_cleanly(nests):
+                started = number, nests, None
+                break
+        for number, (part, index) in enumerate(terms) if started is None else ():
+            whole = np.flatnonzero((index >= 0).all(0))
+            if len(whole):
+                rest = np.delete(index, whole[0], 1)
+                started = number, self._nests(part, index[:, whole[:1]].T), rest
+                break
+        if started is None and self.move is RowOperation.MAX:
+            (part, index), = terms
+            taps = (index >= 0).argmax(1)[:, None]
+            started = 0, self._nests(part, np.take_along_axis(index, taps, 1).T), index
+        if started is None:
+            self._clear(terms[0][0], end - begin)
+        else:
+            number, nests, rest = started
+            part = terms[number][0]
+            self._add(part, nests, first=True)
+            terms[number] = part, rest
+        for part, index in terms:
+            if index is not None and (index >= 0).any():
+                self._add(part, self._best(part, index), first=False)
+
+    def _clear(self, part, count):
+        """Start sums of which no part has all."""
+        params = self.tiler.segment(f"zero/norm/{part.steps}", "norm", (0,) * part.steps,
+                                    self.operation.name)
+        part = dataclasses.replace(part, params=params)
+        row = int(self._numbers[id(part.source)][0])
+        self._add(part, find_nests([(i, row) for i in range(count)]), first=True)
+
+    def _best(self, part, index):
+        """The shorter list of nests of two orders: tap by tap, token by token."""
+        options = [self._nests(part, index.T)]
+        if index.shape[1] > 1:
+            options.append(self._nests(part, index, by_token=True))
+        return min(options, key=len)
+
+    def _nests(self, part, index, *, by_token=False):
+        numbers = self._numbers[id(part.source)]
+        pairs = [(int(place[1 - by_token]) * part.rows + part.row, int(numbers[token]))
+                 for place, token in np.ndenumerate(index) if token >= 0]
+        return find_nests(pairs)
+
+    def _add(self, part, nests, *, first):
+        arch, source = self.arch, part.source
+        sum_tiles = self.tiles // part.rows
+        for nest in nests:
+            self.tiler.emit(
+                Opcode.ROWS_ADD, self.layer, src=source.source,
+                src_addr=source.at(nest.row // arch.rows), src_row=nest.row % arch.rows,
+                src_stride=source.block_words, n_tiles=part.steps, sum_row=nest.sum,
+                sum_tiles=sum_tiles, param_addr=part.params, operation=self.move,
+                gelu=self.gelu, first=int(first),
+                **nest.fields(arch.rows, sums=True))
+
+
+# ---- what each node is ---------------------------------------------------------------------------
+
+def _weighted_sum(rows: _Rows) -> None:
+    node = rows.node
+    index, part, source, scale = (node.tensors[name] for name in ("index", "part", "source",
+                                                                  "scale"))
+    for number in np.unique(part):
+        stored = rows.sources[source[number]]
+        rows.parts.append(_Part(stored, index[:, part == number],
+                                rows.scales(f"scale{number}", scale[number], rows.chunks),
+                                rows.tiles))
+    rows.numbers(node.tensors["bias"], node.attributes["shift"], node.attributes["bits"])
+
+
+def _max_pool(rows: _Rows) -> None:
+    rows.move = RowOperation.MAX
+    rows.parts.append(_Part(rows.sources[0], rows.node.tensors["index"], rows.units(rows.chunks),
+                            rows.tiles))
+    rows.numbers()
+
+
+def _gather(rows: _Rows) -> None:
+    index, (source,) = rows.node.tensors["index"], rows.sources
+    parts = index.shape[1]
+    for part in range(parts):
+        rows.parts.append(_Part(source, index[:, part:part + 1], rows.units(source.chunks),
+                                rows.tiles // parts, part, parts))
+    rows.numbers()
+
+
+def _gelu(rows: _Rows) -> None:
+    rows.gelu = 1
+    rows.parts.append(_Part(rows.sources[0], rows.same, rows.units(rows.chunks), rows.tiles))
+    rows.numbers()
+
+
+def _codes(rows: _Rows) -> None:
+    node, rows.gelu = rows.node, int("gelu" in rows.operation.nodes)
+    rows.parts.append(_Part(rows.sources[0], rows.same,
+                            rows.scales("scale", node.tensors["scale"], rows.chunks), rows.tiles))
+    rows.codes(node.tensors["bias"], node.attributes["shift"])
+
+
+def _fold_channels(rows: _Rows) -> None:
+    node, (source,) = rows.node, rows.sources
+    rows.move = RowOperation.FOLD
+    steps = fold_steps(source.chunks, rows.chunks, node.attributes["group"])
+    words = rows.tiler.words.fold(steps, node.tensors["scale"], node.attributes["group"],
+                                  source.chunks)
+    params = rows.tiler.segment(f"{node.name}/fold", "norm", words, node.name)
+    rows.parts.append(_Part(source, rows.same, params, len(steps)))
+    rows.numbers(node.tensors["bias"], node.attributes["shift"], node.attributes["bits"])
+
+
+def _threshold(rows: _Rows) -> None:
+    rows.parts.append(_Part(rows.sources[0], rows.same, rows.units(rows.chunks), rows.tiles))
+    rows.signs()
+
+
+def fold_steps(source, result, group: int):
+    """Steps of a FOLD: source tile, output, descriptor.
+
+    Parameters
+    ----------
+    source, result : tuple of (first channel, count)
+        Tiles of the operand and of the result.
+    """
+    place = {first + column: (tile, column) for tile, (first, count) in enumerate(result)
+             for column in range(count)}
+    steps, last = [], (0, 0)
+    for tile, (first, count) in enumerate(source):
+        for output in range(first // group, (first + count - 1) // group + 1):
+            word, column = place[output]
+            steps.append((tile, output, column | FOLD_NEXT_TILE * (tile > last[0])
+                          | FOLD_NEXT_SUM * (word > last[1])))
+            last = tile, word
+    return steps
+
+
+_MAKERS = {"weighted_sum": _weighted_sum, "max_pool": _max_pool, "gather": _gather, "gelu": _gelu,
+           "codes": _codes, "fold_channels": _fold_channels, "threshold": _threshold}
