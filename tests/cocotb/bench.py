@@ -11,7 +11,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
 from bivit.hw.blocks.registers import ADDRESSES
-from bivit.hw.isa import encode
+from bivit.hw.isa import INSTR_BITS, encode
 from post_model import unpack
 
 __all__ = ["AxiLite", "Memory", "Ports", "apply_write", "collect", "instructions", "masked", "send",
@@ -132,7 +132,7 @@ async def send(ports, stream, payloads, p_valid=1.0):
 
 def instructions(program, tag=0):
     """Payloads of an instruction stream for (opcode, fields) pairs; tags count from `tag`."""
-    return [{"payload": encode(opcode, **fields) | (tag + index) << 224}
+    return [{"payload": encode(opcode, **fields) | (tag + index) << INSTR_BITS}
             for index, (opcode, fields) in enumerate(program)]
 
 

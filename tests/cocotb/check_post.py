@@ -49,7 +49,8 @@ class Feeder:
                 counts = rng.integers(0, self.most[index] + 1, (ARCH.rows, ARCH.cols))
                 self.counts[-1].append(counts)
                 yield packed_record(ARCH, record, rng), counts
-                for _ in range(drain_of(ARCH, opcode, plain(fields)) - 1 + random.choice((0, 0, 1, 5))):
+                idle = drain_of(ARCH, opcode, plain(fields)) - 1 + random.choice((0, 0, 1, 5))
+                for _ in range(idle):
                     yield IDLE
         while True:
             yield IDLE
