@@ -98,6 +98,8 @@ class Accelerator(wiring.Component):
             "scale": (post.scale_addr, post.scale_data),
             "norm": (vector.norm_addr, vector.norm_data),
             "pos": (post.pos_addr, post.pos_data),
+            "bend": (post.bend_addr, post.bend_data),
+            "bias": (post.bias_addr, post.bias_data),
         })
         write_ports = {
             "imem": (load.imem_we, load.imem_addr, load.imem_data),
@@ -106,13 +108,19 @@ class Accelerator(wiring.Component):
             "pmem": (softmax.pmem_we, softmax.pmem_addr, softmax.pmem_data),
             "bmem": (post.bmem_we, post.bmem_addr, post.bmem_data),
             "resid": (post.resid_we, post.resid_write_addr, post.resid_write_data),
+            "vmem": (vector.vmem_we, vector.vmem_write_addr, vector.vmem_write_data),
+            "kmem": (vector.kmem_we, vector.kmem_addr, vector.kmem_data),
         }
         read_ports = {
             **{source.name.lower(): [(issue.a_addr, issue.a_data[source.value])]
                for source in ASource},
-            "bmem": [(issue.b_addr, issue.b_data[BSource.BMEM.value])],
-            "resid": [(post.resid_addr, post.resid_data), (vector.resid_addr, vector.resid_data)],
+            **{source.name.lower(): [(issue.b_addr, issue.b_data[source.value])]
+               for source in (BSource.BMEM, BSource.KMEM)},
+            **{name: [(getattr(unit, f"{name}_addr"), getattr(unit, f"{name}_data"))
+                      for unit in (post, vector)] for name in ("resid", "vmem")},
         }
+        read_ports["xmem"].append((vector.xmem_read_addr, vector.xmem_read_data))
+        read_ports["hmem"].append((vector.hmem_addr, vector.hmem_data))
         for name, write in write_ports.items():
             self._ram(m, platform, name, write, read_ports[name])
         _observe(m, "obs_busy", sequencer.busy)

@@ -1,7 +1,7 @@
 """Program words to instructions, and the errors with which the sequencer stops."""
 
-from bivit.hw.blocks.checks import ErrorCode, count_limits
-from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Destination, Opcode, Unit, decode
+from bivit.hw.blocks.checks import ErrorCode, count_faults
+from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit, decode
 
 __all__ = ["MachineError", "decode_program"]
 
@@ -56,13 +56,10 @@ def decode_program(arch, words):
 
 def _faults(arch, opcode, fields, dispatched):
     """Wrong counts, then waits for what was never dispatched."""
-    for name, limit in count_limits(arch, opcode).items():
-        if name == "rows" and fields["dst"] != Destination.V.value:
-            continue
-        if fields[name] < 1 or limit is not None and fields[name] > limit:
-            yield ErrorCode.COUNT, f"{name} is {fields[name]}"
-    if opcode is Opcode.LOAD and fields["row"] + fields["tokens"] > arch.rows:
-        yield ErrorCode.COUNT, f"row + tokens is {fields['row'] + fields['tokens']}"
+    for name, wrong in count_faults(arch, opcode, fields):
+        if wrong:
+            value = sum(fields[part] for part in name.split(" + "))
+            yield ErrorCode.COUNT, f"{name} is {value}"
     for unit, name in WAIT_FIELDS.items():
         if fields[name] > dispatched[unit]:
             yield ErrorCode.WAIT, f"{name} is {fields[name]}"

@@ -106,7 +106,7 @@ public:
         const std::string out = options_.at("--out") + "/";
         results_.open(out + "results.bin");
         units_.open(out + "units.bin");
-        for (const char* name : {"hmem", "bmem", "resid", "pmem", "xmem"})
+        for (const char* name : {"hmem", "bmem", "resid", "pmem", "xmem", "vmem", "kmem"})
             memories_[name].open(out + name + ".bin");
         start_waves();
         reset();
@@ -191,6 +191,10 @@ private:
              root_->accelerator__DOT__pmem_data, root_->accelerator__DOT__obs_softmax_tag);
         note("xmem", root_->accelerator__DOT__xmem_we, root_->accelerator__DOT__xmem_addr,
              root_->accelerator__DOT__xmem_data, root_->accelerator__DOT__obs_vec_tag);
+        note("vmem", root_->accelerator__DOT__vmem_we, root_->accelerator__DOT__vmem_addr,
+             root_->accelerator__DOT__vmem_data, root_->accelerator__DOT__obs_vec_tag);
+        note("kmem", root_->accelerator__DOT__kmem_we, root_->accelerator__DOT__kmem_addr,
+             root_->accelerator__DOT__kmem_data, root_->accelerator__DOT__obs_vec_tag);
         unit(0, root_->accelerator__DOT__obs_load_pop, root_->accelerator__DOT__obs_load_pop_tag,
              root_->accelerator__DOT__obs_load_done);
         unit(1, root_->accelerator__DOT__obs_mm_pop, root_->accelerator__DOT__obs_mm_pop_tag,

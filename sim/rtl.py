@@ -11,11 +11,10 @@ import numpy as np
 from bivit.hw.arch import Arch
 from bivit.hw.isa import INSTR_BITS
 from bivit.hw.memories import BEAT_BITS, beats_per_word, constant_memories, memories
-from bivit.sim.rtl_build import SimulatorError, build_program
+from bivit.sim.rtl_build import OBSERVED_MEMORIES, SimulatorError, build_program
 
 __all__ = ["RunResult", "Simulator", "SimulatorError", "build_simulator"]
 
-OBSERVED_MEMORIES = ("hmem", "bmem", "resid", "pmem", "xmem")
 STATUSES = ("done", "error", "timeout")
 UNIT_EVENT = np.dtype([("image", "<u4"), ("cycle", "<u4"), ("unit", "<u4"), ("kind", "<u4"),
                        ("tag", "<u4")])

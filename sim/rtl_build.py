@@ -17,11 +17,11 @@ import tempfile
 
 from bivit.compiler.ir.errors import UserError
 
-__all__ = ["SimulatorError", "build_program", "cache_folder"]
+__all__ = ["OBSERVED_MEMORIES", "SimulatorError", "build_program", "cache_folder"]
 
 HARNESS = pathlib.Path(__file__).with_name("harness.cpp")
-OBSERVED = [f"{memory}_{port}" for memory in ("hmem", "bmem", "resid", "pmem", "xmem")
-            for port in ("we", "addr", "data")]
+OBSERVED_MEMORIES = ("hmem", "bmem", "resid", "pmem", "xmem", "vmem", "kmem")
+OBSERVED = [f"{memory}_{port}" for memory in OBSERVED_MEMORIES for port in ("we", "addr", "data")]
 OBSERVED += [f"obs_{unit}_{event}" for unit in ("load", "mm", "softmax", "vec")
              for event in ("pop", "done", "pop_tag")]
 OBSERVED += ["obs_post_tag", "obs_softmax_tag", "obs_vec_tag", "registers__busy"]

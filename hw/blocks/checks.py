@@ -1,15 +1,21 @@
 """Checks of an instruction before it is dispatched, and the codes of the ERROR register."""
 
-import functools
-import operator
-
-from amaranth.hdl import Cat, Module, Signal, Value, unsigned
+from amaranth.hdl import Cat, Module, Shape, Signal, Value, unsigned
 from amaranth.lib import data, enum
 
 from bivit.hw.arch import Arch
-from bivit.hw.isa import FORMATS, UNIT_OF, Destination, Opcode, Unit, layout_of
+from bivit.hw.isa import (
+    FORMATS,
+    LEVELS,
+    UNIT_OF,
+    Destination,
+    Opcode,
+    RowKind,
+    Unit,
+    layout_of,
+)
 
-__all__ = ["ErrorCode", "check_instruction", "count_limits", "unit_bits"]
+__all__ = ["ErrorCode", "check_instruction", "count_faults", "unit_bits"]
 
 
 class ErrorCode(enum.Enum, shape=unsigned(8)):
@@ -19,21 +25,49 @@ class ErrorCode(enum.Enum, shape=unsigned(8)):
     OPCODE = 1        # illegal opcode, or the program has no HALT
     RESERVED = 2      # reserved bits set
     WAIT = 3          # wait beyond what was dispatched
-    COUNT = 4         # a count field is zero or too large
+    COUNT = 4         # a count is zero, or a count, a row or a number of a choice too large
     STREAM_SHORT = 5  # the input stream ended early
     STREAM_LONG = 6   # no tlast on the final beat
 
 
-def count_limits(arch: Arch, opcode: Opcode) -> dict[str, int | None]:
-    """Count fields of an opcode with their largest value; the smallest is 1.
+_COUNTS = {"n_tiles", "k_words", "pixels", "channels", "count", "a_planes", "b_planes", "groups",
+           "tokens", "rows", "words", "sum_tiles", *(f"count_{level}" for level in range(LEVELS))}
 
-    ``None`` stands for any value that fits the field. Besides, LOAD needs ``row + tokens`` to be
-    at most `rows`, and ``rows`` of MM_BITS counts only where the destination is V.
+
+def count_faults(arch: Arch, opcode: Opcode, fields):
+    """Fields of an instruction that are out of their range, as pairs of name and condition.
+
+    Counts must be at least 1; counts, rows, slots and numbers of enumerations must not be too
+    large. Addresses are the program's own affair.
+
+    Parameters
+    ----------
+    arch : Arch
+    opcode : Opcode
+    fields : mapping of str to int, or to Value
+        The conditions are booleans, or Values.
     """
-    limits = {"n_tiles": None, "k_words": None, "pixels": None, "channels": None, "count": None,
-              "a_planes": 8, "b_planes": 8, "groups": arch.drain_cycles,
-              "tokens": arch.rows, "rows": arch.rows}
-    return {name: limits[name] for name in FORMATS[opcode] if name in limits}
+    largest = _largest(arch, opcode)
+    used = dict.fromkeys(FORMATS[opcode], True)
+    if opcode is Opcode.MM_BITS:
+        used["rows"] = fields["dst"] == Destination.V.value
+    if opcode is Opcode.ROWS_OUT:
+        used["k_words"] = fields["kind"] == RowKind.CODES.value
+    for name, shape in FORMATS[opcode].items():
+        field = fields[name]
+        if name in _COUNTS:
+            yield name, (field == 0) & used[name]
+        if name in largest and largest[name] < (1 << Shape.cast(shape).width) - 1:
+            yield name, (field > largest[name]) & used[name]
+    if opcode is Opcode.LOAD:
+        yield "row + tokens", fields["row"] + fields["tokens"] > arch.rows
+    if opcode is Opcode.MM_ACC:
+        yield "add_phase", (fields["add_tiles"] != 0) & (fields["add_phase"] >= fields["add_tiles"])
+    if opcode is Opcode.MOVE:
+        yield "dst_row", (fields["to_keys"] == 0) & (fields["dst_row"] >= arch.rows)
+    if "segment" in FORMATS[opcode]:
+        yield "segment_left", (fields["segment_left"] == 0) & (fields["segment"] != 0)
+        yield "segment_left", fields["segment_left"] > fields["segment"]
 
 
 def unit_bits(unit: Unit) -> int:
@@ -49,26 +83,27 @@ def check_instruction(m: Module, arch: Arch, word: Value) -> Signal:
         for opcode in Opcode:
             with m.Case(opcode.value):
                 view = data.View(layout_of(opcode), word)
+                fields = {name: Value.cast(view[name]) for name in FORMATS[opcode]}
                 m.d.comb += error.eq(ErrorCode.NONE)
                 with m.If(view.reserved != 0):
                     m.d.comb += error.eq(ErrorCode.RESERVED)
-                with m.Elif(_any(_count_errors(arch, opcode, view))):
+                with m.Elif(Cat(wrong for _, wrong in count_faults(arch, opcode, fields)).any()):
                     m.d.comb += error.eq(ErrorCode.COUNT)
     return error
 
 
-def _count_errors(arch, opcode, view):
-    for name, limit in count_limits(arch, opcode).items():
-        field = view[name]
-        wrong = field == 0
-        if limit is not None:
-            wrong |= field > limit
-        if name == "rows":
-            wrong &= view.dst == Destination.V
-        yield wrong
-    if opcode is Opcode.LOAD:
-        yield view.row + view.tokens > arch.rows
-
-
-def _any(conditions):
-    return functools.reduce(operator.or_, conditions, Cat().any())
+def _largest(arch, opcode):
+    """The largest values of some fields, whatever their width."""
+    largest = {"a_planes": 8, "b_planes": 8, "groups": arch.drain_cycles, "tokens": arch.rows,
+               "rows": arch.rows, "row_lo": arch.rows, "row_hi": arch.rows,
+               "slot": arch.score_slots - 1, "sum_row": arch.sums_depth - 1,
+               "sum_tiles": arch.sums_depth}
+    largest |= dict.fromkeys(("row", "src_row", "dst_row"), arch.rows - 1)
+    largest |= {f"rows_{level}": arch.rows - 1 for level in range(LEVELS)}
+    if "slot" in FORMATS[opcode]:
+        largest["n_tiles"] = arch.score_tiles
+    if opcode is Opcode.MOVE:
+        largest["dst_row"] = arch.keys_per_group - 1
+    choices = {name: shape for name, shape in FORMATS[opcode].items() if isinstance(shape, type)}
+    return largest | {name: max(choice.value for choice in shape)
+                      for name, shape in choices.items()}

@@ -60,6 +60,7 @@ class Exponential(wiring.Component):
     """
 
     def __init__(self, arch: Arch):
+        self.arch = arch
         super().__init__({
             "distance": In(distance_bits(arch)),
             "multiplier": In(MULTIPLIER_BITS),
