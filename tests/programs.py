@@ -1,6 +1,7 @@
 """Random legal programs and constants, for tests of synchronisation, timing and results."""
 
 from bivit.hw.isa import (
+    INSTR_BITS,
     LEVELS,
     UNIT_OF,
     WAIT_FIELDS,
@@ -25,7 +26,7 @@ from bivit.hw.memories import (
     threshold_bits,
 )
 
-__all__ = ["input_stream", "random_constants", "random_program"]
+__all__ = ["input_stream", "random_constants", "random_program", "write_files"]
 
 CONSTANT_WORDS = 64
 """Words of each constant memory that are not zero."""
@@ -88,6 +89,15 @@ def random_constants(rng, arch):
             words[name] = [rng.getrandbits(size.width)
                            for _ in range(min(5 * CONSTANT_WORDS, size.depth))]
     return words
+
+
+def write_files(folder, program, constants):
+    """Write what the simulator of the RTL takes from a build folder."""
+    (folder / "rom").mkdir(parents=True)
+    (folder / "program.bin").write_bytes(
+        b"".join(word.to_bytes(INSTR_BITS // 8, "little") for word in program))
+    for name, words in constants.items():
+        (folder / "rom" / f"{name}.hex").write_text("".join(f"{word:x}\n" for word in words))
 
 
 def _number(rng, bits):

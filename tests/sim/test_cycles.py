@@ -7,12 +7,11 @@ import time
 import pytest
 
 from bivit.hw.accelerator import accelerator_verilog
-from bivit.hw.isa import INSTR_BITS, UNIT_OF, Opcode, Unit, decode, encode
-from bivit.hw.memories import constant_memories
+from bivit.hw.isa import UNIT_OF, Opcode, Unit, decode, encode
 from bivit.hw.targets import TARGETS
 from bivit.sim.cycles import simulate_cycles
 from bivit.sim.rtl import build_simulator
-from programs import input_stream, random_program
+from programs import input_stream, random_constants, random_program, write_files
 
 POP, DONE = 0, 1
 
@@ -23,23 +22,13 @@ def simulator_of(target):
     return build_simulator(accelerator_verilog(arch), arch)
 
 
-def simulate(target, arch, program, stream, folder, rng):
-    """One run in RTL with random constants."""
-    (folder / "rom").mkdir(parents=True)
-    (folder / "program.bin").write_bytes(
-        b"".join(word.to_bytes(INSTR_BITS // 8, "little") for word in program))
-    for name, size in constant_memories(arch).items():
-        if name != "program":
-            words = [rng.getrandbits(size.width) for _ in range(32)]
-            (folder / "rom" / f"{name}.hex").write_text("".join(f"{word:x}\n" for word in words))
-    return simulator_of(target).run(folder, [stream], observe=1, max_cycles=1_000_000)
-
-
 def check(target, seed, length, folder):
     """Predicted and simulated times of a random program are equal."""
     arch, rng = TARGETS[target], random.Random(f"{target}/{seed}/{length}")
     program = random_program(rng, arch, length=length)
-    run = simulate(target, arch, program, input_stream(rng, program), folder, rng)
+    write_files(folder, program, random_constants(rng, arch))
+    run = simulator_of(target).run(folder, [input_stream(rng, program)], observe=1,
+                                   max_cycles=1_000_000)
     report = simulate_cycles(arch, program)
     assert (run.status, run.cycles.tolist()) == (["done"], [report.cycles])
     events = run.unit_events[0]
