@@ -9,14 +9,25 @@ from amaranth.sim import Simulator
 from bivit.hw.arch import Arch, ArchError
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.sequencer import InstructionQueue, Sequencer
-from bivit.hw.isa import INSTR_BITS, UNIT_OF, Destination, Opcode, Unit, decode, encode
+from bivit.hw.isa import (
+    INSTR_BITS,
+    UNIT_OF,
+    Destination,
+    Opcode,
+    RowKind,
+    SoftmaxMode,
+    Unit,
+    decode,
+    encode,
+)
 from bivit.sim.cycles import simulate_cycles
+from bivit.sim.dispatch import decode_program
 from programs import random_program
 
 
 def small_arch(*, program_depth=256, queue_depth=3):
     return Arch(name="test", rows=4, cols=8, lanes=16, post_rows=2, program_depth=program_depth,
-                queue_depth=queue_depth)
+                queue_depth=queue_depth, score_slots=3, score_tiles=6, sums_depth=10)
 
 
 def unit_timing(arch, opcode, fields):
@@ -131,6 +142,11 @@ MATMUL = {"n_tiles": 1, "k_words": 1}
 ACC = MATMUL | {"a_planes": 1, "b_planes": 1}
 NORM = {"n_tiles": 1, "channels": 1, "groups": 1}
 V = MATMUL | {"dst": Destination.V, "rows": 1}
+WALK = {f"count_{level}": 1 for level in range(4)}
+ADD = WALK | {"n_tiles": 1, "sum_tiles": 1}
+OUT = {"count": 1, "sum_tiles": 1}
+CODES = OUT | {"kind": RowKind.CODES, "k_words": 1}
+MOVE = WALK | {"words": 1}
 
 
 @pytest.mark.parametrize("opcode, fields, code", [
@@ -153,6 +169,41 @@ V = MATMUL | {"dst": Destination.V, "rows": 1}
     (Opcode.NORM_BITS, NORM | {"groups": 2}, None),
     (Opcode.NORM_BITS, NORM | {"groups": 3}, ErrorCode.COUNT),
     (Opcode.NORM_CODES, NORM | {"k_words": 1, "channels": 0}, ErrorCode.COUNT),
+    (Opcode.MM_ACC, ACC | {"row_lo": 4, "row_hi": 4}, None),
+    (Opcode.MM_ACC, ACC | {"row_hi": 5}, ErrorCode.COUNT),
+    (Opcode.MM_ACC, ACC | {"dst": 3}, ErrorCode.COUNT),
+    (Opcode.MM_ACC, ACC | {"add_tiles": 3, "add_phase": 2}, None),
+    (Opcode.MM_ACC, ACC | {"add_tiles": 3, "add_phase": 3}, ErrorCode.COUNT),
+    (Opcode.MM_ACC, ACC | {"add_phase": 3}, None),
+    (Opcode.MM_BITS, MATMUL | {"b_src": 3}, ErrorCode.COUNT),
+    (Opcode.MM_BITS, MATMUL | {"rows": 5}, None),
+    (Opcode.MM_SCORE, MATMUL | {"n_tiles": 6, "slot": 2}, None),
+    (Opcode.MM_SCORE, MATMUL | {"n_tiles": 7}, ErrorCode.COUNT),
+    (Opcode.MM_SCORE, MATMUL | {"slot": 3}, ErrorCode.COUNT),
+    (Opcode.SOFTMAX, {"n_tiles": 6, "mode": SoftmaxMode.ABSOLUTE}, None),
+    (Opcode.SOFTMAX, {"n_tiles": 7}, ErrorCode.COUNT),
+    (Opcode.SOFTMAX, {"n_tiles": 1, "slot": 3}, ErrorCode.COUNT),
+    (Opcode.SOFTMAX, {"n_tiles": 1, "mode": 3}, ErrorCode.COUNT),
+    (Opcode.NORM_NUMBERS, NORM, None),
+    (Opcode.NORM_NUMBERS, NORM | {"groups": 3}, ErrorCode.COUNT),
+    (Opcode.ROWS_ADD, ADD | {"rows_0": 3, "src_row": 3, "sum_row": 9, "sum_tiles": 10}, None),
+    *((Opcode.ROWS_ADD, ADD | wrong, ErrorCode.COUNT) for wrong in (
+        {"count_0": 0}, {"count_1": 0}, {"count_2": 0}, {"count_3": 0}, {"n_tiles": 0},
+        {"rows_3": 4}, {"src_row": 4}, {"sum_row": 10}, {"sum_tiles": 0}, {"sum_tiles": 11},
+        {"operation": 3})),
+    (Opcode.ROWS_OUT, OUT | {"dst_row": 3, "segment": 5, "segment_left": 5}, None),
+    (Opcode.ROWS_OUT, CODES, None),
+    (Opcode.ROWS_OUT, CODES | {"k_words": 0}, ErrorCode.COUNT),
+    *((Opcode.ROWS_OUT, OUT | wrong, ErrorCode.COUNT) for wrong in (
+        {"count": 0}, {"sum_tiles": 0}, {"dst_row": 4}, {"kind": 3}, {"segment": 5},
+        {"segment_left": 1}, {"segment": 5, "segment_left": 6})),
+    (Opcode.MOVE, MOVE | {"dst_row": 3}, None),
+    (Opcode.MOVE, MOVE | {"dst_row": 7, "to_keys": 1}, None),
+    *((Opcode.MOVE, MOVE | wrong, ErrorCode.COUNT) for wrong in (
+        {"words": 0}, {"count_2": 0}, {"rows_1": 4}, {"src_row": 4}, {"dst_row": 4},
+        {"dst_row": 8, "to_keys": 1})),
+    (Opcode.OUTPUT, {"count": 1, "row": 3}, None),
+    (Opcode.OUTPUT, {"count": 1, "row": 4}, ErrorCode.COUNT),
     (Opcode.OUTPUT, {"count": 0}, ErrorCode.COUNT),
     (Opcode.OUTPUT, {"count": 1, "wait_vec": 1}, ErrorCode.WAIT),
     (Opcode.OUTPUT, {"count": 1, "wait_softmax": 1}, None),
@@ -161,9 +212,12 @@ V = MATMUL | {"dst": Destination.V, "rows": 1}
 ])
 def test_checks(opcode, fields, code):
     program = [encode(Opcode.SOFTMAX, n_tiles=1), encode(opcode, **fields), encode(Opcode.HALT)]
-    run = Run(small_arch(), program)
+    arch = small_arch()
+    run = Run(arch, program)
     assert run.error == ((ErrorCode.NONE, 0) if code is None else (code, 1))
     assert run.finished == (code is None)
+    _, error = decode_program(arch, program)
+    assert (error and error.code) == (code and code.value)
 
 
 @pytest.mark.parametrize("opcode", Opcode)
@@ -171,12 +225,13 @@ def test_reserved_bits(opcode):
     good = encode(opcode, **{Opcode.LOAD: LOAD, Opcode.MM_BITS: V, Opcode.MM_SCORE: MATMUL,
                              Opcode.MM_ACC: ACC, Opcode.NORM_BITS: NORM, Opcode.NORM_CODES:
                              NORM | {"k_words": 1}, Opcode.SOFTMAX: {"n_tiles": 1},
-                             Opcode.OUTPUT: {"count": 1}}.get(opcode, {}))
+                             Opcode.NORM_NUMBERS: NORM, Opcode.ROWS_ADD: ADD, Opcode.ROWS_OUT: OUT,
+                             Opcode.MOVE: MOVE, Opcode.OUTPUT: {"count": 1}}.get(opcode, {}))
     run = Run(small_arch(), [good | 1 << (INSTR_BITS - 1), encode(Opcode.HALT)])
     assert run.error == (ErrorCode.RESERVED, 0)
 
 
-@pytest.mark.parametrize("word", [0, 10, 15])
+@pytest.mark.parametrize("word", [0, 14, 15])
 def test_illegal_opcode(word):
     run = Run(small_arch(), [encode(Opcode.SOFTMAX, n_tiles=1), word])
     assert run.error == (ErrorCode.OPCODE, 1)
