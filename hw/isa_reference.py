@@ -10,10 +10,8 @@ from bivit.hw.isa import (
     FORMATS,
     HEADER,
     INSTR_BITS,
+    LEVELS,
     UNIT_OF,
-    ASource,
-    BSource,
-    Destination,
     Opcode,
     layout_of,
 )
@@ -37,27 +35,75 @@ To HMEM or as K to BMEM: chunk `dst_pos + n` of the row, from word `dst_addr` on
 `dst_addr + n * dst_stride`, transposed, and the ones of each column are counted in
 `PV[pv_addr + n]`.""",
     Opcode.MM_SCORE: """\
-Mismatch counts of `n_tiles` column tiles go to the score buffer of `slot`, and the minimum of
-each row over its `keys` valid keys is kept.""",
+Mismatch counts of `n_tiles` column tiles, less a bias, go to the score buffer of `slot`, and the
+minimum of each row over its `keys` valid keys that are not masked is kept:
+
+    e = (count << 5) - (bias[bias_addr + n] if use_bias else 0)
+
+The most negative bias masks its key.""",
     Opcode.MM_ACC: """\
-Mismatch counts of all pairs of bit planes, added up and rescaled:
+Mismatch counts of all pairs of bit planes, added up, rescaled, added to and bent:
 
     for n in range(n_tiles):
         t = sum(count[n, i, j] << (i + j) for i in range(a_planes) for j in range(b_planes))
-        y = rescale(base - 2 * t, scale[param_addr + n], bias[param_addr + n], shift)
-        RESID[dst_addr + n * D] = saturate(y + (RESID or POS)[add_addr + n * D], sat)
+        dot = PV[pv_addr + n] - t if from_pv else base - 2 * t
+        u = rescale(dot, scale[param_addr + n], bias[param_addr + n], shift)
+        u = u + (RESID, POS or VMEM)[add_addr + (n + add_phase) % add_tiles * D]
+        v = bend(saturate(u, 16), BEND[bend_addr + n], bend_shift) if bend else u
+        y = saturate(v + (RESID, POS or VMEM)[add2_addr + n * D], sat)
+        RESID[dst_addr + n * D] = y
+        bit = (y >= thr[thr_addr + n]) ^ flip
 
 D is the number of drain cycles of the target, so a tile takes D words. Only rows
-`row_lo <= r < row_hi` are written.""",
+`row_lo <= r < row_hi` are written. With `to_bits`, the bits of rows below `row_hi` go where those
+of MM_BITS go, from word `bits_addr` on.""",
     Opcode.SOFTMAX: """\
-`bit = count <= minimum + delta` for the first `keys` keys of `slot`, zero for the others of its
-`n_tiles` score tiles, to PMEM from word `dst_addr` on.""",
+Attention bits of the first `keys` keys of `slot`, zero for masked ones and for the others of its
+`n_tiles` score tiles, to PMEM from word `dst_addr` on:
+
+    RELATIVE: bit = e <= minimum + delta
+    LIMIT:    bit = e <= delta
+    ABSOLUTE: x = exponential(e - minimum, multiplier)
+              bit = ((x << 20) >= threshold * sum(x)) ^ flip
+
+`exponential` is that of `compiler/ir/numeric.py`.""",
     Opcode.NORM_BITS: """\
 LayerNorm and sign of `groups` row groups: `normalise_to_bits` of `compiler/ir/numeric.py` over
-`channels` channels from RESID to XMEM.""",
+`channels` channels to XMEM.""",
     Opcode.NORM_CODES: """\
 LayerNorm to 8-bit codes: `normalise_to_codes` of `compiler/ir/numeric.py`; plane p goes to the
 XMEM words from `dst_addr + p * k_words` on.""",
+    Opcode.NORM_NUMBERS: """\
+LayerNorm to numbers: `normalise_to_numbers` of `compiler/ir/numeric.py`, to the VMEM words
+`dst_addr + n * D + g`.""",
+    Opcode.ROWS_ADD: """\
+Takes rows of numbers into sums. Step c of all four loops together reads one row:
+
+    row, block = src_row + sum(c[l] * rows_l), sum(c[l] * blocks_l); row carries into the block
+    s = sum_row + sum(c[l] * sums_l)
+    for n in range(n_tiles):
+        x = number[src_addr + block * src_stride + n * D, row]
+        product = (gelu(x) if gelu else x) * scale[param_addr + n]
+        sums[s * sum_tiles + n] = product, sum + product or max(sum, product)
+
+With `first` a sum is started where every loop with `sums_l = 0` is at its step 0. FOLD adds the sum
+of the products of a word to one column; `bias` of the parameter word of step n holds that column
+(bits 7:0), whether the step goes on to the next source tile (bit 8) and to the next word of sums
+(bit 9) before it.""",
+    Opcode.ROWS_OUT: """\
+Makes rows of `count` sum rows of `sum_tiles` words:
+
+    v = sums[s * sum_tiles + n] + (bias[param_addr + n] << (shift - 8))
+    NUMBERS: saturate(round_shift(v, shift), sat), to VMEM
+    CODES:   clip(round_shift(v, shift), 0, 255), to XMEM, plane p in the words from p * k_words on
+    BITS:    (v >= 0) ^ (bit 0 of the scale), to XMEM
+
+Here `shift` is the number of bits. Rows follow each other from row `dst_row` of the block at
+`dst_addr` on, and go on in row 0 of the next block, `dst_stride` words on, at the end of a block or
+of a segment.""",
+    Opcode.MOVE: """\
+Copies rows of `words` words of bits, walked through as by ROWS_ADD, to rows of XMEM that follow
+each other as those of ROWS_OUT, or to columns of KMEM.""",
     Opcode.OUTPUT: """\
 `count` numbers of row `row` to the output stream, sign-extended to 32 bits, tlast on the last.""",
 }
@@ -65,26 +111,54 @@ XMEM words from `dst_addr + p * k_words` on.""",
 _FIELDS = {
     "opcode": "operation",
     "a_addr": "first word of operand A", "b_addr": "first word of operand B",
-    "a_src": "memory of operand A: " + ", ".join(f"{s.value} {s.name}" for s in ASource),
-    "b_src": "memory of operand B: " + ", ".join(f"{s.value} {s.name}" for s in BSource),
-    "n_tiles": "column tiles", "k_words": "words of K in a tile, or from plane to plane",
+    "a_src": "memory of operand A", "b_src": "memory of operand B",
+    "n_tiles": "column tiles, or steps of FOLD",
+    "k_words": "words of K in a tile, or from plane to plane",
     "param_addr": "parameter word of tile 0; one more for each tile",
-    "dst": "where the bits go: " + ", ".join(f"{d.value} {d.name}" for d in Destination),
-    "dst_addr": "first word of the result", "dst_stride": "V: words from tile to tile",
+    "dst": "where the bits go",
+    "dst_addr": "first word of the result", "dst_stride": "words from tile to tile (V), or from "
+    "block to block",
     "dst_pos": "HMEM, K: chunk of tile 0 in its word; V: token block in its word",
     "dst_col": "K: token block in its group of columns", "rows": "V: valid rows of the block",
     "use_pv": "add PV to the threshold", "pv_first": "V: start the count of ones, do not add to it",
     "pv_addr": "PV word of tile 0", "slot": "slot of the score buffer", "keys": "valid keys",
+    "use_bias": "take the bias of the scores from BIAS", "bias_addr": "BIAS word of tile 0",
     "a_planes": "bit planes of A", "b_planes": "bit planes of B",
-    "add_src": "addend: 0 none, 1 RESID, 2 POS", "add_addr": "first word of the addend",
+    "add_src": "first addend", "add_addr": "its first word",
+    "add_tiles": "tiles after which it starts again; 0: never",
+    "add_phase": "tiles of it before tile 0, fewer than `add_tiles`",
+    "add2_src": "second addend", "add2_addr": "its first word",
     "row_lo": "first row that is written", "row_hi": "first row after those",
-    "base": "K * (2**a_planes - 1) * (2**b_planes - 1)", "shift": "index into the rescale shifts",
-    "sat": "bits to saturate to", "delta": "allowed distance from the minimum",
-    "src_addr": "first RESID word", "channels": "channels of the mean and the variance",
+    "base": "K * (2**a_planes - 1) * (2**b_planes - 1)", "from_pv": "start from PV",
+    "shift": "index into the rescale shifts",
+    "sat": "bits to saturate to",
+    "bend": "bend the sum", "bend_addr": "BEND word of tile 0",
+    "bend_shift": "index into the rescale shifts",
+    "to_bits": "make bits as well", "thr_addr": "THR word of tile 0",
+    "bits_addr": "first word of the bits",
+    "mode": "what a score is compared with",
+    "delta": "distance from the minimum, or the limit (signed)",
+    "multiplier": "of the distance in the exponential", "threshold": "share of the sum, 20 "
+    "fractional bits", "flip": "invert the bits",
+    "src": "memory that is read", "src_addr": "first word of the first block",
+    "src_row": "row of the first block", "src_stride": "words from block to block",
+    "channels": "channels of the mean and the variance",
+    "span": "columns from the first channel to the one behind the last",
     "groups": "row groups", "eps": "added under the square root", "row": "row of the block",
     "tokens": "tokens", "pixels": "bytes of a token", "last": "tlast comes on the final beat",
-    "count": "numbers",
+    "count": "numbers, or rows", "sum_row": "sum row of the first row",
+    "sum_tiles": "words of a sum row",
+    "operation": "what becomes of the products", "gelu": "take GELU of the numbers first",
+    "first": "start the sums", "kind": "what becomes of the sums",
+    "dst_row": "row of the first block", "segment": "rows until a new block starts; 0: all",
+    "segment_left": "the same for the first row; 0 with `segment` 0",
+    "to_keys": "to columns of KMEM, else to rows of XMEM", "words": "words of a row",
 }
+_FIELDS |= {f"{name}_{level}": text.format(level) for level in range(LEVELS) for name, text in (
+    ("count", "steps of loop {}, of which 0 is the innermost"),
+    ("blocks", "blocks from step to step of loop {}"),
+    ("rows", "rows from step to step of loop {}"),
+    ("sums", "sum rows from step to step of loop {}"))}
 _FIELDS |= {name: f"distance to an earlier instruction of unit {name[5:].upper()}"
             for name in HEADER if name.startswith("wait_")}
 
@@ -106,7 +180,10 @@ def _table(names, layout):
         field = layout[name]
         last = field.offset + field.width - 1
         bits = str(last) if field.width == 1 else f"{last}:{field.offset}"
-        lines.append(f"| {bits} | `{name}` | {_FIELDS[name]} |")
+        text = _FIELDS[name]
+        if isinstance(names[name], type) and names[name] is not Opcode:
+            text += ": " + ", ".join(f"{choice.value} {choice.name}" for choice in names[name])
+        lines.append(f"| {bits} | `{name}` | {text} |")
     return "\n".join(lines)
 
 
