@@ -97,7 +97,7 @@ def _fill_row(tiler, name, node, source, layer) -> Stored:
     bias = zeros + (node.attributes["fill"] << numeric.BIAS_FRACTION)
     params, biases = (tiler.segment(f"{node.name}/{what}", "norm",
                                     tiler.words.scale(zeros, values, chunks), node.name)
-                      for what, values in (("nothing", zeros), ("fill", bias)))
+                      for what, values in (("no numbers", zeros), ("fill bias", bias)))
     tiler.emit(Opcode.ROWS_ADD, layer, src=numbers.source, src_addr=numbers.at(0),
                src_row=numbers.rows.offset, src_stride=numbers.block_words, n_tiles=len(chunks),
                sum_tiles=len(chunks), param_addr=params, first=1,
