@@ -24,7 +24,7 @@ OPTIONAL = ("torch", "sklearn", "PIL")
 """Modules that only some commands need."""
 
 
-LINE_SECONDS = 10.0
+LINE_SECONDS = 30.0
 """Without a terminal, progress is one line in so many seconds."""
 
 

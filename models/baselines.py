@@ -46,12 +46,13 @@ class _BoolBits(torch.autograd.Function):
 
 
 class _SignBits(torch.autograd.Function):
-    """1 where positive, 0 at zero (a masked key); gradient of the clipped argument."""
+    """1 where positive, 0 at zero (a masked key, whatever its exponential leaves); gradient of the
+    clipped argument."""
 
     @staticmethod
     def forward(ctx, x):
         ctx.save_for_backward(x.abs() <= 1)
-        return (x > 0).to(x.dtype)
+        return (x > torch.finfo(x.dtype).tiny).to(x.dtype)
 
     @staticmethod
     def backward(ctx, gradient):

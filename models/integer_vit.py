@@ -3,8 +3,8 @@
 from torch import nn
 
 __all__ = ["IntegerAttention", "IntegerBlock", "IntegerClassifier", "IntegerCodedMlp",
-           "IntegerDistilledViT", "IntegerMerge", "IntegerMlp", "IntegerPatchEmbed", "IntegerPool",
-           "IntegerPyramid", "IntegerStage", "IntegerViT"]
+           "IntegerDistilledViT", "IntegerLevel", "IntegerMerge", "IntegerMlp", "IntegerNest",
+           "IntegerPatchEmbed", "IntegerPool", "IntegerStage", "IntegerSwin", "IntegerViT"]
 
 
 class _Composite(nn.Module):
@@ -62,7 +62,19 @@ class IntegerStage(_Chain):
     parts = ("downsample", "blocks")
 
 
-class IntegerPyramid(_Chain):
+class IntegerLevel(_Chain):
+    """The same for a level of NesT."""
+
+    parts = ("pool", "transformer_encoder")
+
+
+class IntegerNest(_Chain):
+    """Pixels (B, C, H, W) uint8 to integer logits (B, 1, classes), level by level."""
+
+    parts = ("patch_embed", "levels", "norm", "mean", "codes", "head", "logits")
+
+
+class IntegerSwin(_Chain):
     """Pixels (B, C, H, W) uint8 to integer logits (B, 1, classes), stage by stage."""
 
     parts = ("patch_embed", "embed_norm", "layers", "norm", "mean", "codes", "head", "logits")

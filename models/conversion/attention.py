@@ -165,7 +165,9 @@ class _Scaled:
         """Relative positions and mask, in units of the scores."""
         values = double(table)[self.layer.relative_position_index].permute(2, 0, 1)
         values = values / self.score_scale()[:, None, None] * 2**SCORE_FRACTION
-        values = torch.round(values).clamp(-LARGEST_BIAS, LARGEST_BIAS).to(torch.int64)
+        # A limit of 0 is exact with the next integer below: 16 dot + bias is a whole number.
+        whole = torch.floor if getattr(self.layer, "bits", None) is bool_bits else torch.round
+        values = whole(values).clamp(-LARGEST_BIAS, LARGEST_BIAS).to(torch.int64)
         if self.windows.mask is None:
             return integer.ScoreBias(bias=values[None], kind=torch.zeros(
                 self.windows.count, dtype=torch.int64))
@@ -184,6 +186,13 @@ class _Scaled:
             raise ConvertError(f"layer {self.name}: attention bits by {bits.__name__} have no "
                                "integer form; use softmax_bits, bool_bits or sign_bits")
         return integer.ScoreThreshold(limit=limits[bits])
+
+
+def _turned(turned, *, threshold, descending):
+    """The opposite bits of some channels: ``x >= t`` becomes ``x <= t - 1``, and back."""
+    opposite = threshold + torch.where(descending == 1, 1, -1)
+    return {"threshold": torch.where(turned, opposite, threshold),
+            "descending": torch.where(turned, 1 - descending, descending)}
 
 
 class _HeadWise(_Scaled):
@@ -220,15 +229,14 @@ class _HeadWise(_Scaled):
         if part == "v":
             return {part: linear, "v_sign": integer.Threshold(**sign_constants(
                 scale / alpha, bias / alpha + zero, self.layer.qkv.in_features))}
-        if part == "k":  # a negative product of scales turns the keys around
-            turned = self._channels((self.alpha["q"] * self.alpha["k"]) < 0)
-            alpha = torch.where(turned, -alpha, alpha)
-            zero = torch.where(turned, -zero, zero)
+        # A negative product of scales turns the keys around.
+        turned = self._channels((self.alpha["q"] * self.alpha["k"]) < 0) & (part == "k")
         if isinstance(self.layer, HeadNormAttention):
-            layers = self.normed(part, linear, scale, bias, alpha, zero)
+            turn = torch.where(turned, -1.0, 1.0)
+            layers = self.normed(part, linear, scale, bias, turn * alpha, turn * zero)
         else:
-            constants = sign_constants(scale / alpha, bias / alpha + zero,
-                                       self.layer.qkv.in_features)
+            constants = _turned(turned, **sign_constants(
+                scale / alpha, bias / alpha + zero, self.layer.qkv.in_features))
             layers = {part: linear, f"{part}_sign": integer.Threshold(**constants)}
         if not self.copies:
             return layers

@@ -16,7 +16,7 @@ from bivit.models.conversion.constants import double
 from bivit.models.conversion.deit import block_scales, require, stream_places
 from bivit.models.conversion.pooling import average_head
 from bivit.models.conversion.settling import settle_blocks
-from bivit.models.integer_vit import IntegerPool, IntegerPyramid, IntegerStage
+from bivit.models.integer_vit import IntegerLevel, IntegerNest, IntegerPool
 from bivit.models.layers import OddPatchEmbed
 from bivit.models.multibit import CodedConv, CodedLinear
 
@@ -76,7 +76,7 @@ def settle_nest(model, calibration):
         settle_blocks(level.transformer_encoder, units[index])
 
 
-def convert_nest(model, calibration) -> IntegerPyramid:
+def convert_nest(model, calibration) -> IntegerNest:
     """The integer model of a nested transformer.
 
     Tokens lie block by block within a level; the convolution finds its neighbours by index.
@@ -91,13 +91,13 @@ def convert_nest(model, calibration) -> IntegerPyramid:
         else:
             first = integer.Gather(index=indices.windows(side, size)[:, None], fill=0)
         options = {"windows": Windows(count=(side // size) ** 2), "interleaved": True}
-        stages.append(IntegerStage(downsample=first, blocks=torch.nn.Sequential(*(
+        stages.append(IntegerLevel(pool=first, transformer_encoder=torch.nn.Sequential(*(
             block(layer, f"{name}.transformer_encoder.{number}", unit, **options)
             for number, layer in enumerate(level.transformer_encoder)))))
     positions = double(model.levels[0].pos_embed)[0].flatten(0, 1)
     table = positions[indices.inverse(indices.windows(config.sides[0], config.block_size))]
-    return IntegerPyramid(
+    return IntegerNest(
         patch_embed=patch_projection(model.patch_embed, units[0], "patch_embed.proj", table=table),
-        embed_norm=torch.nn.Identity(), layers=torch.nn.Sequential(*stages),
+        levels=torch.nn.Sequential(*stages),
         norm=norm_numbers(model.norm, units[len(stages) - 1], units["last"], "norm"),
         **average_head(model.head, config.sides[-1] ** 2, units["last"], units["logits"], "head"))

@@ -19,7 +19,7 @@ from bivit.models.conversion.deit import block_scales, require, stream_places
 from bivit.models.conversion.pooling import average_head
 from bivit.models.conversion.settling import settle_blocks
 from bivit.models.headwise import HeadMerge
-from bivit.models.integer_vit import IntegerMerge, IntegerPyramid, IntegerStage
+from bivit.models.integer_vit import IntegerMerge, IntegerStage, IntegerSwin
 from bivit.models.layers import BinaryLinear, odd_weight
 from bivit.models.multibit import CodedLinear
 from bivit.models.swin import OddSwinPatchEmbed
@@ -47,7 +47,8 @@ def _head_merge(reduction, norm, unit, result_unit, name):
     odd, step = odd_weight(weight)
     constants = rescale_constants(step[:, 0] * scale * result_unit,
                                   -(weight @ zero) * scale * result_unit, name)
-    return (norm_bits(norm, unit, alpha, zero), integer.PlaneLinear(weight=odd.to(torch.int64), input_kind="bits"),
+    return (norm_bits(norm, unit, alpha, zero),
+            integer.PlaneLinear(weight=odd.to(torch.int64), input_kind="bits"),
             integer.Rescale(**constants, bits=16))
 
 
@@ -104,7 +105,7 @@ def settle_swin(model, calibration):
         settle_blocks(stage.blocks, units[index])
 
 
-def convert_swin(model, calibration) -> IntegerPyramid:
+def convert_swin(model, calibration) -> IntegerSwin:
     """The integer model of a Swin transformer."""
     units, config = _units(model, calibration), model.config
     stages = []
@@ -116,7 +117,7 @@ def convert_swin(model, calibration) -> IntegerPyramid:
         stages.append(IntegerStage(downsample=merge, blocks=torch.nn.Sequential(*(
             block(layer, f"{name}.blocks.{number}", unit, windows=_windows(layer))
             for number, layer in enumerate(stage.blocks)))))
-    return IntegerPyramid(
+    return IntegerSwin(
         patch_embed=patch_projection(model.patch_embed, units["patches"], "patch_embed.proj"),
         embed_norm=norm_numbers(model.patch_embed.norm, units["patches"], units[0],
                                 "patch_embed.norm"),

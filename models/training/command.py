@@ -4,6 +4,8 @@ import dataclasses
 import os
 from pathlib import Path
 
+import torch
+
 from bivit.models.floats import load_float, save_float
 from bivit.models.registry import Network, network
 from bivit.models.training.data import FolderData
@@ -67,6 +69,12 @@ def _folders(data, channels):
     return training, measuring
 
 
+def _parts(model):
+    """Layers by name and class, and the shapes of all parameters: what tells networks apart."""
+    return ({name: type(layer) for name, layer in model.named_modules()},
+            {name: value.shape for name, value in model.named_parameters()})
+
+
 def _teacher(recipe, path, own):
     if not recipe.teacher:
         if path is not None:
@@ -77,15 +85,17 @@ def _teacher(recipe, path, own):
         raise TrainError(f"the recipe {recipe.name} needs a trained {recipe.teacher}; give its "
                          "float file with --teacher (bivit import makes one)")
     teacher = load_float(path)
-    wanted = network(recipe.teacher)
-    if not isinstance(teacher, wanted.family):
-        raise TrainError(f"{path} holds a {type(teacher).__name__}, but the recipe {recipe.name} "
-                         f"needs a trained {recipe.teacher}")
-    for what in ("num_classes", "image_shape"):
-        theirs, ours = getattr(teacher.config, what), getattr(own.config, what)
-        if theirs != ours:
-            raise TrainError(f"{path} has {what} {theirs}, but the network and the images need "
-                             f"{ours}; fine-tune the teacher on these images first")
+    theirs, ours = teacher.config.num_classes, own.config.num_classes
+    if theirs != ours:
+        raise TrainError(f"{path} has {theirs} classes, but the images have {ours}; fine-tune the "
+                         "teacher on these images first")
+    entry = network(recipe.teacher)
+    config = dataclasses.replace(entry.config, num_classes=ours)
+    with torch.device("meta"):
+        wanted = dataclasses.replace(entry, config=config).build()
+    if _parts(teacher) != _parts(wanted):
+        raise TrainError(f"{path} holds another network, but the recipe {recipe.name} needs a "
+                         f"trained {recipe.teacher}")
     return teacher
 
 
@@ -129,8 +139,6 @@ def train_folder(recipe, data, out, *, teacher=None, resume=True, threads=2, wor
         ``recipe``, ``network``, ``images``, ``classes``, ``device``, ``top1`` (None without
         ``val``) and ``output``.
     """
-    import torch
-
     recipe, out = load_recipe(recipe), Path(out)
     if not out.parent.is_dir():
         raise TrainError(f"the folder {out.parent} does not exist; make it first")

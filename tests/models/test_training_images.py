@@ -9,9 +9,8 @@ import torch
 from PIL import Image
 
 from bivit.cli.main import main
-from bivit.models.deit import CONFIGS, DistilledVisionTransformer
 from bivit.models.floats import load_float, save_float
-from bivit.models.registry import create
+from bivit.models.registry import network
 from bivit.models.training import FolderData, TrainError
 from bivit.models.training.images import ImageFolder, middle, random_crop
 
@@ -38,6 +37,12 @@ def _fill(folder, classes=("ant", "bee"), count=5):
             pixels = rng.integers(100 * label, 100 * label + 100, shape, dtype=np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{index}.png")
     return folder
+
+
+def _sized(name, classes):
+    entry = network(name)
+    config = dataclasses.replace(entry.config, num_classes=classes)
+    return dataclasses.replace(entry, config=config).build()
 
 
 def _run(capsys, *arguments):
@@ -111,7 +116,7 @@ def test_a_recipe_on_a_folder(tmp_path, capsys):
     out = tmp_path / "net.safetensors"
     status, result, err = _run(capsys, tmp_path / "mine.toml", "--data", tmp_path / "data",
                                "-o", out)
-    assert (status, err) == (0, "")
+    assert status == 0, err
     assert result | {"top1": 0, "device": ""} == {
         "recipe": "mine", "network": "binaryvit_micro", "images": 10, "classes": 2, "top1": 0,
         "device": "", "output": str(out)}
@@ -130,15 +135,16 @@ def test_pretrained_on_a_folder(tmp_path, capsys):
     status, result, err = _run(capsys, *arguments)
     assert status == 2 and "needs a trained distilled_deit_micro" in err
     teacher = tmp_path / "teacher"
-    for name, sentence in (("swin_micro", "holds a Swin, but the recipe mine needs"),
-                           ("distilled_deit_micro", "has num_classes 10, but")):
-        save_float(create(name), teacher, name=name)
+    for name, classes, sentence in (
+            ("swin_micro", 2, "holds another network, but the recipe mine needs a trained dist"),
+            ("bi_vit_deit_micro", 2, "holds another network, but the recipe mine needs"),
+            ("distilled_deit_micro", 10, "has 10 classes, but the images have 2")):
+        save_float(_sized(name, classes), teacher, name=name)
         status, result, err = _run(capsys, *arguments, "--teacher", teacher)
         assert status == 2 and sentence in err and len(err.splitlines()) == 1
-    model = DistilledVisionTransformer(dataclasses.replace(CONFIGS["deit_micro"], num_classes=2))
-    save_float(model, teacher, name="distilled_deit_micro")
+    save_float(_sized("distilled_deit_micro", 2), teacher, name="distilled_deit_micro")
     status, result, err = _run(capsys, *arguments, "--teacher", teacher)
-    assert (status, err, result["top1"]) == (0, "", None)
+    assert status == 0 and result["top1"] is None, err
 
 
 @pytest.mark.parametrize("arguments, sentence", [
