@@ -9,31 +9,10 @@ from bivit.compiler.ir.graph import Graph, GraphError, Node
 from bivit.compiler.passes import lower
 from bivit.compiler.structures import CompileError
 from bivit.hw.targets import TARGETS
-from bivit.sim.iss import InstructionSimulator
-from bivit.sim.observe import observations
-from bivit.sim.stream import image_stream
-from graphs import GraphBuilder, random_image, random_vit_graph
+from graphs import GraphBuilder, random_vit_graph
+from lowering import verify
 
 TINY, ODD, SMALL = TARGETS["tiny"], TARGETS["odd"], TARGETS["ecp5-85f"]
-
-
-def verify(graph, arch, images=2):
-    """Every observation point and the logits, from the instruction-set simulator."""
-    program = lower(graph, arch)
-    manifest = {"instructions": [dataclasses.asdict(i) for i in program.instructions],
-                "observations": program.observations}
-    observed = [pc for pc, entry in enumerate(manifest["instructions"]) if entry["observe"]]
-    pixels = [random_image((5, i), graph.input_shape) for i in range(images)]
-    size = next(n for n in graph.nodes if n.op == "patchify").attributes["patch_size"]
-    run = InstructionSimulator(arch, program.words, program.constants).run(
-        [image_stream(image, size) for image in pixels], observe=observed, batch=1)
-    found = observations(manifest, run.observed, images)
-    for index, image in enumerate(pixels):
-        expected = graph.evaluate(image)
-        for name, tensor in found.items():
-            assert (tensor[index] == expected[name]).all(), name
-        assert (run.logits[index] == expected[graph.nodes[-1].name][0]).all()
-    return program
 
 
 def start(seed, *, width, prefix=0, image=(1, 4, 6), patch=2):
