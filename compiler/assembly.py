@@ -61,7 +61,7 @@ def _fields(instruction):
             continue
         memory = memories.get(name) or _MEMORY.get((opcode, name))
         if memory == "NONE" or name == "pv_addr" and not (
-                values["use_pv"] or memories.get("dst_addr") == "V"):
+                values.get("use_pv") or values.get("from_pv") or "V" in memories.values()):
             continue
         if memory:
             kind = f"({memory})" if memory in _BMEM else ""
