@@ -1,5 +1,6 @@
 """Random programs: RTL and the instruction-set simulator give the same, bit for bit."""
 
+import functools
 import random
 
 import numpy as np
@@ -17,15 +18,20 @@ from programs import input_stream, random_constants, random_program, write_files
 IMAGES = 2
 
 
+@functools.cache
+def simulator_of(target):
+    arch = TARGETS[target]
+    return build_simulator(accelerator_verilog(arch), arch)
+
+
 def check(target, seed, length, folder):
     """Every result of every instruction, and the output stream."""
     arch, rng = TARGETS[target], random.Random(f"{target}/{seed}")
-    program, constants = random_program(rng, arch, length=length, ordered=True), random_constants(
-        rng, arch)
+    program = random_program(rng, arch, length=length, ordered=True)
+    constants = random_constants(rng, arch)
     streams = [input_stream(rng, program) for _ in range(IMAGES)]
     write_files(folder, program, constants)
-    simulator = build_simulator(accelerator_verilog(arch), arch)
-    run = simulator.run(folder, streams, observe=IMAGES, max_cycles=10_000_000)
+    run = simulator_of(target).run(folder, streams, observe=IMAGES, max_cycles=10_000_000)
     assert run.status == ["done"] * IMAGES
     instructions = {pc: decode(word) for pc, word in enumerate(program[:-1])}
     observed = {pc: instruction for pc, instruction in instructions.items()
