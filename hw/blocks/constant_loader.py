@@ -3,7 +3,6 @@
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for
 
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.output import BEAT
@@ -25,7 +24,7 @@ class ConstantLoader(wiring.Component):
     Members
     -------
     select_valid, select_index : send the next packet to this memory of ``constant_order``; not
-        taken while `busy`, nor with an index that names no memory
+        taken while `busy`
     clear : back to idle
     busy : from the cycle after `select_valid` until the packet is in the memory
     s_axis : the input stream
@@ -40,7 +39,7 @@ class ConstantLoader(wiring.Component):
                       f"{name}_data": Out(size.width)}
         super().__init__({
             "select_valid": In(1),
-            "select_index": In(bits_for(len(constant_order) - 1)),
+            "select_index": In(range(len(constant_order))),
             "clear": In(1),
             "busy": Out(1),
             "s_axis": In(stream.Signature(BEAT)),
@@ -79,7 +78,7 @@ class ConstantLoader(wiring.Component):
                     m.d.sync += address.eq(address + 1)
             with m.If(self.s_axis.p.last):
                 m.d.sync += active.eq(0)
-        with m.If(self.select_valid & ~self.busy & (self.select_index < len(constant_order))):
+        with m.If(self.select_valid & ~self.busy):
             m.d.sync += [index.eq(self.select_index), active.eq(1), position.eq(0), address.eq(0)]
         with m.If(self.clear):
             m.d.sync += [active.eq(0), write.eq(0)]

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.isa import Unit
+from bivit.hw.memories import constant_order
 
 __all__ = ["ADDRESS_BITS", "ADDRESSES", "ID", "Registers", "VERSION", "axi_lite_signature"]
 
@@ -43,7 +44,7 @@ class Registers(wiring.Component):
     start, reset : ``Out(1)``
         Pulses from CTRL.
     load, load_select : ``Out``
-        Pulse and number from LOAD_SELECT.
+        Pulse and number from LOAD_SELECT; a number that names no memory gives no pulse.
     load_busy, busy, finished, error_code, error_tag, cycles, run, stall, idle : ``In``
         What the registers show.
     """
@@ -53,7 +54,7 @@ class Registers(wiring.Component):
         super().__init__({
             "s_axil": In(axi_lite_signature()),
             "start": Out(1), "reset": Out(1),
-            "load": Out(1), "load_select": Out(3), "load_busy": In(1),
+            "load": Out(1), "load_select": Out(range(len(constant_order))), "load_busy": In(1),
             "busy": In(1), "finished": In(1), "error_code": In(ErrorCode), "error_tag": In(16),
             "cycles": In(32), "run": counter, "stall": counter, "idle": counter,
         })
@@ -77,16 +78,18 @@ class Registers(wiring.Component):
             with m.If(self._selects(axi.awaddr, "CTRL")):
                 m.d.sync += [self.start.eq(axi.wdata == 1), self.reset.eq(axi.wdata == 2)]
             with m.Elif(self._selects(axi.awaddr, "LOAD_SELECT")):
-                m.d.sync += [self.load.eq(1), self.load_select.eq(axi.wdata)]
+                m.d.sync += [self.load.eq(axi.wdata < len(constant_order)),
+                             self.load_select.eq(axi.wdata)]
 
     def _read(self, m):
         axi, read = self.s_axil, Signal()
+        zeros = Const(0, 31 - len(self.load_select))
         values = {
             "ID": Const(ID, 32), "VERSION": Const(VERSION, 32),
             "STATUS": Cat(self.busy, self.finished, self.error_code != ErrorCode.NONE),
             "ERROR": Cat(self.error_code, Const(0, 8), self.error_tag),
             "CYCLES": self.cycles,
-            "LOAD_SELECT": Cat(self.load_select, Const(0, 28), self.load_busy),
+            "LOAD_SELECT": Cat(self.load_select, zeros, self.load_busy),
         }
         for unit in Unit:
             values |= {f"{unit.name}_RUN": self.run[unit], f"{unit.name}_STALL": self.stall[unit],

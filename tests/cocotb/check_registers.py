@@ -7,6 +7,7 @@ from bench import AxiLite, start
 
 from bivit.hw.blocks.registers import ADDRESSES, ID
 from bivit.hw.isa import Unit
+from bivit.hw.memories import constant_order
 
 CHANNELS = {f"s_axil__{name}": 0 for name in ("awvalid", "wvalid", "bready", "arvalid", "rready")}
 
@@ -54,11 +55,12 @@ async def writes_give_pulses_while_reads_go_on(dut, p_go):
 
     reader = cocotb.start_soon(read())
     for _ in range(30):
+        memory = random.choice([*range(len(constant_order)), len(constant_order), 256])
         name, value = random.choice([("CTRL", 1), ("CTRL", 2), ("CTRL", 3), ("ID", 1),
-                                     ("LOAD_SELECT", random.randrange(6)), ("CYCLES", 2)])
+                                     ("LOAD_SELECT", memory), ("CYCLES", 2)])
         strobes = random.choice([15, 15, 1, 0])
         await axi.write(name, value, strobes)
-        if name == "LOAD_SELECT" and strobes:
+        if name == "LOAD_SELECT" and strobes and value < len(constant_order):
             expected.append(("load", value))
         elif name == "CTRL" and value < 3 and strobes:
             expected.append(("start" if value == 1 else "reset", None))

@@ -1,33 +1,49 @@
-"""The vector unit: LayerNorm to bits and codes, output with random back pressure."""
+"""The vector unit: random programs of all its instructions, output with random back pressure."""
 
 import cocotb
-from bench import Memory, collect, instructions, masked, send, start
-from test_vector import ONES, random_program
+import numpy as np
+from bench import Memory, collect, instructions, send, start
 from units import ARCH
 
-from bivit.hw.isa import Opcode
+from bivit.hw.isa import FORMATS, LEVELS, UNIT_OF, Opcode, Unit
+from vector_bench import READS, WRITES
+from vector_programs import random_model, random_program
 
-BITS, CODES, OUTPUT = Opcode.NORM_BITS, Opcode.NORM_CODES, Opcode.OUTPUT
-CASES = [(BITS, 23, 2), (OUTPUT, 12, 0), (CODES, 13, 2), (OUTPUT, 1, 0), (CODES, 4, 1),
-         (BITS, 12, 2), (OUTPUT, 5, 0), (BITS, 3, 1)]
+OPCODES = [opcode for opcode, unit in UNIT_OF.items() if unit is Unit.VEC]
+
+START_ALL_SUMS = Opcode.ROWS_ADD, {
+    "n_tiles": ARCH.sums_depth, "sum_tiles": ARCH.sums_depth, "first": 1,
+    **{f"count_{level}": 1 for level in range(LEVELS)}}
+"""Other tests leave sums behind."""
 
 
-@cocotb.test(timeout_time=300, timeout_unit="us")
+@cocotb.test(timeout_time=400, timeout_unit="us")
 @cocotb.parametrize(p_valid=[1.0, 0.1], p_ready=[1.0, 0.3], seed=[1, 2])
-async def rows_become_bits_codes_and_beats(dut, p_valid, p_ready, seed):
-    resid, norm, program, expected, beats = random_program(ARCH, CASES, seed)
+async def programs_change_memories(dut, p_valid, p_ready, seed):
+    rng = np.random.default_rng(seed)
+    model = random_model(ARCH, rng)
+    program, waits = random_program(model, [OPCODES[i] for i in rng.permutation(28) % 7], rng)
+    program = [(opcode, dict.fromkeys(FORMATS[opcode], 0) | fields)
+               for opcode, fields in (START_ALL_SUMS, *program)]
     ports = await start(dut, "vector__", instr__valid=0, m_axis__ready=0)
-    Memory(ports, dict(enumerate(resid)), [("resid_addr", "resid_data")])
-    Memory(ports, dict(enumerate(norm)), [("norm_addr", "norm_data")])
-    cocotb.start_soon(send(ports, "instr__", instructions(program, tag=100), p_valid))
-    xmem, received, done = {}, [], 0
+    memories = {name: dict(enumerate(model.words(name))) for name in READS | WRITES}
+    for name, words in memories.items():
+        Memory(ports, words, [READS[name]] if name in READS else [], WRITES.get(name))
+    received, done = [], 0
     cocotb.start_soon(collect(ports, "m_axis__", received, p_ready=p_ready))
-    while done < len(program):
-        await ports.edge()
-        if mask := ports.get("xmem_we"):
-            address = ports.get("xmem_addr")
-            xmem[address] = masked(xmem.get(address, ONES(ARCH)), mask, ports.get("xmem_data"))
-            assert ports.get("tag") == 100 + done
-        done += ports.get("done")
-    assert xmem == expected
-    assert [(beat & 0xFFFFFFFF, beat >> 32) for beat, in received] == beats
+    payloads = instructions(program, tag=100)
+    ends = [*(1 + index for index in sorted(waits)), len(program)]
+    for first, end in zip([0, *ends], ends, strict=False):
+        cocotb.start_soon(send(ports, "instr__", payloads[first:end], p_valid))
+        while done < end:
+            await ports.edge()
+            for mask, _, _ in WRITES.values():
+                assert not ports.get(mask) or 100 + done <= ports.get("tag") < 100 + end
+            done += ports.get("done")
+    await ports.edge()
+    await ports.edge()
+    for opcode, fields in program:
+        model.run(opcode, fields)
+    assert [(beat & 0xFFFFFFFF, beat >> 32) for beat, in received] == model.beats
+    for name, words in memories.items():
+        assert list(words.values()) == model.words(name), name
