@@ -4,6 +4,7 @@
 #   make test        lint and the test suite
 #   make test-slow   the long tests: hundreds of random networks, every file flipped
 #   make bench       measure, write benchmarks/results/*.json and the figures in README.md
+#   make ablation    the papers' claims on digits; goes on where it was stopped (docs/ablations.md)
 #   make clean       remove what was built (not .venv); make distclean removes that too
 #
 # PIP_ARGS goes to pip; a smaller torch on Linux without a GPU:
@@ -18,7 +19,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS)
 
-.PHONY: demo test test-slow lint bench clean distclean
+.PHONY: demo test test-slow lint bench ablation clean distclean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/bivit demo
@@ -35,6 +36,9 @@ lint: $(VENV)/test.stamp
 bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/readme.py
+
+ablation: $(VENV)/test.stamp
+	$(BIN)/python benchmarks/ablation.py --jobs $(JOBS)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -7,7 +7,7 @@ from torch import nn
 from bivit.models.baselines import polynomial_sign
 from bivit.models.config import BinaryViTConfig
 from bivit.models.layers import OddPatchEmbed, PatchEmbed
-from bivit.models.multibit import CodedLinear
+from bivit.models.multibit import CodedConv, CodedLinear
 from bivit.models.shifted import (
     Affine,
     BatchNorm,
@@ -157,15 +157,23 @@ class BinaryMerge(nn.Module):
 class FloatMerge(nn.Module):
     """2x2 tokens to one of twice the channels, in float (the repository's ``--some-fp``)."""
 
+    conv = nn.Conv2d
+
     def __init__(self, dim, out_dim, tokens, eps):
         super().__init__()
         self.norm0, self.norm = BatchNorm(dim, eps), BatchNorm(out_dim, eps)
-        self.proj = nn.Conv2d(dim, out_dim, 2, 2, bias=False)
+        self.proj = self.conv(dim, out_dim, 2, 2, bias=False)
         self.position_embeddings = nn.Parameter(torch.randn(1, tokens, out_dim) * 0.02)
 
     def forward(self, x):
         x = self.proj(to_image(self.norm0(x)))
         return self.norm(from_image(x)) + self.position_embeddings
+
+
+class CodedMerge(FloatMerge):
+    """The same with 8-bit weights and 8-bit inputs."""
+
+    conv = CodedConv
 
 
 class _Projection:
@@ -237,7 +245,7 @@ class BinaryViT(nn.Module):
     """
 
     def __init__(self, config: BinaryViTConfig, *, patch_embed=PatchProjection,
-                 linear=ShiftLinear, merge=BinaryMerge, head=nn.Linear):
+                 linear=ShiftLinear, merge=FloatMerge, head=nn.Linear):
         super().__init__()
         self.config = config
         self.vit = nn.ModuleDict({
@@ -252,8 +260,8 @@ class BinaryViT(nn.Module):
         return self.classifier(x.mean(1) if self.config.average_head else x[:, 0])
 
 
-METHODS = {"binaryvit": (BinaryViT, {}), "some_fp": (BinaryViT, {"merge": FloatMerge})}
+METHODS = {"binaryvit": (BinaryViT, {"merge": BinaryMerge}), "some_fp": (BinaryViT, {})}
 """Network class and layer classes of every method."""
 
-EIGHT_BITS = {"patch_embed": OddPatchProjection, "head": CodedLinear}
-"""Layer classes of the first and the last layer in 8 bits, for the integer form."""
+EIGHT_BITS = {"patch_embed": OddPatchProjection, "merge": CodedMerge, "head": CodedLinear}
+"""Layer classes in 8 bits where a method has none of its own, for the integer form."""
