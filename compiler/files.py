@@ -25,12 +25,12 @@ class BuildError(UserError):
 
 
 def write_words(folder: pathlib.Path, program: Program) -> None:
-    """``program.bin``, and ``rom/*.hex`` with one word a line; a memory has at least one word."""
+    """``program.bin``, and ``rom/*.hex`` with one word a line."""
     (folder / "rom").mkdir()
     (folder / "program.bin").write_bytes(
         b"".join(word.to_bytes(_INSTRUCTION_BYTES, "little") for word in program.words))
     for name, size in constant_memories(program.arch).items():
-        words = program.words if name == "program" else program.constants[name] or [0]
+        words = program.words if name == "program" else program.constants[name]
         digits = -(-size.width // 4)
         (folder / "rom" / f"{name}.hex").write_text("".join(f"{w:0{digits}x}\n" for w in words))
 

@@ -7,10 +7,13 @@ __all__ = ["pack"]
 
 
 def pack(plan: Plan, where: dict[str, tuple[str, int, int]]) -> dict[str, list[int]]:
-    """Words of each constant memory (but the program's) from address 0 on, without gaps."""
+    """Words of each constant memory (but the program's) from address 0 on, without gaps.
+
+    A memory that the network does not use has one word.
+    """
     constants = {memory: [] for memory in CONSTANTS}
     for segment in plan.segments:
         memory, start, count = where[segment.name]
         assert start == len(constants[memory]) and count == len(segment.words)
         constants[memory].extend(segment.words)
-    return constants
+    return {memory: words or [0] for memory, words in constants.items()}

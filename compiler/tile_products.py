@@ -1,4 +1,4 @@
-"""Instructions of linear layers: thresholded products, rescaled sums, and sums without a product."""
+"""Instructions of linear layers: thresholded products, rescaled sums, sums without products."""
 
 import numpy as np
 

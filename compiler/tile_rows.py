@@ -84,9 +84,10 @@ class _Rows:
         self.parts, self.gelu, self.results = [], 0, []
         _MAKERS[self.node.op](self)
         if self.tiles > self.arch.sums_depth:
-            raise CompileError(f"layer {operation.name}: a row of {self.tiles} tiles has no room in "
-                               f"the sums of target {self.arch.name}, which are "
-                               f"{self.arch.sums_depth}; raise sums_depth to {self.tiles}")
+            raise CompileError(
+                f"layer {operation.name}: a row has {self.tiles} tiles and target "
+                f"{self.arch.name} has room for {self.arch.sums_depth} sums; raise sums_depth to "
+                f"{self.tiles}")
 
     # ---- constants and results ------------------------------------------------------------------
 

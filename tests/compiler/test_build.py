@@ -46,7 +46,7 @@ def test_a_build_is_what_it_says(folder, graph):
     assert set(contents(folder)) == {
         "accelerator.v", "program.bin", "program.asm", "checkpoint.safetensors", "manifest.json",
         "report.json", *(f"rom/{name}.hex" for name in
-                         ("program", "weight", "thr", "scale", "norm", "pos"))}
+                         ("program", "weight", "thr", "scale", "norm", "pos", "bend", "bias"))}
     found, program = load_build(folder), lower(graph, TARGETS["zynq-7020"])
     assert found.words == program.words and found.constants == program.constants
     assert found.arch == TARGETS["zynq-7020"]
@@ -88,7 +88,7 @@ def test_either_copy_of_the_program_counts_when_changed(folder):
     assert load_build(folder, ignore_hashes=True).words == [words[0] ^ 16, *words[1:]]
     (folder / "program.bin").write_bytes(data)
     (folder / "rom" / "program.hex").write_text(
-        "".join(f"{word:056x}\n" for word in [words[0] ^ 32, *words[1:]]))
+        "".join(f"{word:088x}\n" for word in [words[0] ^ 32, *words[1:]]))
     assert load_build(folder, ignore_hashes=True).words == [words[0] ^ 32, *words[1:]]
 
 

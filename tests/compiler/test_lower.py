@@ -163,7 +163,7 @@ def test_rescaled_attention():
     scores = net.add("scores", "scores", bits, bits, num_heads=1)
     weights = net.add("softmax", "softmax_threshold", scores, delta=3)
     x = net.rescale("numbers", net.add("attend", "attend", weights, bits))
-    refused(finish(net, x), TINY, "layer numbers", "rescale cannot follow attend")
+    verify(finish(net, x), TINY)
 
 
 def test_thresholded_planes():
@@ -177,9 +177,18 @@ def test_thresholded_planes():
 def test_keys_from_a_layer_norm():
     net, x = start(10, width=16)
     bits = net.norm_bits("bits", x)
+    values = net.threshold("values", net.binary_linear("v", bits, 16))
+    out = attention(net, "head", bits, bits, values, 1)
+    x = net.rescale("numbers", net.binary_linear("linear", out, 16))
+    verify(finish(net, x), TINY)
+
+
+def test_values_from_a_layer_norm():
+    net, x = start(10, width=16)
+    bits = net.norm_bits("bits", x)
     out = attention(net, "head", bits, bits, bits, 1)
     x = net.rescale("numbers", net.binary_linear("linear", out, 16))
-    refused(finish(net, x), TINY, "layer head.scores", "bits cannot be keys")
+    refused(finish(net, x), TINY, "layer bits", "bits cannot be values")
 
 
 def test_addend_in_other_rows():

@@ -1,16 +1,11 @@
 """Pyramids, windows and head-wise networks compute what their graphs compute."""
 
-import dataclasses
 
-import numpy as np
 import pytest
 
-from bivit.compiler.passes import lower
-from bivit.compiler.structures import CompileError
 from bivit.hw.targets import TARGETS
 from lowering import verify
 from network_graphs import random_headwise_graph, random_pyramid_graph, random_window_graph
-
 
 TINY, ODD, SMALL, LARGE = (TARGETS[name] for name in ("tiny", "odd", "ecp5-85f", "k26"))
 ARCHS = pytest.mark.parametrize("arch", (TINY, ODD, SMALL, LARGE), ids=lambda arch: arch.name)

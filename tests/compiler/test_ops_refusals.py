@@ -3,11 +3,8 @@
 import numpy as np
 import pytest
 
-from bivit.compiler.build import resolve_target
 from bivit.compiler.ir.graph import Graph, GraphError, Node
 from bivit.compiler.ir.ops import OPS, OpError, TensorType
-from bivit.compiler.structures import CompileError
-from bivit.compiler.verify import verify
 from operations import make
 
 
@@ -131,13 +128,3 @@ def test_scores_are_no_rows():
     tensors = {"threshold": np.zeros(3, np.int64), "descending": np.zeros(3, np.int64)}
     with pytest.raises(OpError, match="needs \\(tokens, channels\\)"):
         OPS["threshold"].infer([TensorType("dot", (2, 3, 3))], {}, tensors)
-
-
-def test_the_compiler_says_what_it_has_no_instructions_for():
-    graph = _graph(
-        Node("linear", "plane_linear", ("patches",), {}, {"weight": np.ones((2, 4), np.int64)}),
-        Node("numbers", "rescale", ("linear",), {"shift": 14, "bits": 12},
-             {"scale": np.ones(2, np.int64), "bias": np.zeros(2, np.int64)}),
-        Node("act", "gelu", ("numbers",)), Node("logits", "select", ("act",), {"token": 0}))
-    with pytest.raises(CompileError, match="layer act: gelu of numbers has no instructions on"):
-        verify(graph, resolve_target("tiny"))

@@ -41,5 +41,7 @@ def test_words_past_the_end(build):
     for memory, words in constants.items():
         longer = constants | {memory: [*words, 0, 4]}
         assert find_changed_padding(graph, arch, longer) == (memory, len(words) + 1)
+        if words == [0]:
+            continue
         shorter = constants | {memory: words[:-1]}
         assert find_changed_padding(graph, arch, shorter) == (memory, len(words) - 1)
