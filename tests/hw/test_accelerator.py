@@ -10,8 +10,8 @@ from bivit.hw.accelerator import Accelerator, accelerator_verilog
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.registers import ADDRESSES, ID
-from bivit.hw.isa import AddSource, ASource, Opcode, Unit, encode
-from bivit.hw.memories import beats_per_word, constant_memories
+from bivit.hw.isa import AddSource, ASource, NumberSource, Opcode, Unit, encode
+from bivit.hw.memories import beats_per_word, constant_memories, constant_order
 from bivit.sim.cycles import simulate_cycles
 
 TOKENS, PIXELS, CHANNELS, SHIFT = 2, 20, 8, 8
@@ -21,19 +21,21 @@ def small_arch(*, weights="rom"):
     return Arch(name="test", rows=2, cols=4, lanes=16, tile_rows=1, tile_cols=2, post_rows=1,
                 weights=weights, queue_depth=2, score_tiles=4, program_depth=16, weight_depth=16,
                 thr_depth=4, scale_depth=8, norm_depth=4, pos_depth=4, imem_depth=32,
-                xmem_depth=8, hmem_depth=8, pmem_depth=4, bmem_depth=8, pv_depth=4, resid_depth=16)
+                xmem_depth=8, hmem_depth=8, pmem_depth=4, bmem_depth=8, pv_depth=4, resid_depth=16,
+                bend_depth=4, bias_depth=4, kmem_depth=4, vmem_depth=16, sums_depth=4)
 
 
 class Network:
-    """Pixels to a residual stream, LayerNorm to bits, a binary layer with a skip connection."""
+    """Pixels to numbers, LayerNorm to bits, a binary layer with a bend, a skip and LayerNorm."""
 
     def __init__(self, arch, *, seed=1):
         rng = np.random.default_rng(seed)
         self.arch = arch
         self.codes = rng.integers(0, 4, (CHANNELS, PIXELS))  # 2 planes: -3, -1, 1, 3
         self.bits = rng.integers(0, 2, (CHANNELS, CHANNELS))
-        self.scale = rng.integers(-300, 300, (2, CHANNELS))
-        self.bias = rng.integers(-5000, 5000, (2, CHANNELS))
+        self.scale = rng.integers(-300, 300, (3, CHANNELS))
+        self.bias = rng.integers(-5000, 5000, (3, CHANNELS))
+        self.bend = rng.integers(-99, 99, (5, CHANNELS))
         self.limit = rng.integers(-2000, 2000, CHANNELS)
         self.kind = rng.integers(0, 4, CHANNELS)
         self.pixels = rng.integers(0, 256, (TOKENS, PIXELS))
@@ -44,8 +46,11 @@ class Network:
         x = numeric.saturate(numeric.rescale(dot, self.scale[0], self.bias[0], SHIFT), 16)
         bits = numeric.normalise_to_bits(x, self.limit, self.kind, 7)
         dot = (2 * bits - 1) @ (2 * self.bits - 1).T
-        return numeric.saturate(
-            numeric.rescale(dot, self.scale[1], self.bias[1], SHIFT) + x, 16).tolist()
+        y = numeric.rescale(dot, self.scale[1], self.bias[1], SHIFT)
+        knee, *pieces = self.bend
+        y = numeric.bend(numeric.saturate(y, 16), knee, pieces[:2], pieces[2:], SHIFT)
+        return numeric.normalise_to_numbers(
+            numeric.saturate(y + x, 16), self.scale[2], self.bias[2], SHIFT, 5, 16).tolist()
 
     def contents(self):
         """Words of the constant memories."""
@@ -62,12 +67,18 @@ class Network:
         scale = [self._parameters(self.scale[layer], self.bias[layer], tile)
                  for layer in range(2) for tile in range(tiles)]
         norm = [self._parameters(self.limit, self.kind, tile) for tile in range(tiles)]
-        return {"weight": weight, "scale": scale, "norm": norm, "program": self.program()}
+        norm += [self._parameters(self.scale[2], self.bias[2], tile) for tile in range(tiles)]
+        bend = [_pack([_fields(column, (16, 16, 24, 16, 24)) for column in self._tile(
+            self.bend.T, tile)], 96) for tile in range(tiles)]
+        return {"weight": weight, "scale": scale, "norm": norm, "bend": bend,
+                "program": self.program()}
+
+    def _tile(self, numbers, tile):
+        return numbers[tile * self.arch.cols:][:self.arch.cols]
 
     def _parameters(self, low, high, tile):
-        columns = slice(tile * self.arch.cols, (tile + 1) * self.arch.cols)
-        return _pack([int(a) % (1 << 16) | int(b) % (1 << 24) << 16
-                      for a, b in zip(low[columns], high[columns], strict=True)], 40)
+        pairs = zip(self._tile(low, tile), self._tile(high, tile), strict=True)
+        return _pack([_fields(pair, (16, 24)) for pair in pairs], 40)
 
     def program(self):
         """Three units, each waiting for the one before."""
@@ -76,13 +87,15 @@ class Network:
             encode(Opcode.LOAD, tokens=TOKENS, pixels=PIXELS, k_words=2, last=1),
             encode(Opcode.MM_ACC, wait_load=1, a_src=ASource.IMEM, k_words=2, a_planes=8,
                    b_planes=2, base=PIXELS * 255 * 3, **common),
-            encode(Opcode.NORM_BITS, wait_mm=1, n_tiles=2, channels=CHANNELS,
+            encode(Opcode.NORM_BITS, wait_mm=1, n_tiles=2, channels=CHANNELS, span=CHANNELS,
                    groups=self.arch.drain_cycles, eps=7),
             encode(Opcode.MM_ACC, wait_vec=1, a_src=ASource.XMEM, b_addr=8, k_words=1, a_planes=1,
-                   b_planes=1, param_addr=2, base=CHANNELS, add_src=AddSource.RESID, dst_addr=8,
-                   **common),
-            encode(Opcode.OUTPUT, wait_mm=1, src_addr=8, row=0, count=CHANNELS),
-            encode(Opcode.OUTPUT, src_addr=8, row=1, count=CHANNELS),
+                   b_planes=1, param_addr=2, base=CHANNELS, bend=1, add2_src=AddSource.RESID,
+                   dst_addr=8, **common),
+            encode(Opcode.NORM_NUMBERS, wait_mm=1, src_addr=8, n_tiles=2, channels=CHANNELS,
+                   span=CHANNELS, groups=self.arch.drain_cycles, eps=5, param_addr=2, sat=16),
+            *(encode(Opcode.OUTPUT, src=NumberSource.VMEM, row=row, count=CHANNELS)
+              for row in range(TOKENS)),
             encode(Opcode.HALT),
         ]
 
@@ -90,6 +103,15 @@ class Network:
         """The input stream: (data, last)."""
         values = self.pixels.astype(np.uint8).view("<u4").ravel().tolist()
         return [(value, index == len(values) - 1) for index, value in enumerate(values)]
+
+
+def _fields(numbers, widths):
+    """Signed numbers of different widths behind each other."""
+    word, position = 0, 0
+    for number, width in zip(numbers, widths, strict=True):
+        word |= int(number) % (1 << width) << position
+        position += width
+    return word
 
 
 def _pack(numbers, bits):
@@ -210,7 +232,7 @@ def test_loaded_target():
         packets += [(beat, index == len(beats) - 1) for index, beat in enumerate(beats)]
 
     async def script(host):
-        for number in range(6):
+        for number in range(len(constant_order)):
             await host.write("LOAD_SELECT", number)
             for _ in range(500):
                 if not await host.read("LOAD_SELECT") >> 31:
@@ -267,5 +289,5 @@ def test_verilog_depends_on_the_target_alone():
     assert first == second
     assert "module accelerator(" in first
     for name in ("obs_post_tag", "obs_mm_pop", "obs_vec_done", "obs_load_pop_tag", "hmem_we",
-                 "bmem_addr", "resid_data", "pmem_we", "xmem_data"):
+                 "bmem_addr", "resid_data", "pmem_we", "xmem_data", "vmem_addr", "kmem_we"):
         assert f" {name};" in first
