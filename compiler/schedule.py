@@ -81,7 +81,8 @@ class _List:
         self.units = [UNIT_OF[instruction.opcode] for instruction in instructions]
         self.free = dict.fromkeys(Unit, 0)
         self.drain = 0  # drain cycles of a pass of the last product
-        self.last = dict.fromkeys(Unit)  # start of the last instruction of a unit
+        self.ready_at = [0] * len(instructions)
+        self.ready = {unit: _Ready(self.ready_at, urgency) for unit in Unit}
 
     def run(self):
         """Estimated cycles and the order."""
@@ -90,37 +91,33 @@ class _List:
         for index, need in enumerate(self.needs):
             for other in need:
                 users[other].append(index)
-        ready_at = [0] * len(missing)
-        ready = {unit: [] for unit in Unit}
         for index, count in enumerate(missing):
             if not count:
-                ready[self.units[index]].append(index)
-        order, end, starts = [], 0, []
-        while any(ready.values()):
-            start, index = min(self._best(ready[unit], ready_at, unit)
-                               for unit in Unit if ready[unit])
-            unit = self.units[index]
-            ready[unit].remove(index)
+                self.ready[self.units[index]].add(index)
+        order, end = [], 0
+        while True:
+            found = [self._best(unit) for unit in Unit if self.ready[unit].count]
+            if not found:
+                break
+            start, index = min(found)
+            self.ready[self.units[index]].take(index)
             occupancy, done = self._timing(index, start)
-            self.free[unit] = start + occupancy
+            self.free[self.units[index]] = start + occupancy
             end = max(end, start + done)
-            heapq.heappush(order, (start, len(starts), index))
-            starts.append(start)
+            order.append((start, len(order), index))
             for user in users[index]:
-                ready_at[user] = max(ready_at[user], start + (
+                self.ready_at[user] = max(self.ready_at[user], start + (
                     done + _AFTER_DONE if self.needs[user][index] else 0))
                 missing[user] -= 1
                 if not missing[user]:
-                    ready[self.units[user]].append(user)
+                    self.ready[self.units[user]].add(user)
         return end, [index for _, _, index in sorted(order)]
 
-    def _best(self, ready, ready_at, unit):
+    def _best(self, unit):
         """Start and index of the instruction that the unit should take next."""
-        soonest = max(self.free[unit], min(ready_at[index] for index in ready))
-        limit = soonest + self.patience
-        index = max((index for index in ready if ready_at[index] <= limit),
-                    key=lambda index: (self.urgency[index], -index))
-        return max(self.free[unit], ready_at[index]), index
+        free, ready = self.free[unit], self.ready[unit]
+        index = ready.most_urgent(max(free, ready.soonest()) + self.patience)
+        return max(free, self.ready_at[index]), index
 
     def _timing(self, index, start):
         """Occupancy and completion, the drain of the product before included."""
@@ -130,3 +127,48 @@ class _List:
         counter = matmul.next_counter(self.drain, start - self.free[Unit.MM])
         self.drain = matmul.drain_of(self.arch, opcode, fields)
         return matmul.timing(self.arch, opcode, fields, counter)
+
+
+class _Ready:
+    """Instructions of one unit whose dependencies have all started.
+
+    Heaps of them: by when each may start, and those that may start before a limit by urgency. One
+    that was taken stays in a heap until it is at the top.
+    """
+
+    def __init__(self, ready_at, urgency):
+        self._ready_at, self._urgency = ready_at, urgency
+        self._all, self._late, self._early = [], [], []
+        self._present = set()
+
+    @property
+    def count(self):
+        return len(self._present)
+
+    def add(self, index):
+        entry = self._ready_at[index], index
+        self._present.add(index)
+        heapq.heappush(self._all, entry)
+        heapq.heappush(self._late, entry)
+
+    def take(self, index):
+        self._present.remove(index)
+
+    def soonest(self):
+        """When the first of them may start."""
+        while self._all[0][1] not in self._present:
+            heapq.heappop(self._all)
+        return self._all[0][0]
+
+    def most_urgent(self, limit):
+        """The most urgent of those that may start at `limit`; the first of equals."""
+        while self._late and self._late[0][0] <= limit:
+            _, index = heapq.heappop(self._late)
+            heapq.heappush(self._early, (-self._urgency[index], index))
+        while True:
+            index = self._early[0][1]
+            if index in self._present and self._ready_at[index] <= limit:
+                return index
+            heapq.heappop(self._early)
+            if index in self._present:
+                heapq.heappush(self._late, (self._ready_at[index], index))
