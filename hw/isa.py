@@ -210,9 +210,9 @@ FORMATS = {
         "a_planes": 4, "b_planes": 4,  # 1 to 8
         "param_addr": 16,  # SCALE word of tile 0; one more per tile
         "dst_addr": 16,    # RESID word of tile 0; drain_cycles more per tile
-        "add_src": AddSource, "add_addr": 16,  # first addend, of tile 0
+        "add_src": AddSource, "add_addr": 16,  # first addend: its first tile
         "add_tiles": 12,   # the first addend starts again after so many tiles; 0: never
-        "add_phase": 12,   # tiles of it before tile 0, below add_tiles
+        "add_phase": 12,   # its tile for tile 0, below add_tiles
         "row_lo": 6, "row_hi": 6,  # rows row_lo <= r < row_hi are written
         "base": 28,        # unsigned: K * (2**a_planes - 1) * (2**b_planes - 1)
         "from_pv": 1,      # dot = PV[pv_addr + tile] - sum, in place of base - 2 sum

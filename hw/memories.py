@@ -12,8 +12,8 @@ from bivit.compiler.ir.numeric import SCORE_FRACTION
 from bivit.hw.arch import Arch
 from bivit.hw.isa import INSTR_BITS
 
-__all__ = ["BEAT_BITS", "BIAS_BITS", "BEND_BITS", "BIAS_ENTRY_BITS", "MASKED", "MEM_LATENCY", "MemorySize",
-           "SCALE_BITS", "SUM_BITS", "beats_per_word", "constant_memories",
+__all__ = ["BEAT_BITS", "BEND_BITS", "BIAS_BITS", "BIAS_ENTRY_BITS", "MASKED", "MEM_LATENCY",
+           "MemorySize", "SCALE_BITS", "SUM_BITS", "beats_per_word", "constant_memories",
            "constant_order", "memories", "score_bits", "threshold_bits"]
 
 MEM_LATENCY = 2
