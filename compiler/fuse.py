@@ -9,7 +9,7 @@ from bivit.compiler.layout import key_form, query_form, value_form
 from bivit.compiler.structures import CompileError, Form, Operation
 from bivit.hw.arch import Arch
 
-__all__ = ["Layouts", "fuse", "live_nodes"]
+__all__ = ["Layouts", "fuse", "inner_nodes", "live_nodes"]
 
 _SOFTMAX = ("softmax_threshold", "score_threshold", "softmax_absolute")
 _READERS = {
@@ -62,6 +62,27 @@ def fuse(graph: Graph, arch: Arch) -> tuple[tuple[Operation, ...], Layouts]:
     return _Fuser(graph, nodes, types, layouts, arch).operations(), layouts
 
 
+def inner_nodes(graph: Graph) -> set[str]:
+    """Names of the live nodes whose numbers stay inside an operation of the machine."""
+    live = live_nodes(graph)
+    nodes = {node.name: node for node in graph.nodes if node.name in live}
+    chains = find_chains(nodes, graph.infer(), graph.nodes[-1].name)
+    return _gelus_of_codes(nodes) | {
+        chain.nodes[role] for chain in chains.values() for role in ("rescale", "bend")
+        if chain.nodes.get(role, chain.name) != chain.name}
+
+
+def _gelus_of_codes(nodes):
+    """GELUs whose numbers only become codes: one sum does both."""
+    readers = {name: [] for name in nodes}
+    for node in nodes.values():
+        for name in node.inputs:
+            if name in readers:
+                readers[name].append(node.op)
+    return {node.name for node in nodes.values()
+            if node.op == "gelu" and readers[node.name] == ["codes"]}
+
+
 def _check_ends(graph, types, nodes):
     last = graph.nodes[-1]
     kind, shape = types[last.name].kind, types[last.name].shape
@@ -99,7 +120,7 @@ class _Fuser:
         self.nodes, self.types, self.layouts, self.arch = nodes, types, layouts, arch
         self.end = graph.nodes[-1].name
         self.chains = find_chains(nodes, types, self.end)
-        self.gelus = self._only_for_codes()
+        self.gelus = _gelus_of_codes(nodes)
         self.needed = {name: [] for name in nodes}
         for node in nodes.values():
             self._needs(node)
@@ -114,16 +135,6 @@ class _Fuser:
             end += "_"
         found.append(Operation("output", end, {}, {"source": self.end}))
         return tuple(found)
-
-    def _only_for_codes(self):
-        """GELUs whose numbers only become codes: one sum does both."""
-        readers = {name: [] for name in self.nodes}
-        for node in self.nodes.values():
-            for name in node.inputs:
-                if name in readers:
-                    readers[name].append(node.op)
-        return {node.name for node in self.nodes.values()
-                if node.op == "gelu" and readers[node.name] == ["codes"]}
 
     # ---- forms that readers need ----------------------------------------------------------------
 

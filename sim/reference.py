@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from bivit.compiler.fuse import live_nodes
+from bivit.compiler.fuse import inner_nodes, live_nodes
 from bivit.compiler.ir.errors import UserError
 
 __all__ = ["MissingReference", "Reference"]
@@ -45,9 +45,9 @@ class Reference:
 
         self._torch, self._last = torch, graph.nodes[-1].name
         self._model = load(pathlib.Path(folder) / "checkpoint.safetensors")
-        live = live_nodes(graph)
-        self._moved = {node.name for node in graph.nodes
-                       if node.op in _UNOBSERVED_OPS or node.name not in live}
+        live, inner = live_nodes(graph), inner_nodes(graph)
+        self._unwritten = {node.name for node in graph.nodes if node.op in _UNOBSERVED_OPS
+                           or node.name not in live or node.name in inner}
 
     def values(self, images, observed, names) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """What uint8 images (images, C, H, W) must give.
@@ -74,7 +74,7 @@ class Reference:
         logits = [part[self._last].flatten(1).numpy() for part in parts]
         logits += [self._model(part).numpy() for part in self._parts(images[observed:])]
         every = list(parts[0]) if parts else []
-        if missing := set(every) - self._moved - set(names):
+        if missing := set(every) - self._unwritten - set(names):
             raise MissingReference("the manifest of the build names no instruction for "
                                    f"{', '.join(sorted(missing))}; compile again")
         tensors = {name: np.concatenate([part[name].numpy() for part in parts])
