@@ -19,7 +19,8 @@ TARGETS = {arch.name: arch for arch in (
     Arch(name="ecp5-25f", rows=4, cols=4, lanes=64, tile_rows=2, tile_cols=2, post_rows=1),
     Arch(name="ecp5-85f", rows=8, cols=8, lanes=64, tile_rows=4, tile_cols=4, post_rows=3,
          pop_stages=2),
-    Arch(name="zynq-7020", rows=6, cols=8, lanes=64, tile_rows=2, tile_cols=4, post_rows=3),
+    Arch(name="zynq-7020", rows=6, cols=8, lanes=64, tile_rows=2, tile_cols=4, post_rows=3,
+         norm_depth=2048, bend_depth=512),
     Arch(name="k26", rows=16, cols=16, lanes=64, tile_rows=4, tile_cols=4, post_rows=6,
          pop_stages=3),
 )}
