@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bivit.compiler.build import compile
+from bivit.compiler.fuse import inner_nodes, live_nodes
 from bivit.compiler.ir import checkpoint
+from bivit.compiler.ir.graph import OBSERVED_KINDS
 from bivit.compiler.passes import lower
 from bivit.hw.targets import TARGETS
 from bivit.sim.compare import compare
@@ -17,9 +19,10 @@ from bivit.sim.observe import observations
 from bivit.sim.simulate import simulate
 from bivit.sim.stream import image_stream
 from graphs import random_image, random_vit_graph
+from network_graphs import random_headwise_graph, random_pyramid_graph, random_window_graph
 
 TARGET_NAMES = ("tiny", "odd", "zynq-7020")
-UNOBSERVED_OPS = ("patchify", "select")
+MOVING_OPS = ("patchify", "select", "gather", "tile_channels")
 
 
 @st.composite
@@ -43,19 +46,61 @@ def networks(draw):
     }
 
 
+@st.composite
+def pyramids(draw):
+    """Arguments of `random_pyramid_graph`."""
+    side, ratio = draw(st.sampled_from(((2, 1), (2, 2), (4, 1), (4, 2), (4, 4), (6, 3))))
+    return {"side": side, "ratio": ratio, "copies": draw(st.integers(1, 3)),
+            "merge": draw(st.booleans()), **draw(widths())}
+
+
+@st.composite
+def windows(draw):
+    """Arguments of `random_window_graph`."""
+    side, window = draw(st.sampled_from(((2, 1), (3, 3), (4, 2), (4, 4), (6, 2), (6, 3))))
+    return {"side": side, "window": window, "mlp": draw(st.sampled_from(("codes", "bits"))),
+            "mode": draw(st.sampled_from(("relative", "absolute", "limit", "all"))),
+            **draw(widths())}
+
+
+@st.composite
+def headwise(draw):
+    """Arguments of `random_headwise_graph`."""
+    return {"side": draw(st.integers(1, 5)), "zeros": draw(st.booleans()),
+            "keys": draw(st.sampled_from(("heads", "gathered"))), **draw(widths(least=2))}
+
+
+@st.composite
+def widths(draw, least=1):
+    """Seed, heads and channels."""
+    heads = draw(st.integers(1, 3))
+    return {"seed": draw(st.integers(0, 2**32 - 1)), "heads": heads,
+            "width": heads * draw(st.integers(least, 14))}
+
+
+def graphs():
+    """Random graphs of the other kinds of networks."""
+    return st.one_of(*(arguments.map(lambda given, make=make: make(**given))
+                       for make, arguments in ((random_pyramid_graph, pyramids()),
+                                               (random_window_graph, windows()),
+                                               (random_headwise_graph, headwise()))))
+
+
 def observation_table(program):
     """The part of the manifest that observations need."""
     return {"observations": program.observations,
-            "instructions": [{"observe": instruction.observe
-                              and dataclasses.asdict(instruction.observe)}
-                             for instruction in program.instructions]}
+            "instructions": [{key: place and dataclasses.asdict(place) for key, place in (
+                ("observe", instruction.observe), ("observe_bits", instruction.observe_bits))}
+                for instruction in program.instructions]}
 
 
-def numpy_reference(graph, images):
-    """Observed tensors of all images, by name."""
+def numpy_reference(graph, names, images):
+    """Observed tensors of all images, by name; nothing that is computed may be missing."""
+    types, live, inner = graph.infer(), live_nodes(graph), inner_nodes(graph)
+    assert set(names) >= {node.name for node in graph.nodes
+                          if types[node.name].kind in OBSERVED_KINDS and node.op not in MOVING_OPS
+                          and node.name in live - inner}
     values = [graph.evaluate(image) for image in images]
-    names = {node.name for node in graph.nodes if node.op not in UNOBSERVED_OPS
-             and graph.infer()[node.name].kind != "dot"}
     return {node.name: np.stack([value[node.name] for value in values])
             for node in graph.nodes if node.name in names}
 
@@ -65,33 +110,47 @@ def check_on_iss(graph, program, images):
     patch_size = next(node.attributes["patch_size"] for node in graph.nodes
                       if node.op == "patchify")
     table = observation_table(program)
-    observe = [pc for pc, entry in enumerate(table["instructions"]) if entry["observe"]]
+    observe = [pc for pc, entry in enumerate(table["instructions"])
+               if entry["observe"] or entry["observe_bits"]]
     simulator = InstructionSimulator(program.arch, program.words, program.constants)
     result = simulator.run([image_stream(image, patch_size) for image in images], observe=observe)
-    expected = numpy_reference(graph, images)
+    expected = numpy_reference(graph, [entry["name"] for entry in program.observations], images)
     count, first = compare(observations(table, result.observed, len(images)), expected)
     assert count == 0, str(first)
     logits = expected[graph.nodes[-1].name].reshape(len(images), -1)
     assert np.array_equal(result.logits, logits)
 
 
-@pytest.mark.parametrize("target", TARGET_NAMES)
-@settings(max_examples=20, deadline=None, derandomize=True, database=None,
-          suppress_health_check=list(HealthCheck))
-@given(arguments=networks())
-def test_random_networks_on_the_instruction_set_simulator(target, arguments):
-    graph = random_vit_graph(**arguments)
-    images = np.stack([random_image((arguments["seed"], i), graph.input_shape) for i in range(2)])
-    check_on_iss(graph, lower(graph, TARGETS[target]), images)
+KINDS = {"transformers": networks().map(lambda given: random_vit_graph(**given)),
+         "others": graphs()}
 
 
-def simulate_everywhere(target, arguments, folder):
+def random_images(graph):
+    """Two images for a network."""
+    return np.stack([random_image((5, i), graph.input_shape) for i in range(2)])
+
+
+def many(examples, graph):
+    """Settings and the strategy of a test over random networks."""
+    def decorate(test):
+        return settings(max_examples=examples, deadline=None, derandomize=True, database=None,
+                        suppress_health_check=list(HealthCheck))(given(graph=graph)(test))
+    return decorate
+
+
+def iss_test(kind):
+    """A test of 20 random networks on each target."""
+    @many(20, KINDS[kind])
+    def test(target, graph):
+        check_on_iss(graph, lower(graph, TARGETS[target]), random_images(graph))
+    return pytest.mark.parametrize("target", TARGET_NAMES)(test)
+
+
+def simulate_everywhere(target, graph, folder):
     """Build a random network, run both engines, check each against PyTorch at every point."""
-    graph = random_vit_graph(**arguments)
     checkpoint.save(graph, folder / "net.safetensors")
     compile(folder / "net.safetensors", target, folder / "build", overwrite=True)
-    images = np.stack([random_image((arguments["seed"], i), graph.input_shape) for i in range(2)])
-    reports = [simulate(folder / "build", images, engine=engine, observe=2)
+    reports = [simulate(folder / "build", random_images(graph), engine=engine, observe=2)
                for engine in ("iss", "rtl")]
     for report in reports:
         assert report.mismatches == 0, f"{report.engine}: {report.first_mismatch}"
@@ -100,15 +159,17 @@ def simulate_everywhere(target, arguments, folder):
     assert reports[1].cycles_per_image == reports[1].predicted_cycles_per_image
 
 
-def rtl_test(examples):
+def rtl_test(kind, examples):
     """A test of `examples` random networks on a target; 67 examples on 3 targets make 201."""
-    @settings(max_examples=examples, deadline=None, derandomize=True, database=None,
-              suppress_health_check=list(HealthCheck))
-    @given(arguments=networks())
-    def test(target, tmp_path, arguments):
-        simulate_everywhere(target, arguments, tmp_path)
+    @many(examples, KINDS[kind])
+    def test(target, tmp_path, graph):
+        simulate_everywhere(target, graph, tmp_path)
     return pytest.mark.parametrize("target", TARGET_NAMES)(test)
 
 
-test_random_networks_in_rtl = rtl_test(7)
-test_many_random_networks_in_rtl = pytest.mark.slow(rtl_test(67))
+test_random_transformers_on_the_instruction_set_simulator = iss_test("transformers")
+test_other_random_networks_on_the_instruction_set_simulator = iss_test("others")
+test_random_transformers_in_rtl = rtl_test("transformers", 7)
+test_other_random_networks_in_rtl = rtl_test("others", 5)
+test_many_random_transformers_in_rtl = pytest.mark.slow(rtl_test("transformers", 67))
+test_many_other_random_networks_in_rtl = pytest.mark.slow(rtl_test("others", 40))
