@@ -2,7 +2,10 @@
 
 import numpy as np
 
-__all__ = ["fold_attention", "fold_linear", "fold_numbers", "never"]
+from bivit.compiler.ir import numeric
+from bivit.hw.memories import BIAS_BITS
+
+__all__ = ["fold_attention", "fold_linear", "fold_numbers", "fold_sums", "never"]
 
 
 def never(count_bits: int) -> int:
@@ -48,3 +51,24 @@ def fold_numbers(threshold, descending, bits: int):
     """
     flip, half = np.asarray(descending, np.int64), 1 << (bits - 1)
     return np.clip(np.asarray(threshold, np.int64) + flip, -half, half), flip
+
+
+def fold_sums(threshold, descending, bias, bits: int):
+    """Bias and flip for ``(S + (bias << (shift - 8)) >= 0) ^ flip`` of a sum S of rows.
+
+    The numbers are the sum with `bias`, rounded and saturated to `bits`; rounding up from one half
+    is 128 in units of the bias.
+
+    Returns
+    -------
+    tuple of int64 arrays, or None
+        None if a limit lies beyond the numbers, or a bias beyond its field.
+    """
+    limit, flip = fold_numbers(threshold, descending, bits)
+    half = 1 << (bits - 1)
+    one = 1 << numeric.BIAS_FRACTION
+    bias = np.asarray(bias, np.int64) + one // 2 - limit * one
+    top = 1 << (BIAS_BITS - 1)
+    if (abs(limit) == half).any() or bias.min() < -top or bias.max() >= top:
+        return None
+    return bias, flip

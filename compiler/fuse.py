@@ -4,6 +4,7 @@ import dataclasses
 
 from bivit.compiler.chains import Chain, find_chains
 from bivit.compiler.classes import ATTEND, SCORES, chunk_layouts, segment_layouts
+from bivit.compiler.fold import fold_sums
 from bivit.compiler.ir.graph import Graph, Node
 from bivit.compiler.layout import key_form, query_form, value_form
 from bivit.compiler.structures import CompileError, Form, Operation
@@ -183,6 +184,7 @@ class _Fuser:
             if name in self.gelus:
                 return []
             nodes, inputs = {"rows": name}, node.inputs
+            nodes |= {f"sign{i}": sign for i, sign in enumerate(self._signs_of_sum(node))}
             if op == "codes" and inputs[0] in self.gelus:
                 nodes["gelu"], inputs = inputs[0], self.nodes[inputs[0]].inputs
             return [Operation("rows", name, nodes,
@@ -228,6 +230,8 @@ class _Fuser:
             if fused is not None and fused[0] == node.name and fused[1] == form:
                 continue
             if form == self._row_form(node.name) and self._in_vector_memory(dot.name):
+                if node.name in self._signs_of_sum(dot):
+                    continue
                 found.append(Operation("rows", node.name, {"rows": node.name},
                                        {"source0": dot.name}, (form,)))
                 continue
@@ -240,6 +244,16 @@ class _Fuser:
         while self.nodes[name].op == "select":
             name = self.nodes[name].inputs[0]
         return name not in self.chains and self.nodes[name].op != "tile_channels"
+
+    def _signs_of_sum(self, node):
+        """Signs of a weighted sum, as rows, that the sum itself gives."""
+        if node.op != "weighted_sum":
+            return []
+        return [sign.name for sign in self.nodes.values()
+                if sign.op == "threshold" and sign.inputs[0] == node.name
+                and self._row_form(sign.name) in self.needed[sign.name]
+                and fold_sums(sign.tensors["threshold"], sign.tensors["descending"],
+                              node.tensors["bias"], node.attributes["bits"]) is not None]
 
     def _sign_of(self, name):
         """The first sign of a chain's numbers, and its first form, if it can be fused."""

@@ -69,11 +69,12 @@ def _check_operations(operations):
     seen, made = set(), set()
     for operation in operations:
         assert operation.kind == "load" or set(operation.inputs.values()) <= seen, operation.name
-        sign = operation.nodes.get("sign", operation.name)
-        seen |= {operation.name, sign}
-        for form in operation.forms or (None,):
-            assert (sign, form) not in made, operation.name
-            made.add((sign, form))
+        signs = {name for role, name in operation.nodes.items() if role.startswith("sign")}
+        seen |= {operation.name, *signs}
+        for value in signs or {operation.name}:
+            for form in operation.forms or (None,):
+                assert (value, form) not in made, operation.name
+                made.add((value, form))
 
 
 def _check_plan(plan: Plan):

@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from bivit.compiler.fold import fold_numbers
+from bivit.compiler.fold import fold_numbers, fold_sums
 from bivit.compiler.ir import numeric
 from bivit.compiler.layout import bit_positions, pieces_of
 from bivit.compiler.nests import find_nests, starts_cleanly
@@ -120,9 +120,9 @@ class _Rows:
         self._result(stored, bias, {"kind": RowKind.CODES, "k_words": k_words, "sat": 1,
                                     "shift": numeric.RESCALE_SHIFTS.index(shift)})
 
-    def _region(self, memory, block_words):
+    def _region(self, memory, block_words, name=None):
         blocks = self.rows.segments * self.rows.segment_blocks(self.arch.rows)
-        name = self.operation.name
+        name = name or self.operation.name
         return self.tiler.region(name, memory, blocks * block_words, name)
 
     def _result(self, stored, bias, fields):
@@ -133,21 +133,33 @@ class _Rows:
         self.results.append(_Result(name, stored, params, fields))
         self.tiler.stored[name] = stored
 
+    def signs_of_sum(self):
+        """Bits of the sums themselves, beside their numbers."""
+        for role, name in self.operation.nodes.items():
+            if role.startswith("sign"):
+                tensors = self.tiler.nodes[name].tensors
+                self._signs(name, *fold_sums(
+                    tensors["threshold"], tensors["descending"], self.node.tensors["bias"],
+                    self.node.attributes["bits"]), self.node.attributes["shift"])
+
     def signs(self):
         """Bits of numbers, ``256 x - 256 threshold >= 0``, to XMEM."""
-        name, tensors = self.operation.name, self.node.tensors
-        bits = self.arch.resid_bits
+        tensors, bits = self.node.tensors, self.arch.resid_bits
         threshold, flip = fold_numbers(tensors["threshold"], tensors["descending"], bits)
         # A limit that always holds needs no number; that of the least number is such a one.
         always = threshold == -(1 << (bits - 1))
         flip = np.where(always, 1 - flip, flip)
         threshold = np.where(always, 1 << (bits - 1), threshold)
+        self._signs(self.operation.name, -threshold * _UNIT, flip, numeric.RESCALE_SHIFTS[0])
+
+    def _signs(self, name, bias, flip, shift):
         k_words = -(-self.tiles // self.arch.chunks_per_word)
-        stored = Stored(self._region("xmem", k_words), self.rows, k_words, ASource.XMEM, k_words,
-                        bit_positions(self.arch, self.chunks), self.chunks)
-        params = self.tiler.segment(f"{name}/sign", "norm", self.tiler.words.sign(
-            -threshold * _UNIT, flip, self.chunks), name)
-        self.results.append(_Result(name, stored, params, {"kind": RowKind.BITS, "sat": 1}))
+        stored = Stored(self._region("xmem", k_words, name), self.rows, k_words, ASource.XMEM,
+                        k_words, bit_positions(self.arch, self.chunks), self.chunks)
+        params = self.tiler.segment(f"{name}/sign", "norm",
+                                    self.tiler.words.sign(bias, flip, self.chunks), name)
+        self.results.append(_Result(name, stored, params, {
+            "kind": RowKind.BITS, "sat": 1, "shift": numeric.RESCALE_SHIFTS.index(shift)}))
         self.tiler.stored[name] = stored
 
     # ---- instructions ---------------------------------------------------------------------------
@@ -251,6 +263,7 @@ def _weighted_sum(rows: _Rows) -> None:
                                 rows.scales(f"scale{number}", scale[number], rows.chunks),
                                 rows.tiles))
     rows.numbers(node.tensors["bias"], node.attributes["shift"], node.attributes["bits"])
+    rows.signs_of_sum()
 
 
 def _max_pool(rows: _Rows) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bivit.compiler.fold import fold_attention, fold_linear, never
+from bivit.compiler.fold import fold_attention, fold_linear, fold_numbers, fold_sums, never
 from bivit.compiler.ir import numeric
 
 LIMITS = [*range(-14, 15), -10**6, 10**6, -2**63, 1 - 2**63, 2**63 - 1]
@@ -35,3 +35,42 @@ def test_attention_thresholds_are_exact(keys, descending):
 
 def test_padding_is_never_reached():
     assert never(13) + (1 << 13) - 1 < 0
+
+
+@pytest.mark.parametrize("bits", (2, 4))
+@pytest.mark.parametrize("descending", (0, 1))
+def test_thresholds_of_numbers_are_exact(bits, descending):
+    half = 1 << (bits - 1)
+    numbers = np.arange(-half, half)[:, None]
+    flags = np.full(len(LIMITS), descending)
+    thr, flip = fold_numbers(LIMITS[:-3], flags[:-3], bits)
+    expected = numeric.threshold_bits(numbers, np.array(LIMITS[:-3]), flags[:-3])
+    assert ((numbers >= thr) ^ flip.astype(bool) == expected).all()
+    assert abs(thr).max() <= half
+
+
+@pytest.mark.parametrize("shift", (8, 14))
+@pytest.mark.parametrize("descending", (0, 1))
+def test_thresholds_of_sums_are_exact(shift, descending):
+    bits, limits = 4, np.arange(-6, 7)
+    sums = np.arange(-20 << shift, 20 << shift, (1 << shift) // 32)[:, None]
+    sums = np.concatenate([sums - 1, sums, sums + 1])
+    for bias in (-300, 0, 77, 128):
+        for limit in limits:
+            flags = np.array([descending])
+            folded = fold_sums(np.array([limit]), flags, np.array([bias]), bits)
+            numbers = numeric.saturate(numeric.round_shift(
+                sums + (bias << (shift - 8)), shift), bits)
+            if folded is None:
+                assert limit + descending <= -8 or limit + descending >= 8
+                continue
+            bias_of_bits, flip = folded
+            found = (sums + (bias_of_bits << (shift - 8)) >= 0) ^ flip.astype(bool)
+            assert (found == numeric.threshold_bits(numbers, np.array([limit]), flags)).all()
+
+
+def test_limits_of_sums_that_do_not_fit():
+    bias, flags = np.array([0]), np.array([0])
+    assert fold_sums(np.array([8]), flags, bias, 4) is None
+    assert fold_sums(np.array([-8]), flags, bias, 4) is None
+    assert fold_sums(np.array([-32767]), flags, np.array([200]), 16) is None
