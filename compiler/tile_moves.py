@@ -35,9 +35,6 @@ def gather(tiler, operation: Operation) -> None:
     arch, node = tiler.arch, tiler.nodes[operation.name]
     name, index = operation.inputs["source"], node.tensors["index"]
     source = operand(tiler, name)
-    if source.source not in _SOURCES:
-        raise CompileError(f"layer {node.name}: the pixels of {name} cannot be gathered; put a "
-                           "layer between them")
     planes = CODE_PLANES if tiler.types[name].kind == "codes" else 1
     tokens, parts = index.shape
     rows = Rows(tokens, 0, tiler.layouts.segments[node.name])

@@ -4,8 +4,10 @@ import pytest
 
 from bivit.compiler.padding import find_changed_padding
 from bivit.compiler.passes import lower
+from bivit.hw.memories import memories
 from bivit.hw.targets import TARGETS
 from graphs import random_vit_graph
+from network_graphs import random_headwise_graph, random_pyramid_graph, random_window_graph
 
 
 def _changed(words, index, bit):
@@ -21,6 +23,19 @@ def build(request):
 
 def test_a_build_has_its_padding(build):
     assert find_changed_padding(*build) is None
+
+
+@pytest.mark.parametrize("make", (random_pyramid_graph, random_window_graph,
+                                  random_headwise_graph))
+def test_other_networks_have_their_padding(make):
+    graph, arch = make(5, width=6, heads=2), TARGETS["odd"]
+    constants = lower(graph, arch).constants
+    assert find_changed_padding(graph, arch, constants) is None
+    for memory in ("thr", "scale", "bend", "norm"):
+        top = 1 << (memories(arch)[memory].width - 1)  # in column 4; a head has 3 channels
+        changed = constants | {memory: [word ^ top for word in constants[memory]]}
+        if constants[memory] != [0]:
+            assert find_changed_padding(graph, arch, changed)[0] == memory
 
 
 def test_every_bit_of_a_weight_word_is_parameter_or_padding(build):
