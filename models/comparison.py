@@ -147,6 +147,10 @@ def observe(model, graph_model, pixels) -> tuple[dict[str, torch.Tensor], torch.
         value = found[number][operand]
         if value.numel() == torch.Size(shape).numel() or isinstance(module, nn.Conv2d):
             value = _as_tokens(value, module, shape, operand == 1 and number == 0)
+            attention = modules[owner.rpartition(".")[0]] if owner.endswith(".proj") else None
+            if getattr(attention, "interleaved", False):  # the integer model permutes the weight
+                heads = (-1, attention.num_heads)
+                value = value.unflatten(-1, heads).transpose(-2, -1).flatten(-2)
             result[name] = _held(value, module, kinds[name].kind)
     return result, logits
 
