@@ -40,7 +40,7 @@ def _random(module, seed):
                 buffer.copy_(torch.randn(buffer.shape, generator=generator))
             elif name.endswith("running_var"):
                 buffer.copy_(0.2 + torch.rand(buffer.shape, generator=generator))
-    return module.double().eval()
+    return module.double().eval().requires_grad_(False)
 
 
 def _numbers(seed, *shape, reach=4000):
