@@ -20,11 +20,17 @@ from bivit.models.training import (
     train,
 )
 
-__all__ = ["CHECKPOINT", "MODEL", "measure", "train_digits", "write_checkpoint"]
+__all__ = ["CHECKPOINT", "CHECKPOINTS", "MODEL", "measure", "train_digits", "write_checkpoint"]
 
 MODEL = "bivit_digits"
-CHECKPOINT = Path(__file__).parent / "checkpoints" / "digits.safetensors"
-"""The checkpoint of that network, which comes with the package."""
+_FOLDER = Path(__file__).parent / "checkpoints"
+CHECKPOINTS = {
+    MODEL: _FOLDER / "digits.safetensors",
+    **{name: _FOLDER / f"{name}.safetensors" for name in ("bi_vit_digits", "binaryvit_digits")},
+}
+"""The checkpoints that come with the package, by network."""
+CHECKPOINT = CHECKPOINTS[MODEL]
+"""The one of the demo."""
 
 
 def measure(model, integer_model, part="held_out") -> dict:
