@@ -158,25 +158,19 @@ def _run(name, seed, settings, folder):
     return figures
 
 
-def _do(jobs, settings, folder, workers):
+def _do(jobs, settings, folder, pool):
     """The runs that are not done yet."""
     wanted = [job for job in jobs
               if _result(folder, *job, _identity(VARIANTS.get(job[0]), settings)) is None]
     start = time.perf_counter()
-    with concurrent.futures.ProcessPoolExecutor(
-            workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(_run, *job, settings, folder): job for job in wanted}
-        try:
-            for done, future in enumerate(concurrent.futures.as_completed(futures), 1):
-                name, seed = futures[future]
-                figures, spent = future.result(), time.perf_counter() - start
-                print(f"[{done}/{len(wanted)}] {name}, seed {seed}: {100 * figures['top1']:.1f} % "
-                      f"in {figures['seconds']:.0f} s; about "
-                      f"{spent / done * (len(wanted) - done) / 60:.0f} min left",
-                      file=sys.stderr, flush=True)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    futures = {pool.submit(_run, *job, settings, folder): job for job in wanted}
+    for done, future in enumerate(concurrent.futures.as_completed(futures), 1):
+        name, seed = futures[future]
+        figures, spent = future.result(), time.perf_counter() - start
+        print(f"[{done}/{len(wanted)}] {name}, seed {seed}: {100 * figures['top1']:.1f} % "
+              f"in {figures['seconds']:.0f} s; about "
+              f"{spent / done * (len(wanted) - done) / 60:.0f} min left",
+              file=sys.stderr, flush=True)
 
 
 def collect(settings, folder, names) -> dict:
@@ -227,10 +221,16 @@ def main(arguments=None):
         parser.error("--quick, --rest and --only need their own --json and --page")
     names = options.only or list(VARIANTS)
     options.folder.mkdir(parents=True, exist_ok=True)
-    seeds = [] if options.write else range(settings.seeds)
-    _do([("teacher", seed) for seed in seeds], settings, options.folder, options.jobs)
-    _do([(name, seed) for seed in seeds for name in names], settings, options.folder,
-        options.jobs)
+    if not options.write:
+        pool = concurrent.futures.ProcessPoolExecutor(
+            options.jobs, mp_context=multiprocessing.get_context("spawn"))
+        try:
+            _do([("teacher", seed) for seed in range(settings.seeds)], settings, options.folder,
+                pool)
+            _do([(name, seed) for seed in range(settings.seeds) for name in names], settings,
+                options.folder, pool)
+        finally:
+            pool.shutdown(cancel_futures=True)
     figures = collect(settings, options.folder, names)
     options.json.write_text(json.dumps(figures, indent=1) + "\n")
     write_page(figures, options.page)

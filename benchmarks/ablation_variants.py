@@ -173,6 +173,7 @@ CLAIMS = (
     Claim("scales-head", "bi-real", "Bi-ViT: DeiT-T 6.6 → 24.4"),
     Claim("bi-real-ranking", "bi-real", "Bi-ViT: DeiT-T 6.6 → 12.5"),
     Claim("scales-head-ranking", "scales-head", "Bi-ViT: DeiT-T 24.4 → 28.7"),
+    Claim("binaryvit-4", "binaryvit-0", "BinaryViT: the four additions together help"),
     Claim("binaryvit-1", "binaryvit-0", "BinaryViT: average head helps"),
     Claim("binaryvit-2", "binaryvit-1", "BinaryViT: pooling branches help"),
     Claim("binaryvit-3", "binaryvit-2", "BinaryViT: affine helps"),

@@ -103,26 +103,29 @@ def train(
 
 @app.command(short_help="Turn a trained float network into a checkpoint.")
 def convert(
-    float_model: Annotated[Path, typer.Argument(help="Trained float network, from bivit train "
-                                                     "--float-output.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Checkpoint to write.")],
+    float_model: Annotated[Path | None, typer.Argument(
+        help="Float network, from bivit train or bivit import.")] = None,
     calibration: Annotated[Path | None, typer.Option(
         help="Images that show how large values get: .npy, uint8, (count, channels, height, "
-             "width); the training digits if not given.")] = None,
+             "width); the training digits, or scikit-learn's two photographs, if not given.")]
+    = None,
+    network: Annotated[str | None, typer.Option(
+        help="With --random: the network to make (bivit models lists them).")] = None,
+    random: Annotated[int | None, typer.Option(
+        min=0, metavar="SEED", help="Instead of a float network: one with random weights, from "
+                                    "this seed.")] = None,
     as_json: Json = False, debug: Debug = False,
 ):
-    """Turn a trained float network into integers and export a checkpoint."""
+    """Turn a trained float network, or one with random weights, into a checkpoint of integers."""
     from bivit.cli import show
 
     def action(progress):
-        from bivit.models.floats import convert_file, load_float
-        from bivit.sim.images import calibration_images
+        from bivit.models.conversion.command import run
 
-        shape = load_float(float_model).config.image_shape
-        graph = convert_file(float_model, output, calibration_images(shape, calibration))
-        return {"checkpoint": output, "layers": len(graph.nodes)}
+        return run(output, float_model, network=network, seed=random, calibration=calibration)
 
-    execute(action, show.facts, as_json=as_json, debug=debug)
+    execute(action, show.converted, as_json=as_json, debug=debug)
 
 
 @app.command("import", short_help="Recognise and check somebody else's checkpoint.")

@@ -4,8 +4,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["compiled", "demo", "digit_pictures", "facts", "imported", "models", "report",
-           "simulate", "train"]
+__all__ = ["compiled", "converted", "demo", "digit_pictures", "facts", "imported", "models",
+           "report", "simulate", "train"]
 
 EXPLANATIONS = {
     "useful": "a full array needs these for the binary MACs",
@@ -132,6 +132,16 @@ def compiled(result, console):
                   + (f", utilisation {_percent(result['utilization'])}"
                      if result["utilization"] is not None else "")
                   + f"; bivit report {result['folder']} says more", markup=False)
+
+
+def converted(result, console):
+    """What a conversion wrote; of random weights, how alive the bits are."""
+    facts({name: value for name, value in result.items() if name != "ones"}, console)
+    if "ones" in result:
+        table = _table("Ones among the bits", "layer", "share")
+        for name, share in result["ones"].items():
+            table.add_row(name, _percent(share))
+        console.print(table)
 
 
 def train(result, console):

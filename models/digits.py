@@ -20,11 +20,17 @@ from bivit.models.training import (
     train,
 )
 
-__all__ = ["CHECKPOINT", "MODEL", "measure", "train_digits"]
+__all__ = ["CHECKPOINT", "CHECKPOINTS", "MODEL", "measure", "train_digits", "write_checkpoint"]
 
 MODEL = "bivit_digits"
-CHECKPOINT = Path(__file__).parent / "checkpoints" / "digits.safetensors"
-"""The checkpoint of that network, which comes with the package."""
+_FOLDER = Path(__file__).parent / "checkpoints"
+CHECKPOINTS = {
+    MODEL: _FOLDER / "digits.safetensors",
+    **{name: _FOLDER / f"{name}.safetensors" for name in ("bi_vit_digits", "binaryvit_digits")},
+}
+"""The checkpoints that come with the package, by network."""
+CHECKPOINT = CHECKPOINTS[MODEL]
+"""The one of the demo."""
 
 
 def measure(model, integer_model, part="held_out") -> dict:
@@ -88,20 +94,37 @@ def train_digits(out: Path, *, model=MODEL, resume=True, progress=None, threads=
     if not resume:
         state.unlink(missing_ok=True)
     images, labels = digits("train").tensors()
-    config = MODELS[model]
     trained = train(recipe, TensorData(images, labels, augment), state=state, seed=seed,
                     threads=threads, progress=progress)
     if float_out:
         save_float(trained, float_out, name=model)
+    report = write_checkpoint(trained, out, model=model, recipe=recipe, seed=seed, threads=threads)
+    state.unlink(missing_ok=True)
+    return report
+
+
+def write_checkpoint(trained, out, *, model, recipe, seed, threads) -> dict:
+    """Settle and convert a trained network in place, measure it and write its checkpoint.
+
+    Parameters
+    ----------
+    trained : nn.Module
+        The network called `model` in the registry, after `recipe` with `seed` and `threads`.
+
+    Returns
+    -------
+    dict
+        What :func:`measure` gives for the held-out images.
+    """
+    images, _ = digits("train").tensors()
     settle(trained, images)
     integer_model = convert(trained, images)
-    report = measure(trained, GraphModel(to_graph(integer_model, config.image_shape)))
+    report = measure(trained, GraphModel(to_graph(integer_model, trained.config.image_shape)))
     export(integer_model, images[:1], out, metadata={
-        "model": model, "config": dataclasses.asdict(config),
+        "model": model, "config": dataclasses.asdict(trained.config),
         "training": {"data": "scikit-learn digits", "images": len(images),
                      "split_seed": SPLIT_SEED, "seed": seed, "threads": threads,
                      "torch": torch.__version__, "recipe": dataclasses.asdict(recipe)},
         "held_out": report,
     })
-    state.unlink(missing_ok=True)
     return report

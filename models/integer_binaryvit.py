@@ -2,13 +2,13 @@
 
 from torch import nn
 
-from bivit.models.integer_vit import _Composite
+from bivit.models.integer_vit import Composite
 
 __all__ = ["IntegerBinaryLayer", "IntegerBinaryMerge", "IntegerBinaryViT", "IntegerCodedMerge",
            "IntegerDense", "IntegerEncoder", "IntegerMean", "IntegerShiftAttention"]
 
 
-class IntegerShiftAttention(_Composite):
+class IntegerShiftAttention(Composite):
     """Binary attention with residuals around every product, to fewer keys with `pool`.
 
     Every product has the bits that go in, itself, its norm and its RPReLU; `residual` adds up
@@ -38,7 +38,7 @@ class IntegerShiftAttention(_Composite):
         return self.rprelu_context(self.norm_context(context, self.residual(q, k, v)))
 
 
-class IntegerDense(_Composite):
+class IntegerDense(Composite):
     """Bits, product, norm with a residual of as many channels, RPReLU with what is added."""
 
     parts = ("bits", "dense", "residual", "norm", "rprelu")
@@ -49,7 +49,7 @@ class IntegerDense(_Composite):
         return self.rprelu(self.norm(self.dense(self.bits(x)), residual), *addend)
 
 
-class IntegerBinaryLayer(_Composite):
+class IntegerBinaryLayer(Composite):
     """One transformer layer; `branches` adds pooled numbers to the residual stream."""
 
     parts = ("layernorm_before", "attention", "layernorm_after", "intermediate", "branches",
@@ -64,7 +64,7 @@ class IntegerBinaryLayer(_Composite):
         return self.output(self.intermediate(n), stream)
 
 
-class IntegerBinaryMerge(_Composite):
+class IntegerBinaryMerge(Composite):
     """2x2 tokens to one of twice the channels, in binary, with a residual."""
 
     parts = ("norm0", "bits", "gather", "proj", "mean", "tile", "norm", "rprelu", "positions")
@@ -75,7 +75,7 @@ class IntegerBinaryMerge(_Composite):
         return self.positions(self.rprelu(self.norm(y, self.tile(self.mean(x)))))
 
 
-class IntegerCodedMerge(_Composite):
+class IntegerCodedMerge(Composite):
     """2x2 tokens to one of twice the channels, with 8-bit weights and codes."""
 
     parts = ("norm0", "gather", "proj", "norm", "positions")
@@ -110,7 +110,7 @@ class IntegerEncoder(nn.Module):
         return x
 
 
-class IntegerMean(_Composite):
+class IntegerMean(Composite):
     """The codes of the normalised mean of all tokens, or of the first token."""
 
     parts = ("mean", "codes")

@@ -2,12 +2,12 @@
 
 from torch import nn
 
-__all__ = ["IntegerAttention", "IntegerBlock", "IntegerClassifier", "IntegerCodedMlp",
+__all__ = ["Composite", "IntegerAttention", "IntegerBlock", "IntegerClassifier", "IntegerCodedMlp",
            "IntegerDistilledViT", "IntegerLevel", "IntegerMerge", "IntegerMlp", "IntegerNest",
            "IntegerPatchEmbed", "IntegerPool", "IntegerStage", "IntegerSwin", "IntegerViT"]
 
 
-class _Composite(nn.Module):
+class Composite(nn.Module):
     """A module whose layers, named in `parts`, are given by keyword; `optional` ones may lack."""
 
     parts: tuple[str, ...] = ()
@@ -23,7 +23,7 @@ class _Composite(nn.Module):
                 self.add_module(name, layers[name])
 
 
-class _Chain(_Composite):
+class _Chain(Composite):
     """Parts one after another."""
 
     def forward(self, x):
@@ -80,7 +80,7 @@ class IntegerSwin(_Chain):
     parts = ("patch_embed", "embed_norm", "layers", "norm", "mean", "codes", "head", "logits")
 
 
-class IntegerAttention(_Composite):
+class IntegerAttention(Composite):
     """Binary self-attention on normalised bits, added to the residual stream.
 
     `windows` and `back` put tokens of a window behind each other and back; queries and keys with
@@ -113,7 +113,7 @@ class IntegerAttention(_Composite):
         return self.residual(self.proj(out), stream)
 
 
-class IntegerMlp(_Composite):
+class IntegerMlp(Composite):
     """Binary MLP on normalised bits, added to the residual stream."""
 
     parts = ("fc1", "fc1_sign", "fc2", "residual")
@@ -122,7 +122,7 @@ class IntegerMlp(_Composite):
         return self.residual(self.fc2(self.fc1_sign(self.fc1(x))), stream)
 
 
-class IntegerCodedMlp(_Composite):
+class IntegerCodedMlp(Composite):
     """MLP with 1-bit weights on 8-bit codes and a GELU, added to the residual stream (W1A8)."""
 
     parts = ("fc1", "fc1_numbers", "act", "fc2_codes", "fc2", "residual")
@@ -132,7 +132,7 @@ class IntegerCodedMlp(_Composite):
         return self.residual(self.fc2(hidden), stream)
 
 
-class IntegerBlock(_Composite):
+class IntegerBlock(Composite):
     """Pre-norm transformer block."""
 
     parts = ("norm1", "attn", "norm2", "mlp")

@@ -102,6 +102,8 @@ def fit_steps(model: nn.Module, images: torch.Tensor, *, batch=64) -> None:
     images : uint8 tensor (N, C, H, W)
     """
     layers = [layer for layer in model.modules() if isinstance(layer, _Coded)]
+    if not layers:
+        return
     greatest = [torch.zeros(()) for _ in layers]
     hooks = []
 

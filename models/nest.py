@@ -54,6 +54,8 @@ CONFIGS = {
 class _Interleaved:
     """Attention whose heads alternate from channel to channel of the projection's input."""
 
+    interleaved = True
+
     def join(self, context):
         return context.movedim(-3, -1).flatten(-2)
 

@@ -180,11 +180,12 @@ class GraphModel(nn.Module):
     Parameters
     ----------
     graph : Graph
+        Kept under the same name.
     """
 
     def __init__(self, graph: Graph):
         super().__init__()
-        self._graph, self._kinds = graph, graph.infer()
+        self.graph, self._kinds = graph, graph.infer()
         self._layers = nn.ModuleList()
         for node in graph.nodes:
             tensors = {name: torch.from_numpy(np.ascontiguousarray(value)).to(torch.int64)
@@ -197,7 +198,7 @@ class GraphModel(nn.Module):
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of an image."""
-        return self._graph.input_shape
+        return self.graph.input_shape
 
     def values(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Result of every layer, batch first."""
@@ -206,12 +207,12 @@ class GraphModel(nn.Module):
                              f"{', '.join(map(str, self.image_shape))}), not {pixels.dtype} of "
                              f"shape {tuple(pixels.shape)}")
         values = {"input": pixels}
-        for node, layer in zip(self._graph.nodes, self._layers, strict=True):
+        for node, layer in zip(self.graph.nodes, self._layers, strict=True):
             values[node.name] = layer(*(values[name] for name in node.inputs))
         return values
 
     def forward(self, pixels):
-        return self.values(pixels)[self._graph.nodes[-1].name].flatten(1)
+        return self.values(pixels)[self.graph.nodes[-1].name].flatten(1)
 
     def observe(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Values at the observation points, by name, batch first."""

@@ -50,11 +50,19 @@ def held_out_digits(shape: tuple[int, int, int], count: int | None = None):
 
 
 def calibration_images(shape: tuple[int, int, int], path=None):
-    """Images to calibrate a conversion with, a uint8 tensor: the training digits, or a file."""
+    """Images to calibrate a conversion with, a uint8 tensor.
+
+    Those of a file; else the training digits, or two photographs where digits do not fit.
+    """
     import torch
 
-    images = _digits("train", shape).images if path is None else load_images(path, shape)
-    return torch.from_numpy(images)
+    if path is not None:
+        return torch.from_numpy(load_images(path, shape))
+    if tuple(shape) == DIGIT_SHAPE:
+        return torch.from_numpy(_digits("train", shape).images)
+    from bivit.models.photographs import photographs
+
+    return photographs(shape)
 
 
 def _digits(part, shape):

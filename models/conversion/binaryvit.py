@@ -10,7 +10,7 @@ from torch import nn
 from bivit.models import integer
 from bivit.models.binaryvit import POOLINGS, BinaryMerge, CodedMerge, OddPatchProjection
 from bivit.models.conversion.blocks import code_constants, odd_linear
-from bivit.models.conversion.calibration import fraction, magnitudes
+from bivit.models.conversion.calibration import finest_unit, magnitudes
 from bivit.models.conversion.constants import ConvertError, double, rescale_constants
 from bivit.models.conversion.deit import require
 from bivit.models.conversion.shifted import (
@@ -95,8 +95,8 @@ class _Converter:
                        for _ in range(depth)]
         places, steepest = self._places()
         found = magnitudes(model, calibration, places)
-        self.unit = {name: 2.0 ** fraction(value, steepest.get(name, ()))
-                     for name, value in found.items()}
+        self.unit = {name: finest_unit(value, steepest.get(name, ())) for name, value in
+                     found.items()}
 
     def _places(self):
         """The same for all of the model: by unit, where it is seen and the steepest scales."""
@@ -265,7 +265,7 @@ class _Converter:
         name, last = "vit.layernorm", len(self.config.depths) - 1
         tokens = self.config.sides[last]**2 if self.config.average_head else 1
         step = float(self.source.classifier.step)
-        unit = 2.0 ** fraction(255 * step)
+        unit = finest_unit(255 * step)
         gain, offset = folded(self.source.vit["layernorm"])
         mean = weighted(torch.arange(tokens)[None], [0] * tokens, [0],
                         gain[None] * (unit / self.unit[f"stage {last}"] / tokens), offset * unit,

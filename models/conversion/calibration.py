@@ -6,7 +6,7 @@ import torch
 
 from bivit.compiler.ir.numeric import RESCALE_SHIFTS
 
-__all__ = ["HEADROOM", "fraction", "magnitudes"]
+__all__ = ["HEADROOM", "finest_unit", "fraction", "magnitudes"]
 
 HEADROOM = 1.5
 """Numbers hold this times the greatest magnitude of the calibration images."""
@@ -42,8 +42,8 @@ def magnitudes(model, images, places, *, batch=64) -> dict[str, float]:
     return greatest
 
 
-def fraction(greatest: float, scales=(), *, low=-8, high=12) -> int:
-    """Fractional bits of 16-bit numbers that reach `greatest`.
+def finest_unit(greatest: float, scales=(), *, low=-8, high=12) -> float:
+    """What one is in 16-bit numbers that reach `greatest`: any number from 2**low to 2**high.
 
     Parameters
     ----------
@@ -52,4 +52,9 @@ def fraction(greatest: float, scales=(), *, low=-8, high=12) -> int:
     """
     room = (2**15 - 1) / (HEADROOM * greatest + 1e-9)
     steepest = max([abs(scale) for scale in scales], default=0.0)
-    return max(low, min(high, math.floor(math.log2(min(room, LARGEST_SCALE / (steepest + 1e-9))))))
+    return max(2.0**low, min(2.0**high, room, LARGEST_SCALE / (steepest + 1e-9)))
+
+
+def fraction(greatest: float, scales=(), *, low=-8, high=12) -> int:
+    """Fractional bits of such numbers, where one is a power of two."""
+    return math.floor(math.log2(finest_unit(greatest, scales, low=low, high=high)))

@@ -1,6 +1,7 @@
 """BinaryViT's layers to integer layers: BatchNorm, RPReLU, shifts, pooling, its attention bits.
 
-A *unit* is what one is in some numbers. Numbers of different units meet in the constants alone.
+A *unit* is what one is in some numbers, any real number. Numbers of different units meet in the
+constants alone.
 """
 
 import math

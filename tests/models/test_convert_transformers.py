@@ -22,6 +22,15 @@ CONVERTED = ("bivit_deit_micro", "bivit_w1a8_deit_micro", "bi_vit_deit_micro",
              "bivit_w1a8_nest_micro", "bibert_nest_micro")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Threads only wait for each other where products are small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def _images(count=4):
     return torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8,
                          generator=torch.Generator().manual_seed(3))
@@ -53,9 +62,17 @@ def _blocks(model):
     raise AssertionError("a network without blocks")
 
 
-def _compare_blocks(model, images):
+@functools.cache
+def _settled(name):
+    """A settled float network, its images, the integer model and its graph."""
+    model, images = _float(name)
+    settle(model, images)
+    integer = convert(model, images)
+    return model, images, integer, to_graph(integer, (3, 32, 32))
+
+
+def _compare_blocks(model, images, graph):
     """Correlation of what each block adds, the float block fed with the integer block's input."""
-    graph = to_graph(convert(model, images), (3, 32, 32))
     values = GraphModel(graph).values(images)
     nodes = {node.name: node for node in graph.nodes}
     shapes, found = {}, {}
@@ -91,17 +108,14 @@ def _unit(block, values, path, nodes):
 
 @pytest.mark.parametrize("name", CONVERTED)
 def test_every_block_adds_what_the_float_block_adds(name):
-    model, images = _float(name)
-    settle(model, images)
-    for path, correlation in _compare_blocks(model, images).items():
+    model, images, _, graph = _settled(name)
+    for path, correlation in _compare_blocks(model, images, graph).items():
         assert correlation > 0.97, (path, correlation)
 
 
 @pytest.mark.parametrize("name", CONVERTED)
 def test_torch_and_numpy_agree(name):
-    model, images = _float(name)
-    integer = convert(model, images)
-    graph = to_graph(integer, (3, 32, 32))
+    _, images, integer, graph = _settled(name)
     value = graph.evaluate(images[0].numpy())[graph.nodes[-1].name]
     assert np.array_equal(value, integer(images[:1])[0].numpy())
 
@@ -119,7 +133,8 @@ def test_zero_points_and_negative_scales(name):
                 layer.zero_point.data = 1.0 - torch.arange(len(layer.alpha)).float() % 3
 
     model, images = _float(name, change)
-    for path, correlation in _compare_blocks(model, images).items():
+    graph = to_graph(convert(model, images), (3, 32, 32))
+    for path, correlation in _compare_blocks(model, images, graph).items():
         assert correlation > 0.97, (path, correlation)
 
 
