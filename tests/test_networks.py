@@ -7,7 +7,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bivit.compiler.build import compile
 from bivit.compiler.fuse import inner_nodes, live_nodes
 from bivit.compiler.ir import checkpoint
 from bivit.compiler.ir.graph import OBSERVED_KINDS
@@ -16,8 +15,8 @@ from bivit.hw.targets import TARGETS
 from bivit.sim.compare import compare
 from bivit.sim.iss import InstructionSimulator
 from bivit.sim.observe import observations
-from bivit.sim.simulate import simulate
 from bivit.sim.stream import image_stream
+from engines import check_engines
 from graphs import random_image, random_vit_graph
 from network_graphs import random_headwise_graph, random_pyramid_graph, random_window_graph
 
@@ -149,14 +148,7 @@ def iss_test(kind):
 def simulate_everywhere(target, graph, folder):
     """Build a random network, run both engines, check each against PyTorch at every point."""
     checkpoint.save(graph, folder / "net.safetensors")
-    compile(folder / "net.safetensors", target, folder / "build", overwrite=True)
-    reports = [simulate(folder / "build", random_images(graph), engine=engine, observe=2)
-               for engine in ("iss", "rtl")]
-    for report in reports:
-        assert report.mismatches == 0, f"{report.engine}: {report.first_mismatch}"
-        assert report.checked and report.observed_images == 2
-    assert np.array_equal(reports[0].logits, reports[1].logits)
-    assert reports[1].cycles_per_image == reports[1].predicted_cycles_per_image
+    check_engines(folder / "net.safetensors", target, folder / "build", random_images(graph))
 
 
 def rtl_test(kind, examples):
