@@ -1,4 +1,4 @@
-"""Put the figures of ``benchmarks/results/*.json`` and the demo's output into ``README.md``.
+"""Put the figures of ``benchmarks/results/*.json`` and the demo's output into the documents.
 
 A section between ``<!-- figures: NAME -->`` and ``<!-- end -->`` is replaced; nothing else is.
 """
@@ -64,14 +64,48 @@ def _bench():
     return "\n".join(lines)
 
 
+KINDS = ("into attention", "queries, keys, values", "attention", "context", "into MLP",
+         "inside MLP", "merging, head")
+"""Columns of the tables of agreement, as ``agreement.json`` calls them."""
+
+
+def _shares(row):
+    return " | ".join(f"{100 * row[kind]:.2f}" if kind in row else "" for kind in KINDS)
+
+
+def _random():
+    lines = [f"| network, share of equal bits in % | | {' | '.join(KINDS)} | top-1 |",
+             "|---|---|" + "---|" * (len(KINDS) + 1)]
+    for name, row in _read("agreement")["random"].items():
+        lines += [f"| {name} | free | {_shares(row['free'])} | {100 * row['top1']:.0f} |",
+                  f"| | fed | {_shares(row['fed'])} | |"]
+    return "\n".join(lines)
+
+
+def _digits():
+    lines = [f"| network | {' | '.join(KINDS)} | equal top-1 | images | top-1 float | integers |",
+             "|---|" + "---|" * (len(KINDS) + 4)]
+    for name, row in _read("agreement")["digits"].items():
+        lines.append(f"| {name} | {_shares(row['free'])} | {100 * row['top1']:.2f} "
+                     f"| {row['images']} | {100 * row['float_top1']:.2f} "
+                     f"| {100 * row['integer_top1']:.2f} |")
+    return "\n".join(lines)
+
+
+SECTIONS = {"README.md": {"demo": _demo, "bench": _bench},
+            "docs/agreement.md": {"random": _random, "digits": _digits}}
+"""Document to its sections."""
+
+
 def main():
-    path = ROOT / "README.md"
-    text = path.read_text()
-    for name, section in (("demo", _demo), ("bench", _bench)):
-        start, end = f"<!-- figures: {name} -->\n", "<!-- end -->"
-        before, _, rest = text.partition(start)
-        text = before + start + section() + "\n" + end + rest.partition(end)[2]
-    path.write_text(text)
+    for document, sections in SECTIONS.items():
+        path = ROOT / document
+        text = path.read_text()
+        for name, section in sections.items():
+            start, end = f"<!-- figures: {name} -->\n", "<!-- end -->"
+            before, _, rest = text.partition(start)
+            text = before + start + section() + "\n" + end + rest.partition(end)[2]
+        path.write_text(text)
 
 
 if __name__ == "__main__":

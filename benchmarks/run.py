@@ -9,6 +9,7 @@ from common import write
 
 PARTS = {
     "accuracy": "top-1 of the shipped network, float, integers and both against each other",
+    "agreement": "shares of equal bits and predictions, float networks against their integers",
     "targets": "cycles and utilisation on every target",
     "engines": "simulated cycles per second of each engine",
     "popcount": "LUTs of a dot-product unit and of the array, by synthesis",

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from bivit.models.indices import windows
 from bivit.models.layers import OddNorm
+from bivit.models.shifted import BinaryConv
 
 __all__ = ["agreement", "observe"]
 
@@ -100,7 +102,7 @@ def _as_tokens(value, module, shape, transposed):
     """An operand of the float model in the order of the integer value of that shape."""
     batch = shape[0]
     if isinstance(module, nn.Conv2d):
-        if value.shape[-1] == shape[2]:  # patches: channel, row, column inside
+        if isinstance(module, BinaryConv):  # patches: channel, row, column inside
             return value.unflatten(-1, (-1, 4)).transpose(-2, -1).reshape(shape)
         side = round(shape[1] ** 0.5)
         border = (value.shape[-1] - side) // 2
@@ -148,6 +150,9 @@ def observe(model, graph_model, pixels) -> tuple[dict[str, torch.Tensor], torch.
         if value.numel() == torch.Size(shape).numel() or isinstance(module, nn.Conv2d):
             value = _as_tokens(value, module, shape, operand == 1 and number == 0)
             attention = modules[owner.rpartition(".")[0]] if owner.endswith(".proj") else None
+            size = getattr(model.config, "block_size", None)
+            if size and isinstance(module, nn.Conv2d):  # block by block in the integer model
+                value = value[:, windows(round(shape[1] ** 0.5), size)]
             if getattr(attention, "interleaved", False):  # the integer model permutes the weight
                 heads = (-1, attention.num_heads)
                 value = value.unflatten(-1, heads).transpose(-2, -1).flatten(-2)

@@ -21,14 +21,7 @@ CONVERTED = ("bivit_deit_micro", "bivit_w1a8_deit_micro", "bi_vit_deit_micro",
              "bi_real_swin_micro", "bibert_swin_micro", "bivit_nest_micro",
              "bivit_w1a8_nest_micro", "bibert_nest_micro")
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Threads only wait for each other where products are small."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _images(count=4):

@@ -8,6 +8,8 @@ from bivit.models.photographs import photographs
 from bivit.models.random_networks import random_network
 from bivit.models.tracing import GraphModel, to_graph
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DEIT = ("bivit", "bivit_w1a8", "bi_vit", "bi_real", "bibert")
 SWIN = ("bivit", "bivit_fp_merging", *DEIT[1:])
 NAMES = [

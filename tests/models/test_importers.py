@@ -407,9 +407,8 @@ def test_conversion_of_what_was_imported(tmp_path):
     import_file(theirs, ours, network="bivit_deit_micro")
     graph = convert_file(ours, tmp_path / "integers.safetensors", images(4))
     assert graph.input_shape == (3, 32, 32)
-    torch.save(create("binaryvit_micro").state_dict(), theirs)
-    import_file(theirs, ours)
-    with pytest.raises(UserError, match="holds a BinaryViT, which has no integer form"):
+    import_file(theirs, ours, network="bivit_w1a32_deit_micro")
+    with pytest.raises(UserError, match="BinaryWeightMlp has no integer form"):
         convert_file(ours, tmp_path / "none.safetensors", images(4))
     assert not (tmp_path / "none.safetensors").exists()
 

@@ -10,6 +10,8 @@ from bivit.models.floats import save_float
 from bivit.models.random_networks import random_network
 from bivit.models.tracing import load
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ALIVE = ("bivit_deit_micro", "bi_vit_deit_micro", "bivit_w1a8_swin_micro", "bi_vit_swin_micro",
          "bibert_nest_micro", "binaryvit_micro", "some_fp_binaryvit_micro")
 
