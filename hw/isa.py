@@ -273,6 +273,12 @@ def layout_of(opcode: Opcode) -> data.StructLayout:
     return data.StructLayout(fields | {"reserved": INSTR_BITS - used})
 
 
+@functools.cache
+def _widths(opcode):
+    """Name and width of every field, lowest first, reserved bits last."""
+    return tuple((name, field.width) for name, field in layout_of(opcode))
+
+
 def encode(opcode: Opcode, **fields: int) -> int:
     """The instruction as an integer of ``INSTR_BITS`` bits; absent fields are 0.
 
@@ -281,15 +287,13 @@ def encode(opcode: Opcode, **fields: int) -> int:
     word, position, known = 0, 0, {**HEADER, **FORMATS[opcode]}
     if unknown := set(fields) - set(known):
         raise ValueError(f"{opcode.name} has no field {sorted(unknown)[0]!r}")
-    for name, field in layout_of(opcode):
-        if name == "reserved":
-            continue
+    for name, width in _widths(opcode)[:-1]:
         value = opcode.value if name == "opcode" else fields.get(name, 0)
         value = int(getattr(value, "value", value))
-        if not 0 <= value < 1 << field.width:
-            raise ValueError(f"{name}={value} of {opcode.name} does not fit {field.width} bits")
+        if not 0 <= value < 1 << width:
+            raise ValueError(f"{name}={value} of {opcode.name} does not fit {width} bits")
         word |= value << position
-        position += field.width
+        position += width
     return word
 
 
@@ -300,9 +304,9 @@ def decode(word: int) -> tuple[Opcode, dict[str, int]]:
     """
     opcode = Opcode(word & 15)
     fields, position = {}, 0
-    for name, field in layout_of(opcode):
-        fields[name] = word >> position & ((1 << field.width) - 1)
-        position += field.width
+    for name, width in _widths(opcode):
+        fields[name] = word >> position & ((1 << width) - 1)
+        position += width
     if fields.pop("reserved"):
         raise ValueError(f"reserved bits of {opcode.name} are not zero")
     fields.pop("opcode")
