@@ -6,7 +6,7 @@ from bivit.models.conversion import ConvertError
 from bivit.models.photographs import photographs
 from bivit.models.random_networks import convert_random
 from bivit.models.registry import networks
-from engines import check_engines
+from both_engines import check_engines
 from named_networks import MICRO
 
 TARGETS = ("tiny", "odd")

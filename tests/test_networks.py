@@ -16,7 +16,7 @@ from bivit.sim.compare import compare
 from bivit.sim.iss import InstructionSimulator
 from bivit.sim.observe import observations
 from bivit.sim.stream import image_stream
-from engines import check_engines
+from both_engines import check_engines
 from graphs import random_image, random_vit_graph
 from network_graphs import random_headwise_graph, random_pyramid_graph, random_window_graph
 
