@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.arch import Arch
 from bivit.hw.isa import (
     LEVELS,
@@ -34,7 +35,6 @@ _B_MEMORIES = {source.value: source.name.lower() for source in BSource}
 _ADD_MEMORIES = {source.value: source.name.lower() for source in AddSource}
 _NUMBER_MEMORIES = {source.value: source.name.lower() for source in NumberSource}
 _MOVE_MEMORIES = {source.value: source.name.lower() for source in MoveSource}
-_CODE_PLANES = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +227,7 @@ def _rows_out(arch, f):
     else:
         memory, tiles = "xmem", np.arange(-(-f["sum_tiles"] // arch.chunks_per_word))
         if f["kind"] == RowKind.CODES.value:
-            planes = np.arange(_CODE_PLANES) * f["k_words"]
+            planes = np.arange(CODE_BITS) * f["k_words"]
             tiles = np.asarray(_words(tiles, planes))
     return Accesses((("norm", _span(f["param_addr"], f["sum_tiles"])),),
                     ((memory, _words(address, tiles)),), (sums,))

@@ -6,10 +6,10 @@ import numpy as np
 
 from bivit.compiler.destinations import KeyLayout
 from bivit.compiler.ir import numeric
+from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.compiler.nests import Nest, find_nests
 from bivit.compiler.structures import CompileError, Operation, Rows, Stored
 from bivit.compiler.tile_products import operand
-from bivit.compiler.verify import CODE_PLANES
 from bivit.hw.isa import ASource, BSource, MoveSource, Opcode, RowKind
 
 __all__ = ["gather", "keys", "row_numbers", "segment_fields"]
@@ -35,7 +35,7 @@ def gather(tiler, operation: Operation) -> None:
     arch, node = tiler.arch, tiler.nodes[operation.name]
     name, index = operation.inputs["source"], node.tensors["index"]
     source = operand(tiler, name)
-    planes = CODE_PLANES if tiler.types[name].kind == "codes" else 1
+    planes = CODE_BITS if tiler.types[name].kind == "codes" else 1
     tokens, parts = index.shape
     rows = Rows(tokens, 0, tiler.layouts.segments[node.name])
     words = source.k_words

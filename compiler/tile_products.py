@@ -4,10 +4,11 @@ import numpy as np
 
 from bivit.compiler.destinations import Destinations
 from bivit.compiler.fold import fold_linear, never
+from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.compiler.layout import runs
 from bivit.compiler.post import Post
 from bivit.compiler.structures import CompileError, Observe, Operation, Rows
-from bivit.compiler.verify import CODE_PLANES, weight_planes
+from bivit.compiler.verify import weight_planes
 from bivit.hw.isa import ASource, BSource, Opcode
 
 __all__ = ["accumulate", "bits", "operand"]
@@ -88,7 +89,7 @@ def _linear(tiler, operation):
     weight = linear.tensors["weight"].astype(np.int64)
     planes = weight_planes(weight) if linear.op == "plane_linear" else 1
     stored_weight = (weight + (1 << planes) - 1) // 2 if linear.op == "plane_linear" else weight
-    a_planes = CODE_PLANES if tiler.types[operation.inputs["a"]].kind == "codes" else 1
+    a_planes = CODE_BITS if tiler.types[operation.inputs["a"]].kind == "codes" else 1
     product = {
         "a_src": a.source, "b_src": BSource.WEIGHT, "k_words": a.k_words,
         "a_planes": a_planes, "b_planes": planes,

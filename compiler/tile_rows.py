@@ -9,14 +9,13 @@ import numpy as np
 
 from bivit.compiler.fold import fold_numbers, fold_sums
 from bivit.compiler.ir import numeric
+from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.compiler.layout import bit_positions, pieces_of
 from bivit.compiler.nests import find_nests, starts_cleanly
 from bivit.compiler.post import number_words
 from bivit.compiler.structures import Address, CompileError, Observe, Operation, Rows, Stored
 from bivit.compiler.tile_moves import row_numbers, segment_fields
-from bivit.compiler.verify import CODE_PLANES
-from bivit.compiler.words import FOLD_NEXT_SUM, FOLD_NEXT_TILE
-from bivit.hw.isa import ASource, NumberSource, Opcode, RowKind, RowOperation
+from bivit.hw.isa import FOLD_STEP, ASource, NumberSource, Opcode, RowKind, RowOperation
 
 __all__ = ["rows"]
 
@@ -114,8 +113,8 @@ class _Rows:
     def codes(self, bias, shift):
         """Codes to XMEM."""
         k_words = -(-self.tiles // self.arch.chunks_per_word)
-        stored = Stored(self._region("xmem", CODE_PLANES * k_words), self.rows,
-                        CODE_PLANES * k_words, ASource.XMEM, k_words,
+        stored = Stored(self._region("xmem", CODE_BITS * k_words), self.rows,
+                        CODE_BITS * k_words, ASource.XMEM, k_words,
                         bit_positions(self.arch, self.chunks), self.chunks)
         self._result(stored, bias, {"kind": RowKind.CODES, "k_words": k_words, "sat": 1,
                                     "shift": numeric.RESCALE_SHIFTS.index(shift)})
@@ -325,8 +324,9 @@ def fold_steps(source, result, group: int):
     for tile, (first, count) in enumerate(source):
         for output in range(first // group, (first + count - 1) // group + 1):
             word, column = place[output]
-            steps.append((tile, output, column | FOLD_NEXT_TILE * (tile > last[0])
-                          | FOLD_NEXT_SUM * (word > last[1])))
+            steps.append((tile, output, FOLD_STEP.const({
+                "column": column, "next_tile": tile > last[0],
+                "next_sum": word > last[1]}).as_value().value))
             last = tile, word
     return steps
 

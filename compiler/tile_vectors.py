@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 
 from bivit.compiler.ir import numeric
+from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.compiler.layout import bit_positions, pieces_of, query_form
 from bivit.compiler.post import number_words
 from bivit.compiler.structures import Address, CompileError, Observe, Operation, Rows, Stored
-from bivit.compiler.verify import CODE_PLANES
 from bivit.hw.isa import ASource, NumberSource, Opcode
 
 __all__ = ["Patches", "load", "norm", "output", "view"]
@@ -26,11 +26,11 @@ class Patches:
         self.pixels, k_words = pixels, -(-pixels // arch.lanes)
         self.rows = Rows(tokens, prefix % arch.rows, tiler.layouts.segments[node.name])
         self.blocks = list(self.rows.blocks(arch.rows))
-        room = arch.imem_depth // (CODE_PLANES * k_words)
+        room = arch.imem_depth // (CODE_BITS * k_words)
         needed = 2 if readers == 1 else len(self.blocks)
         self.ring = max(min(room, len(self.blocks)), min(needed, len(self.blocks)))
-        base = tiler.region(node.name, "imem", self.ring * CODE_PLANES * k_words, node.name)
-        self.stored = Stored(base, self.rows, CODE_PLANES * k_words, ASource.IMEM, k_words,
+        base = tiler.region(node.name, "imem", self.ring * CODE_BITS * k_words, node.name)
+        self.stored = Stored(base, self.rows, CODE_BITS * k_words, ASource.IMEM, k_words,
                              np.arange(pixels))
 
     def at(self, block: int) -> Address:
@@ -104,7 +104,7 @@ def _norm_result(tiler, node, rows, chunks, heads):
     k_words = -(-len(chunks) // arch.chunks_per_word)
     planes, opcode = 1, Opcode.NORM_BITS
     if node.op == "norm_codes":
-        planes, opcode, extra["k_words"] = CODE_PLANES, Opcode.NORM_CODES, k_words
+        planes, opcode, extra["k_words"] = CODE_BITS, Opcode.NORM_CODES, k_words
     base = tiler.region(node.name, "xmem", blocks * planes * k_words, node.name)
     return Stored(base, rows, planes * k_words, ASource.XMEM, k_words,
                   bit_positions(arch, chunks), chunks), opcode, extra

@@ -3,6 +3,7 @@
 import numpy as np
 
 from bivit.compiler.ir.graph import Graph, GraphError
+from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.compiler.structures import CompileError
 from bivit.hw.arch import Arch
 
@@ -10,8 +11,6 @@ __all__ = ["verify", "weight_planes"]
 
 _FIELD_12, _FIELD_16 = (1 << 12) - 1, (1 << 16) - 1
 _BASE = (1 << 28) - 1
-CODE_PLANES = 8
-"""Bit planes of pixels and codes."""
 
 
 def verify(graph: Graph, arch: Arch) -> None:
@@ -60,7 +59,7 @@ def _binary_linear(node, inputs, output, arch):
 
 def _plane_linear(node, inputs, output, arch):
     length, planes = inputs[0].shape[1], weight_planes(node.tensors["weight"])
-    codes = CODE_PLANES if inputs[0].kind == "codes" else 1
+    codes = CODE_BITS if inputs[0].kind == "codes" else 1
     return (_count(length, "the dot product", arch)
             or _sum(length, (1 << codes) - 1, (1 << planes) - 1, arch)
             or _tiles(output.shape[1], arch))

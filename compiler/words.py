@@ -2,20 +2,13 @@
 
 import numpy as np
 
+from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS
 from bivit.compiler.structures import Rows
 from bivit.hw.arch import Arch
-from bivit.hw.memories import (
-    BIAS_BITS,
-    BIAS_ENTRY_BITS,
-    MASKED,
-    SCALE_BITS,
-    threshold_bits,
-)
+from bivit.hw.memories import BIAS_BITS, SCALE_BITS, threshold_bits
 
-__all__ = ["FOLD_NEXT_SUM", "FOLD_NEXT_TILE", "Words", "column_order", "number_words"]
+__all__ = ["Words", "column_order", "number_words"]
 
-FOLD_NEXT_TILE, FOLD_NEXT_SUM = 1 << 8, 1 << 9
-"""Bits of a step's descriptor (FOLD): go on to the next source tile, to the next sum word."""
 
 
 def number_words(rows) -> tuple[int, ...]:
@@ -154,5 +147,5 @@ class Words:
         full[low:low + queries, :keys] = self._filled(bias)
         words = np.zeros((tiles, arch.rows, arch.cols), np.int64)
         words[:, :, :group] = full.reshape(arch.rows, tiles, group).transpose(1, 0, 2)
-        assert full.min() >= MASKED
-        return number_words(_bits(words, BIAS_ENTRY_BITS).reshape(tiles, -1))
+        assert full.min() >= MASKING_BIAS
+        return number_words(_bits(words, SCORE_BIAS_BITS).reshape(tiles, -1))

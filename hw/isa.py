@@ -17,9 +17,9 @@ from amaranth.hdl import unsigned
 from amaranth.lib import data, enum
 
 __all__ = [
-    "ASource", "AddSource", "BSource", "Destination", "FORMATS", "HEADER", "INSTR_BITS", "LEVELS",
-    "MoveSource", "NumberSource", "Opcode", "RowKind", "RowOperation", "SoftmaxMode", "UNIT_OF",
-    "Unit", "WAIT_FIELDS", "decode", "encode", "layout_of",
+    "ASource", "AddSource", "BSource", "Destination", "FOLD_STEP", "FORMATS", "HEADER",
+    "INSTR_BITS", "LEVELS", "MoveSource", "NumberSource", "Opcode", "RowKind", "RowOperation",
+    "SoftmaxMode", "UNIT_OF", "Unit", "WAIT_FIELDS", "decode", "encode", "layout_of",
 ]
 
 INSTR_BITS = 352
@@ -126,6 +126,11 @@ class RowOperation(enum.Enum, shape=unsigned(2)):
     ADD = 0
     MAX = 1
     FOLD = 2  # their sum, to one column
+
+
+FOLD_STEP = data.StructLayout({"column": 8, "next_tile": 1, "next_sum": 1})
+"""``NORM.bias`` of column 0 of a step of FOLD: the column that gets the sum, and whether the step
+goes on to the next source tile and to the next word of the sum before it."""
 
 
 class RowKind(enum.Enum, shape=unsigned(2)):

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from amaranth.utils import ceil_log2
 
-from bivit.compiler.ir.numeric import SCORE_FRACTION
+from bivit.compiler.ir.numeric import SCORE_BIAS_BITS, SCORE_FRACTION
 from bivit.hw.arch import Arch
 from bivit.hw.isa import INSTR_BITS
 
-__all__ = ["BEAT_BITS", "BEND_BITS", "BIAS_BITS", "BIAS_ENTRY_BITS", "MASKED", "MEM_LATENCY",
+__all__ = ["BEAT_BITS", "BEND_BITS", "BIAS_BITS", "MEM_LATENCY",
            "MemorySize", "SCALE_BITS", "SUM_BITS", "beats_per_word", "constant_memories",
            "constant_order", "memories", "score_bits", "threshold_bits"]
 
@@ -25,10 +25,6 @@ BIAS_BITS = 24
 BEAT_BITS = 32
 """Bits of a beat of either stream."""
 
-BIAS_ENTRY_BITS = 14
-"""Bits of a score's bias; the most negative one masks its key."""
-MASKED = -(1 << (BIAS_ENTRY_BITS - 1))
-"""The bias of a key that takes no part."""
 SUM_BITS = 40
 """Bits of a sum of rows."""
 BEND_BITS = 16 + 2 * (SCALE_BITS + BIAS_BITS)
@@ -57,7 +53,7 @@ def threshold_bits(arch: Arch) -> int:
 
 def score_bits(arch: Arch) -> int:
     """Bits of a signed entry of the score buffer, ``(count << (SCORE_FRACTION + 1)) - bias``."""
-    return max(arch.count_bits + SCORE_FRACTION + 1, BIAS_ENTRY_BITS) + 2
+    return max(arch.count_bits + SCORE_FRACTION + 1, SCORE_BIAS_BITS) + 2
 
 
 def memories(arch: Arch) -> dict[str, MemorySize]:
@@ -74,7 +70,7 @@ def memories(arch: Arch) -> dict[str, MemorySize]:
         ("norm", parameter_word, arch.norm_depth),
         ("pos", number_word, arch.pos_depth),
         ("bend", arch.cols * BEND_BITS, arch.bend_depth),
-        ("bias", arch.rows * arch.cols * BIAS_ENTRY_BITS, arch.bias_depth),
+        ("bias", arch.rows * arch.cols * SCORE_BIAS_BITS, arch.bias_depth),
         ("imem", row_word, arch.imem_depth),
         ("xmem", row_word, arch.xmem_depth),
         ("hmem", row_word, arch.hmem_depth),

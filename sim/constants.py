@@ -8,14 +8,9 @@ import functools
 import numpy as np
 
 from bivit.compiler.ir import numeric
-from bivit.hw.memories import (
-    BIAS_BITS,
-    BIAS_ENTRY_BITS,
-    MASKED,
-    SCALE_BITS,
-    constant_order,
-    threshold_bits,
-)
+from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS
+from bivit.hw.isa import FOLD_STEP
+from bivit.hw.memories import BIAS_BITS, SCALE_BITS, constant_order, threshold_bits
 from bivit.sim.memory_state import (
     constant_parameters,
     read_numbers,
@@ -51,8 +46,8 @@ class Constants:
         self._norm = constant_parameters(words["norm"], arch.cols, *_PARAMETER)
         self._bend = constant_parameters(words["bend"], arch.cols, *_BEND)
         self._bias = unpack_numbers(
-            unpack_bits(words["bias"], arch.rows * arch.cols * BIAS_ENTRY_BITS).reshape(
-                -1, arch.rows, arch.cols, BIAS_ENTRY_BITS), True)
+            unpack_bits(words["bias"], arch.rows * arch.cols * SCORE_BIAS_BITS).reshape(
+                -1, arch.rows, arch.cols, SCORE_BIAS_BITS), True)
         self._pos = np.zeros((arch.pos_depth, arch.post_rows, arch.cols), np.int64)
         self._pos[:len(words["pos"])] = unpack_numbers(
             unpack_bits(words["pos"], arch.post_rows * arch.cols * arch.resid_bits).reshape(
@@ -134,7 +129,7 @@ class Constants:
     def _score_bias_of(self, first, tiles):
         """Biases of scores and where they mask, (tiles, rows, cols)."""
         bias = self._words(self._bias, self.arch.bias_depth, first, tiles)
-        return bias.astype(np.float32), bias == MASKED
+        return bias.astype(np.float32), bias == MASKING_BIAS
 
     def _norm_words(self, first, tiles):
         return (self._words(array, self.arch.norm_depth, first, tiles) for array in self._norm)
@@ -173,11 +168,13 @@ class Constants:
         cols = self.arch.cols
         scale, bias = self._norm_words(first, steps)
         control = bias[:, 0]
-        tile, word = np.cumsum(control >> 8 & 1), np.cumsum(control >> 9 & 1)
+        column, next_tile, next_sum = (
+            control >> FOLD_STEP[name].offset & ((1 << FOLD_STEP[name].width) - 1)
+            for name in ("column", "next_tile", "next_sum"))
+        tile, word = np.cumsum(next_tile), np.cumsum(next_sum)
         matrix = np.zeros((tile[-1] + 1, cols, word[-1] + 1, cols))
-        for step, column in enumerate(control & 255):
-            if column < cols:
-                matrix[tile[step], :, word[step], column] += scale[step]
+        for step in np.flatnonzero(column < cols):
+            matrix[tile[step], :, word[step], column[step]] += scale[step]
         matrix = matrix[tile[0]:, :, word[0]:]
         return (np.arange(tile[0], tile[-1] + 1), np.arange(word[0], word[-1] + 1),
                 matrix.reshape(matrix.shape[0] * cols, -1))

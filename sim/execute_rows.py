@@ -5,10 +5,10 @@ import functools
 import numpy as np
 
 from bivit.compiler.ir import numeric
+from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.isa import NumberSource, RowKind, RowOperation
 from bivit.hw.memories import SUM_BITS
 from bivit.sim.execute_matrix import saturate
-from bivit.sim.execute_vector import CODE_BITS
 from bivit.sim.memory_state import (
     MOVE_MEMORIES,
     NUMBER_MEMORIES,

@@ -3,6 +3,7 @@
 import numpy as np
 
 from bivit.compiler.ir import numeric
+from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.sim.dispatch import MachineError
 from bivit.sim.execute_matrix import saturate
@@ -15,11 +16,9 @@ from bivit.sim.memory_state import (
 )
 from bivit.sim.pieces import place_pieces
 
-__all__ = ["CODE_BITS", "load", "norm_bits", "norm_codes", "norm_numbers", "output"]
+__all__ = ["load", "norm_bits", "norm_codes", "norm_numbers", "output"]
 
 _BEAT_BYTES = 4
-CODE_BITS = 8
-"""Planes of a code."""
 
 
 def load(machine, fields):

@@ -7,8 +7,8 @@ blank memory on which the write events of that instruction were replayed (:mod:`
 
 import numpy as np
 
+from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.isa import Destination, Opcode, RowKind
-from bivit.sim.execute_vector import CODE_BITS
 from bivit.sim.memory_state import read_numbers, read_rows, read_words
 from bivit.sim.walks import bit_places, destination_of, destination_rows, number_row_places
 

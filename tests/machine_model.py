@@ -6,9 +6,10 @@ import math
 import numpy as np
 
 from bivit.compiler.ir import numeric
+from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS
 from bivit.hw import isa
 from bivit.hw.isa import Opcode
-from bivit.hw.memories import BIAS_ENTRY_BITS, MASKED, score_bits, threshold_bits
+from bivit.hw.memories import score_bits, threshold_bits
 
 __all__ = ["MEMORIES", "MachineModel"]
 
@@ -195,8 +196,8 @@ class MachineModel:
                 entry = int(counts[row, column]) << 5
                 if f["use_bias"]:
                     bias = part(self._constant("bias", f["bias_addr"] + n),
-                                (row * arch.cols + column) * BIAS_ENTRY_BITS, BIAS_ENTRY_BITS)
-                    entry = self.greatest if bias == MASKED else entry - bias
+                                (row * arch.cols + column) * SCORE_BIAS_BITS, SCORE_BIAS_BITS)
+                    entry = self.greatest if bias == MASKING_BIAS else entry - bias
                 self.scores[f["slot"], n, row, column] = entry
                 if column < valid:
                     self.minima[f["slot"]][row] = min(self.minima[f["slot"]][row], entry)

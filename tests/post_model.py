@@ -3,7 +3,9 @@
 import numpy as np
 
 from bivit.compiler.ir.numeric import (
+    MASKING_BIAS,
     RESCALE_SHIFTS,
+    SCORE_BIAS_BITS,
     SCORE_FRACTION,
     bend,
     rescale,
@@ -11,14 +13,7 @@ from bivit.compiler.ir.numeric import (
 )
 from bivit.hw.arch import Arch
 from bivit.hw.isa import AddSource, Destination, Opcode
-from bivit.hw.memories import (
-    BIAS_BITS,
-    BIAS_ENTRY_BITS,
-    MASKED,
-    SCALE_BITS,
-    score_bits,
-    threshold_bits,
-)
+from bivit.hw.memories import BIAS_BITS, SCALE_BITS, score_bits, threshold_bits
 
 __all__ = ["ARCHS", "READ_PORTS", "Memories", "pack", "unpack"]
 
@@ -69,7 +64,7 @@ class Memories:
         self.bend = dict(zip(_BEND, (knee, *above, *below), strict=True))
         bias = rng.integers(-8191, 8192, (arch.bias_depth, arch.rows, arch.cols))
         self.bias = np.choose(rng.integers(0, 4, bias.shape), (
-            bias, bias, rng.integers(-16, 16, bias.shape), MASKED))
+            bias, bias, rng.integers(-16, 16, bias.shape), MASKING_BIAS))
         self.pos, self.vmem, self.resid = map(of_numbers, (
             arch.pos_depth, arch.vmem_depth, arch.resid_depth))
         self.hmem = rng.integers(0, 2, (arch.hmem_depth, arch.rows, arch.lanes))
@@ -122,7 +117,7 @@ class Memories:
             if fields["use_bias"]:
                 bias = self.bias[fields["bias_addr"] + tile]
                 greatest = (1 << (score_bits(self.arch) - 1)) - 1
-                scores = np.where(bias == MASKED, greatest, scores - bias)
+                scores = np.where(bias == MASKING_BIAS, greatest, scores - bias)
             self.scores[fields["slot"], tile] = scores
             valid.append(scores[:, :int(np.clip(fields["keys"] - tile * full, 0, full))])
         self.minima[fields["slot"]] = np.concatenate(valid, 1).min(1)
@@ -184,7 +179,7 @@ class Memories:
                                  (self.bias_of_scale, BIAS_BITS))
         if name == "bend":
             return self._columns(address, *zip(self.bend.values(), _BEND.values(), strict=True))
-        width = BIAS_ENTRY_BITS if name == "bias" else self.arch.resid_bits
+        width = SCORE_BIAS_BITS if name == "bias" else self.arch.resid_bits
         return pack(getattr(self, name)[address].ravel().tolist(), width)
 
     def depth(self, name):

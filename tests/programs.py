@@ -1,5 +1,6 @@
 """Random legal programs and constants, for tests of synchronisation, timing and results."""
 
+from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS
 from bivit.hw.isa import (
     INSTR_BITS,
     LEVELS,
@@ -19,12 +20,7 @@ from bivit.hw.isa import (
     decode,
     encode,
 )
-from bivit.hw.memories import (
-    BIAS_ENTRY_BITS,
-    MASKED,
-    constant_memories,
-    threshold_bits,
-)
+from bivit.hw.memories import constant_memories, threshold_bits
 
 __all__ = ["input_stream", "random_constants", "random_program", "write_files"]
 
@@ -127,8 +123,8 @@ def _bend(rng, arch):
 
 
 def _score_bias(rng, arch):
-    value = MASKED if rng.random() < 0.2 else rng.randrange(-600, 600)
-    return value & (1 << BIAS_ENTRY_BITS) - 1
+    value = MASKING_BIAS if rng.random() < 0.2 else rng.randrange(-600, 600)
+    return value & (1 << SCORE_BIAS_BITS) - 1
 
 
 def _waits(rng, sent, ordered):

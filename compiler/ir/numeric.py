@@ -9,9 +9,10 @@ import math
 import numpy as np
 
 __all__ = [
-    "ATTENTION_FRACTION", "BIAS_FRACTION", "EXPONENTIALS", "EXPONENTIAL_SHIFT", "GELU_FRACTION",
-    "GELU_KNOTS", "GELU_STEP", "NORM_FRACTION", "RESCALE_SHIFTS", "SCORE_FRACTION",
-    "THRESHOLD_FRACTION", "bend", "exponential", "gelu", "isqrt", "normalise",
+    "ATTENTION_FRACTION", "BIAS_FRACTION", "CODE_BITS", "EXPONENTIALS", "EXPONENTIAL_SHIFT",
+    "GELU_FRACTION", "GELU_KNOTS", "GELU_STEP", "MASKING_BIAS", "NORM_FRACTION", "RESCALE_SHIFTS",
+    "SCORE_BIAS_BITS", "SCORE_FRACTION", "THRESHOLD_FRACTION", "bend", "exponential", "gelu",
+    "isqrt", "normalise",
     "normalise_to_bits", "normalise_to_codes", "normalise_to_numbers", "plane_dot", "reciprocal",
     "rescale", "round_shift", "row_sigma", "saturate", "threshold_bits",
 ]
@@ -26,6 +27,12 @@ NORM_FRACTION = 10
 """Fractional bits of a normalised number ``d / sigma``."""
 SCORE_FRACTION = 4
 """Fractional bits of a score to which a bias was added."""
+SCORE_BIAS_BITS = 14
+"""Bits of a score's bias."""
+MASKING_BIAS = -(1 << (SCORE_BIAS_BITS - 1))
+"""The most negative bias: its key takes no part."""
+CODE_BITS = 8
+"""Bits of a pixel or a code, and so planes of it."""
 ATTENTION_FRACTION = 20
 """Fractional bits of an absolute attention threshold."""
 EXPONENTIAL_SHIFT = 12

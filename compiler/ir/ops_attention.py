@@ -7,14 +7,13 @@ every score and every limit.
 import numpy as np
 
 from bivit.compiler.ir import numeric
+from bivit.compiler.ir.numeric import MASKING_BIAS
 from bivit.compiler.ir.operation import Op, TensorType, check_range, need, pick
 
-__all__ = ["ATTENTION", "MASKED", "MASKING_BIAS"]
+__all__ = ["ATTENTION", "MASKED"]
 
 MASKED = -(1 << 24)
 """Value of a masked score."""
-MASKING_BIAS = -(1 << 13)
-"""Bias that masks."""
 
 
 def _score_bias_type(inputs, attributes, tensors):

@@ -9,13 +9,14 @@ from bivit.compiler.ir.numeric import (
     ATTENTION_FRACTION,
     EXPONENTIAL_SHIFT,
     EXPONENTIALS,
+    MASKING_BIAS,
     SCORE_FRACTION,
 )
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.lanes import delayed
 from bivit.hw.emit import place
 from bivit.hw.isa import FORMATS, Opcode
-from bivit.hw.memories import MASKED, score_bits
+from bivit.hw.memories import score_bits
 
 __all__ = ["AttentionRow", "EXPONENTIAL_BITS", "EXPONENTIAL_STAGES", "Exponential", "SHARE_STAGES",
            "THRESHOLD_BITS", "distance_bits", "sum_bits", "sum_stages"]
@@ -34,7 +35,7 @@ _FRACTION_BITS = ceil_log2(len(EXPONENTIALS))
 def distance_bits(arch: Arch) -> int:
     """Bits of the distance of two scores of a row that are not masked."""
     largest_count = (1 << arch.count_bits) - 1
-    return bits_for((largest_count << (SCORE_FRACTION + 1)) + 2 * (-MASKED - 1))
+    return bits_for((largest_count << (SCORE_FRACTION + 1)) + 2 * (-MASKING_BIAS - 1))
 
 
 def sum_bits(arch: Arch) -> int:

@@ -3,14 +3,9 @@
 from amaranth.hdl import C, Cat, Mux, Signal, signed, unsigned
 from amaranth.lib import data, enum
 
+from bivit.compiler.ir.numeric import SCORE_BIAS_BITS
 from bivit.hw.arch import Arch
-from bivit.hw.memories import (
-    BIAS_BITS,
-    BIAS_ENTRY_BITS,
-    SCALE_BITS,
-    score_bits,
-    threshold_bits,
-)
+from bivit.hw.memories import BIAS_BITS, SCALE_BITS, score_bits, threshold_bits
 
 __all__ = ["BIT_STAGES", "NUMBER_STAGES", "PARAM_LEAD", "STAGES", "Mode", "bend_layout",
            "bias_layout", "counts_layout", "delayed", "numbers_layout", "pass_layout", "piece",
@@ -95,7 +90,7 @@ def score_layout(arch: Arch) -> data.ArrayLayout:
 
 def bias_layout(arch: Arch) -> data.ArrayLayout:
     """BIAS word; element ``(r, c)`` has index ``r * cols + c``."""
-    return data.ArrayLayout(signed(BIAS_ENTRY_BITS), arch.rows * arch.cols)
+    return data.ArrayLayout(signed(SCORE_BIAS_BITS), arch.rows * arch.cols)
 
 
 def numbers_layout(arch: Arch) -> data.ArrayLayout:

@@ -4,15 +4,15 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.output import BEAT
 from bivit.hw.isa import FORMATS, INSTR_BITS, Opcode, layout_of
 from bivit.hw.memories import BEAT_BITS, memories
 
-__all__ = ["ENDED_EARLY", "ENDED_LATE", "LoadUnit", "PIXEL_BITS", "timing"]
+__all__ = ["ENDED_EARLY", "ENDED_LATE", "LoadUnit", "timing"]
 
-PIXEL_BITS = 8
-PIXELS_PER_BEAT = BEAT_BITS // PIXEL_BITS
+PIXELS_PER_BEAT = BEAT_BITS // CODE_BITS
 ENDED_EARLY = 5
 """Error code: tlast before the final beat."""
 ENDED_LATE = 6
@@ -40,9 +40,9 @@ def timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int
     if rest:
         beats.append(-(-rest // PIXELS_PER_BEAT))
     # A word is moved on when it is complete and the planes of the one before are written.
-    gaps = sum(max(count, PIXEL_BITS) for count in beats) * fields["tokens"]
-    last_word = 1 + beats[0] + gaps - max(beats[0], PIXEL_BITS)
-    return last_word + 1 + _ACCEPT_PLANE, last_word + PIXEL_BITS
+    gaps = sum(max(count, CODE_BITS) for count in beats) * fields["tokens"]
+    last_word = 1 + beats[0] + gaps - max(beats[0], CODE_BITS)
+    return last_word + 1 + _ACCEPT_PLANE, last_word + CODE_BITS
 
 
 class LoadUnit(wiring.Component):
@@ -86,11 +86,11 @@ class LoadUnit(wiring.Component):
         lanes = self.arch.lanes
         word = data.View(layout_of(Opcode.LOAD), self.instr.p.word)
         fields = Signal(layout_of(Opcode.LOAD))
-        # Gathering: `gathered` is PIXEL_BITS planes of `lanes` bits.
+        # Gathering: `gathered` is CODE_BITS planes of `lanes` bits.
         active = Signal()
         full = Signal()
         final = Signal()
-        gathered = Signal(PIXEL_BITS * lanes)
+        gathered = Signal(CODE_BITS * lanes)
         beat_in_word = Signal(range(max(2, lanes // PIXELS_PER_BEAT)))
         pixels_left = Signal(_FIELDS["pixels"])
         tokens_left = Signal(_FIELDS["tokens"])
@@ -101,8 +101,8 @@ class LoadUnit(wiring.Component):
         # Writing: the present plane lowest.
         writing = Signal()
         writing_final = Signal()
-        plane = Signal(range(PIXEL_BITS))
-        planes = Signal(PIXEL_BITS * lanes)
+        plane = Signal(range(CODE_BITS))
+        planes = Signal(CODE_BITS * lanes)
         write_row = Signal(_FIELDS["row"])
         stride = Signal(_FIELDS["k_words"])
         stopped = Signal()
@@ -111,9 +111,9 @@ class LoadUnit(wiring.Component):
 
         m.d.comb += [
             stopped.eq(self.error != 0),
-            move.eq(full & (~writing | (plane == PIXEL_BITS - 1))),
+            move.eq(full & (~writing | (plane == CODE_BITS - 1))),
             row_written.eq(Cat(writing & (write_row == row) for row in range(self.arch.rows))),
-            self.done.eq(writing & writing_final & (plane == PIXEL_BITS - 1)),
+            self.done.eq(writing & writing_final & (plane == CODE_BITS - 1)),
             self.busy.eq(active | writing),
             self.instr.ready.eq(~active & (~writing | (plane >= _ACCEPT_PLANE)) & ~stopped),
             self.s_axis.ready.eq(active & (tokens_left != 0) & (~full | move) & ~stopped),
@@ -123,7 +123,7 @@ class LoadUnit(wiring.Component):
         with m.If(writing):
             m.d.sync += [planes.eq(planes >> lanes), plane.eq(plane + 1),
                          self.imem_addr.eq(self.imem_addr + stride)]
-            with m.If(plane == PIXEL_BITS - 1):
+            with m.If(plane == CODE_BITS - 1):
                 m.d.sync += writing.eq(0)
         with m.If(move):
             m.d.sync += [
@@ -163,12 +163,12 @@ class LoadUnit(wiring.Component):
         """The planes with the present beat; the first beat of a word clears the others."""
         lanes, bits = self.arch.lanes, []
         beats = Signal(lanes // PIXELS_PER_BEAT)
-        pixels = Signal(data.ArrayLayout(PIXEL_BITS, PIXELS_PER_BEAT))
+        pixels = Signal(data.ArrayLayout(CODE_BITS, PIXELS_PER_BEAT))
         m.d.comb += beats.eq(1 << beat_in_word)
         for index in range(PIXELS_PER_BEAT):
             with m.If(pixels_left > index):
-                m.d.comb += pixels[index].eq(self.s_axis.p.data.word_select(index, PIXEL_BITS))
-        for plane in range(PIXEL_BITS):
+                m.d.comb += pixels[index].eq(self.s_axis.p.data.word_select(index, CODE_BITS))
+        for plane in range(CODE_BITS):
             group = Cat(pixel[plane] for pixel in pixels)
             for beat in range(lanes // PIXELS_PER_BEAT):
                 old = gathered[plane * lanes + beat * PIXELS_PER_BEAT:][:PIXELS_PER_BEAT]

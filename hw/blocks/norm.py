@@ -16,6 +16,7 @@ from amaranth.utils import bits_for
 
 from bivit.compiler.ir.numeric import (
     BIAS_FRACTION,
+    CODE_BITS,
     NORM_FRACTION,
     RESCALE_SHIFTS,
     THRESHOLD_FRACTION,
@@ -23,7 +24,7 @@ from bivit.compiler.ir.numeric import (
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.root import MANTISSA_BITS, RECIPROCAL_CYCLES, Reciprocal, SquareRoot
 from bivit.hw.blocks.root import root_cycles as iterations_of_root
-from bivit.hw.blocks.rounding import CODE_BITS, LIMIT, clip, tree
+from bivit.hw.blocks.rounding import LIMIT, clip, tree
 from bivit.hw.emit import place
 from bivit.hw.isa import FORMATS, Opcode
 from bivit.hw.memories import BIAS_BITS, SCALE_BITS

@@ -4,9 +4,10 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.norm import PARAMETER, NormLane, NormWidths, control_layout
-from bivit.hw.blocks.rounding import CODE_BITS, limits
+from bivit.hw.blocks.rounding import limits
 from bivit.hw.blocks.writeback import NormWriter
 from bivit.hw.emit import place
 from bivit.hw.isa import FORMATS, INSTR_BITS, NumberSource, Opcode, layout_of

@@ -2,9 +2,10 @@
 
 from amaranth.hdl import C, Module, Mux, Signal, Value, signed
 
-__all__ = ["CODE_BITS", "LIMIT", "clip", "limits", "tree"]
+from bivit.compiler.ir.numeric import CODE_BITS
 
-CODE_BITS = 8
+__all__ = ["LIMIT", "clip", "limits", "tree"]
+
 LIMIT = signed(17)
 """Shape of the least and the greatest result."""
 

@@ -18,7 +18,7 @@ from bivit.hw.blocks.norm import PARAMETER
 from bivit.hw.blocks.sums import update_layout
 from bivit.hw.blocks.walk import STEP, STEP_STAGE, split_row
 from bivit.hw.emit import place
-from bivit.hw.isa import NumberSource, Opcode, RowOperation, layout_of
+from bivit.hw.isa import FOLD_STEP, NumberSource, Opcode, RowOperation, layout_of
 from bivit.hw.memories import MEM_LATENCY, SCALE_BITS, memories
 
 __all__ = ["RowAdder", "rows_add_timing"]
@@ -89,9 +89,9 @@ class RowAdder(wiring.Component):
 
         # Stage 2: which word of the row, which word of the sum.
         parameters = data.View(data.ArrayLayout(PARAMETER, arch.cols), self.norm_data)
-        descriptor = parameters[0].bias.as_unsigned()
-        next_tile = Mux(is_fold, descriptor[8], ~step.first_word)
-        next_sum = Mux(is_fold, descriptor[9], ~step.first_word)
+        descriptor = data.View(FOLD_STEP, parameters[0].bias.as_unsigned()[:FOLD_STEP.size])
+        next_tile = Mux(is_fold, descriptor.next_tile, ~step.first_word)
+        next_sum = Mux(is_fold, descriptor.next_sum, ~step.first_word)
         group, lane = split_row(arch, step.row)
         present_offset, offset = Signal(16, reset_less=True), Signal(16)
         present_sum, sum_word = Signal(8, reset_less=True), Signal(8)
@@ -133,7 +133,7 @@ class RowAdder(wiring.Component):
 
         # The change of the sums.
         later = update_stage - STEP_STAGE
-        column = delayed(m, descriptor[:8], later, name="column")
+        column = delayed(m, descriptor.column, later, name="column")
         m.d.comb += [
             self.update.write.eq(delayed(m, step.valid, later, name="valid", init=0)),
             self.update.start.eq(delayed(m, starts, later, name="starts")),

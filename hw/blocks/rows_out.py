@@ -8,11 +8,11 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from bivit.compiler.ir.numeric import BIAS_FRACTION, RESCALE_SHIFTS
+from bivit.compiler.ir.numeric import BIAS_FRACTION, CODE_BITS, RESCALE_SHIFTS
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.lanes import delayed, piece
 from bivit.hw.blocks.norm import PARAMETER, result_shape
-from bivit.hw.blocks.rounding import CODE_BITS, LIMIT, clip, limits
+from bivit.hw.blocks.rounding import LIMIT, clip, limits
 from bivit.hw.blocks.sums import words_layout
 from bivit.hw.blocks.walk import split_row
 from bivit.hw.emit import place

@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from bivit.compiler.ir.numeric import SCORE_FRACTION
+from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS, SCORE_FRACTION
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.lanes import (
     Mode,
@@ -18,7 +18,7 @@ from bivit.hw.blocks.lanes import (
 )
 from bivit.hw.blocks.memory import Ram
 from bivit.hw.emit import place
-from bivit.hw.memories import BIAS_ENTRY_BITS, MASKED, score_bits
+from bivit.hw.memories import score_bits
 
 __all__ = ["RowMinimum", "ScoreBuffer", "minima_layout", "minimum_stages"]
 
@@ -63,7 +63,7 @@ class RowMinimum(wiring.Component):
         scores = data.ArrayLayout(signed(score_bits(arch)), arch.cols)
         super().__init__({
             "counts": In(data.ArrayLayout(arch.count_bits, arch.cols)),
-            "bias": In(data.ArrayLayout(signed(BIAS_ENTRY_BITS), arch.cols)),
+            "bias": In(data.ArrayLayout(signed(SCORE_BIAS_BITS), arch.cols)),
             "use_bias": In(1),
             "scores": Out(scores),
             "valid": In(arch.cols),
@@ -77,9 +77,9 @@ class RowMinimum(wiring.Component):
         shape, largest = signed(score_bits(self.arch)), _largest(self.arch)
         scores = []
         for column, (count, bias) in enumerate(zip(self.counts, self.bias, strict=True)):
-            used = (bias.as_unsigned() & spread(self.use_bias, BIAS_ENTRY_BITS)).as_signed()
+            used = (bias.as_unsigned() & spread(self.use_bias, SCORE_BIAS_BITS)).as_signed()
             score = Signal(shape, name=f"score_{column}", reset_less=True)
-            m.d.sync += score.eq(Mux(used == MASKED, largest,
+            m.d.sync += score.eq(Mux(used == MASKING_BIAS, largest,
                                      (count << SCORE_FRACTION + 1) - used))
             m.d.comb += self.scores[column].eq(score)
             scores.append(score)

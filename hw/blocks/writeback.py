@@ -4,9 +4,9 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.norm import result_shape
-from bivit.hw.blocks.rounding import CODE_BITS
 from bivit.hw.isa import Opcode, layout_of
 from bivit.hw.memories import memories
 

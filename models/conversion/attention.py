@@ -8,6 +8,7 @@ import torch
 from bivit.compiler.ir.numeric import (
     ATTENTION_FRACTION,
     EXPONENTIAL_SHIFT,
+    MASKING_BIAS,
     SCORE_FRACTION,
 )
 from bivit.models import integer
@@ -29,7 +30,7 @@ LEAST_LIMIT = -(2**23)
 """A limit that every score reaches."""
 NEVER = (1 << (ATTENTION_FRACTION + 1)) - 1
 """An absolute threshold that no attention reaches."""
-LARGEST_BIAS = 2**13 - 1
+LARGEST_BIAS = -MASKING_BIAS - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,7 +175,7 @@ class _Scaled:
         kinds, kind = self.windows.mask.flatten(1).to(torch.int64).unique(
             dim=0, return_inverse=True)
         masks = kinds.reshape(-1, 1, *values.shape[1:]).to(torch.bool)
-        return integer.ScoreBias(bias=torch.where(masks, -LARGEST_BIAS - 1, values), kind=kind)
+        return integer.ScoreBias(bias=torch.where(masks, MASKING_BIAS, values), kind=kind)
 
     def softmax(self, fraction):
         """Attention bits of scores with `fraction` fractional bits."""

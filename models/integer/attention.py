@@ -6,16 +6,17 @@ from bivit.compiler.ir.numeric import (
     ATTENTION_FRACTION,
     EXPONENTIAL_SHIFT,
     EXPONENTIALS,
+    MASKING_BIAS,
     SCORE_FRACTION,
 )
-from bivit.compiler.ir.ops_attention import MASKED, MASKING_BIAS
+from bivit.compiler.ir.ops_attention import MASKED
 from bivit.models.integer.layer import IntegerLayer
 
 __all__ = ["ScoreBias", "ScoreThreshold", "SoftmaxAbsolute", "SoftmaxThreshold"]
 
 
 class ScoreBias(IntegerLayer):
-    """Scores in sixteenths plus the bias of the window's kind; masked where it is -8192."""
+    """Scores in sixteenths plus the bias of the window's kind; masked by `MASKING_BIAS`."""
 
     op = "score_bias"
 

@@ -8,13 +8,13 @@ import pytest
 from amaranth.hdl import Module, Value
 from amaranth.sim import Simulator
 
-from bivit.compiler.ir.numeric import ATTENTION_FRACTION, EXPONENTIALS, exponential
+from bivit.compiler.ir.numeric import ATTENTION_FRACTION, EXPONENTIALS, MASKING_BIAS, exponential
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.exponential import EXPONENTIAL_STAGES, Exponential, distance_bits, sum_bits
 from bivit.hw.blocks.post import Mode, PostProcessing, latency
 from bivit.hw.blocks.softmax import SoftmaxThreshold, timing
 from bivit.hw.isa import Opcode, SoftmaxMode, encode
-from bivit.hw.memories import MASKED, score_bits
+from bivit.hw.memories import score_bits
 
 ARCHS = {arch.name: arch for arch in (
     Arch(name="tiny", rows=2, cols=4, lanes=16, score_slots=3, score_tiles=8, pmem_depth=16),
@@ -42,11 +42,11 @@ def random_scores(arch, rng):
     """Entries of the score buffer, some of them masked, and a minimum of every row and slot."""
     shape = arch.score_slots, arch.score_tiles, arch.rows, arch.cols
     largest = (1 << arch.count_bits) - 1 << 5
-    scores = rng.integers(MASKED + 1, largest - MASKED, shape)
+    scores = rng.integers(MASKING_BIAS + 1, largest - MASKING_BIAS, shape)
     near = rng.random(shape) < 0.5  # so that exponentials are not zero
-    scores = np.where(near, rng.integers(MASKED + 1, MASKED + 900, shape), scores)
+    scores = np.where(near, rng.integers(MASKING_BIAS + 1, MASKING_BIAS + 900, shape), scores)
     scores[rng.random(shape) < 0.1] = masked_score(arch)
-    scores[:, 0, :, 0] = rng.integers(MASKED + 1, MASKED + 900, shape[0:1] + shape[2:3])
+    scores[:, 0, :, 0] = rng.integers(MASKING_BIAS + 1, MASKING_BIAS + 900, shape[0:1] + shape[2:3])
     return scores
 
 
@@ -55,7 +55,7 @@ def random_instruction(arch, rng, *, mode):
     n_tiles = rng.randint(1, arch.score_tiles)
     delta = {SoftmaxMode.RELATIVE: rng.choice([0, (1 << 24) - 1, rng.randint(0, 1000)]),
              SoftmaxMode.LIMIT: rng.choice([(1 << 23) - 1, 1 << 23, rng.randint(0, 1 << 14),
-                                            -rng.randint(0, -MASKED)]) & (1 << 24) - 1}
+                                            -rng.randint(0, -MASKING_BIAS)]) & (1 << 24) - 1}
     return {"slot": rng.randrange(arch.score_slots), "n_tiles": n_tiles,
             "keys": rng.randint(1, n_tiles * arch.keys_per_group), "mode": mode,
             "delta": delta.get(mode, 0), "dst_addr": rng.randint(0, 7),
