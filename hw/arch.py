@@ -16,8 +16,10 @@ _LARGEST = {
     "weight_depth": 1 << 24, "bias_depth": 1 << 20, "pv_depth": 1 << 12, "sums_depth": 1 << 8,
     "score_tiles": (1 << 12) - 1,
     **{f"{name}_depth": 1 << 16 for name in ("thr", "scale", "norm", "pos", "bend", "imem", "xmem",
-                                             "hmem", "pmem", "bmem", "kmem", "resid", "vmem")},
+                                             "hmem", "pmem", "bmem", "kmem", "resid", "vmem",
+                                             "stem", "stem_scale", "smem")},
     "lanes": 4096, "count_bits": 20, "acc_bits": 32, "pop_stages": 64, "queue_depth": 256,
+    "stem_macs": 1024, "stem_pixels": (1 << 12) - 1,
 }
 """The largest value of some parameters: what instructions can name, or make use of."""
 
@@ -50,6 +52,10 @@ class Arch:
         Width W of the residual stream.
     score_slots, score_tiles : int
         Slots of the score buffer, and score tiles in each.
+    stem_macs : int
+        8-bit multiply-accumulates a cycle of the stem engine; 0: none, the array does its work.
+    stem_pixels : int
+        Most bytes of a token that the engine takes.
     queue_depth : int
         Instructions that wait in front of each unit.
     program_depth, weight_depth, ... : int
@@ -75,6 +81,8 @@ class Arch:
     resid_bits: int = 16
     weights: str = "rom"
     fabric: str = "generic"
+    stem_macs: int = 0
+    stem_pixels: int = 768
     queue_depth: int = 8
     score_slots: int = 4
     score_tiles: int = 64
@@ -96,13 +104,17 @@ class Arch:
     resid_depth: int = 2048
     vmem_depth: int = 1024
     sums_depth: int = 64
+    stem_depth: int = 2048
+    stem_scale_depth: int = 512
+    smem_depth: int = 2048
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type is int and (type(value) is not int or value < 1):
-                raise ArchError(f"{field.name} of target {self.name} must be a positive integer, "
-                                f"not {value!r}")
+            least = 0 if field.name == "stem_macs" else 1
+            if field.type is int and (type(value) is not int or value < least):
+                raise ArchError(f"{field.name} of target {self.name} must be "
+                                f"{'0 or ' * (not least)}a positive integer, not {value!r}")
         self._require(isinstance(self.name, str), "name must be a text")
         self._require(self.rows <= self.cols, "rows must be at most cols: a block of tokens is one "
                       "group of keys on the column side")

@@ -42,6 +42,7 @@ class Opcode(enum.Enum, shape=unsigned(4)):
     ROWS_ADD = 11
     ROWS_OUT = 12
     MOVE = 13
+    STEM = 14
 
 
 class Unit(enum.IntEnum, shape=unsigned(2)):
@@ -54,7 +55,7 @@ class Unit(enum.IntEnum, shape=unsigned(2)):
 
 
 UNIT_OF = {
-    Opcode.LOAD: Unit.LOAD,
+    Opcode.LOAD: Unit.LOAD, Opcode.STEM: Unit.LOAD,
     Opcode.MM_BITS: Unit.MM, Opcode.MM_SCORE: Unit.MM, Opcode.MM_ACC: Unit.MM,
     Opcode.SOFTMAX: Unit.SOFTMAX,
     Opcode.NORM_BITS: Unit.VEC, Opcode.NORM_CODES: Unit.VEC, Opcode.OUTPUT: Unit.VEC,
@@ -67,7 +68,7 @@ UNIT_OF = {
 class ASource(enum.Enum, shape=unsigned(2)):
     """Memory that feeds the rows of the array; words of ``rows * lanes`` bits."""
 
-    IMEM = 0  # pixel planes
+    IMEM = 0  # pixel planes; zeros on targets with a stem engine
     XMEM = 1  # LayerNorm bits and planes
     HMEM = 2  # bits of the compare lanes
     PMEM = 3  # attention bits
@@ -89,13 +90,14 @@ class Destination(enum.Enum, shape=unsigned(2)):
     V = 2     # BMEM, columns of channels along the tokens; their ones are counted in PV
 
 
-class AddSource(enum.Enum, shape=unsigned(2)):
+class AddSource(enum.Enum, shape=unsigned(3)):
     """What a rescaled tile is added to."""
 
     NONE = 0
     RESID = 1
     POS = 2
     VMEM = 3
+    SMEM = 4  # first addend only, on targets with a stem engine
 
 
 class NumberSource(enum.Enum, shape=unsigned(1)):
@@ -194,10 +196,23 @@ _ROW_DESTINATION = {
 }
 
 FORMATS = {
-    Opcode.HALT: {},
+    # with frames left, go on at `entry`
+    Opcode.HALT: {"entry": 16},
     # `tokens` tokens of `pixels` bytes from the stream into IMEM as 8 planes of k_words words;
     # the first goes to row `row` of the block.
     Opcode.LOAD: {"dst_addr": 16, "row": 6, "tokens": 6, "pixels": 12, "k_words": 8, "last": 1},
+    # `tokens` tokens of `pixels` bytes from the stream, times weights, rescaled, into SMEM
+    Opcode.STEM: {
+        "dst_addr": 16, "row": 6,  # block and row of the first token
+        "dst_stride": 12,  # words from one block to the next
+        "segment": 16,     # tokens after which a new block begins at `row`; 0: never
+        "tokens": 16, "pixels": 12, "channels": 12,
+        "weight_addr": 16,  # STEM word of the first group of channels
+        "scale_addr": 16,  # STEM_SCALE word of channel 0
+        "shift": 2,
+        "last": 1,         # tlast on the final beat
+        "next": 1,         # of the following image: skipped in the last frame
+    },
     # bit = (count <= thr + pv) ^ flip
     Opcode.MM_BITS: _MATMUL | {
         "param_addr": 16,  # THR word of tile 0; one more per tile

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from amaranth.utils import ceil_log2
 
-from bivit.compiler.ir.numeric import SCORE_BIAS_BITS, SCORE_FRACTION
+from bivit.compiler.ir.numeric import CODE_BITS, SCORE_BIAS_BITS, SCORE_FRACTION
 from bivit.hw.arch import Arch
 from bivit.hw.isa import INSTR_BITS
 
-__all__ = ["BEAT_BITS", "BEND_BITS", "BIAS_BITS", "MEM_LATENCY",
+__all__ = ["BEAT_BITS", "BEND_BITS", "BIAS_BITS", "CLIPPED_BITS", "MEM_LATENCY",
            "MemorySize", "SCALE_BITS", "SUM_BITS", "beats_per_word", "constant_memories",
            "constant_order", "memories", "score_bits", "threshold_bits"]
 
@@ -25,12 +25,21 @@ BIAS_BITS = 24
 BEAT_BITS = 32
 """Bits of a beat of either stream."""
 
+CLIPPED_BITS = 18
+"""Bits of a rescaled number, of those in SMEM too.
+
+The clipping never shows. What follows is a sum with at most two addends of 16 bits, and a
+saturation to at most 16 bits. A number above ``2**17 - 1`` is clipped to that, and with addends of
+at least ``-2**15`` each is still at least ``2**16 - 1``, beyond any number of 16 bits. A number
+below ``-2**17`` becomes that, and with addends below ``2**15`` is still below ``-2**16``.
+"""
 SUM_BITS = 40
 """Bits of a sum of rows."""
 BEND_BITS = 16 + 2 * (SCALE_BITS + BIAS_BITS)
 """Bits of a bend: knee, then scale and bias from the knee on, then scale and bias below it."""
 
-constant_order = ("program", "weight", "thr", "scale", "norm", "pos", "bend", "bias")
+constant_order = ("program", "weight", "thr", "scale", "norm", "pos", "bend", "bias", "stem",
+                  "stem_scale")
 """The constant memories; the position is the number that LOAD_SELECT takes."""
 
 
@@ -57,7 +66,7 @@ def score_bits(arch: Arch) -> int:
 
 
 def memories(arch: Arch) -> dict[str, MemorySize]:
-    """Size of every memory by name, the constant ones first and in `constant_order`."""
+    """Size of every memory of a target by name, the constant ones first and in `constant_order`."""
     row_word = arch.rows * arch.lanes
     column_word = arch.cols * arch.lanes
     number_word = arch.post_rows * arch.cols * arch.resid_bits
@@ -71,7 +80,7 @@ def memories(arch: Arch) -> dict[str, MemorySize]:
         ("pos", number_word, arch.pos_depth),
         ("bend", arch.cols * BEND_BITS, arch.bend_depth),
         ("bias", arch.rows * arch.cols * SCORE_BIAS_BITS, arch.bias_depth),
-        ("imem", row_word, arch.imem_depth),
+        *_of_input(arch),
         ("xmem", row_word, arch.xmem_depth),
         ("hmem", row_word, arch.hmem_depth),
         ("pmem", row_word, arch.pmem_depth),
@@ -85,10 +94,19 @@ def memories(arch: Arch) -> dict[str, MemorySize]:
     )}
 
 
+def _of_input(arch):
+    """The memories of LOAD, or those of STEM."""
+    if not arch.stem_macs:
+        return (("imem", arch.rows * arch.lanes, arch.imem_depth),)
+    return (("stem", arch.stem_macs * CODE_BITS, arch.stem_depth),
+            ("stem_scale", SCALE_BITS + BIAS_BITS, arch.stem_scale_depth),
+            ("smem", arch.post_rows * arch.cols * CLIPPED_BITS, arch.smem_depth))
+
+
 def constant_memories(arch: Arch) -> dict[str, MemorySize]:
     """The part of `memories` that is initialised or loaded, in `constant_order`."""
     sizes = memories(arch)
-    return {name: sizes[name] for name in constant_order}
+    return {name: sizes[name] for name in constant_order if name in sizes}
 
 
 def beats_per_word(width: int) -> int:

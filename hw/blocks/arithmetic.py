@@ -20,10 +20,10 @@ from bivit.hw.blocks.lanes import (
     spread,
     threshold_layout,
 )
-from bivit.hw.blocks.rescale import BEND_LATENCY, CLIPPED_BITS, RESCALE_LATENCY, Bend, Rescale
+from bivit.hw.blocks.rescale import BEND_LATENCY, RESCALE_LATENCY, Bend, Rescale
 from bivit.hw.emit import place
 from bivit.hw.isa import AddSource
-from bivit.hw.memories import BIAS_BITS, MEM_LATENCY, SCALE_BITS
+from bivit.hw.memories import BIAS_BITS, CLIPPED_BITS, MEM_LATENCY, SCALE_BITS
 
 __all__ = ["ArithmeticLane", "ArithmeticLanes"]
 

@@ -7,18 +7,9 @@ from amaranth.lib.wiring import In, Out
 from bivit.compiler.ir.numeric import BIAS_FRACTION, RESCALE_SHIFTS
 from bivit.hw.blocks.lanes import delayed, saturated
 from bivit.hw.emit import place
-from bivit.hw.memories import BIAS_BITS, SCALE_BITS
+from bivit.hw.memories import BIAS_BITS, CLIPPED_BITS, SCALE_BITS
 
-__all__ = ["BEND_LATENCY", "CLIPPED_BITS", "RESCALE_LATENCY", "Bend", "Rescale"]
-
-CLIPPED_BITS = 18
-"""Bits of a rescaled number.
-
-The clipping never shows. What follows is a sum with at most two addends of 16 bits, and a
-saturation to at most 16 bits. A number above ``2**17 - 1`` is clipped to that, and with addends of
-at least ``-2**15`` each is still at least ``2**16 - 1``, beyond any number of 16 bits. A number
-below ``-2**17`` becomes that, and with addends below ``2**15`` is still below ``-2**16``.
-"""
+__all__ = ["BEND_LATENCY", "RESCALE_LATENCY", "Bend", "Rescale"]
 
 RESCALE_LATENCY = 2
 """Cycles from the operands of a :class:`Rescale` to its result."""
