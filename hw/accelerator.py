@@ -14,6 +14,7 @@ from bivit.hw.blocks.post import PostProcessing
 from bivit.hw.blocks.registers import Registers, axi_lite_signature
 from bivit.hw.blocks.sequencer import Sequencer
 from bivit.hw.blocks.softmax import SoftmaxThreshold
+from bivit.hw.blocks.stem import StemUnit
 from bivit.hw.blocks.vector import VectorUnit
 from bivit.hw.emit import emit, place
 from bivit.hw.isa import ASource, BSource, Unit
@@ -69,7 +70,7 @@ class Accelerator(wiring.Component):
             return place(m, platform, name, component, reset=reset)
 
         sequencer = unit("sequencer", Sequencer(arch))
-        load = unit("load", LoadUnit(arch))
+        load = unit("load", StemUnit(arch) if arch.stem_macs else LoadUnit(arch))
         issue = unit("issue", MatmulIssue(arch))
         array = unit("array", SystolicArray(arch))
         post = unit("post", PostProcessing(arch))
@@ -91,7 +92,7 @@ class Accelerator(wiring.Component):
             post.pass_valid.eq(issue.pass_valid), post.pass_.eq(issue.pass_),
             load.clear.eq(0),
         ]
-        self._constants(m, platform, loader, {
+        constants = {
             "program": (sequencer.program_addr, sequencer.program_data),
             "weight": (issue.b_addr, issue.b_data[BSource.WEIGHT.value]),
             "thr": (post.thr_addr, post.thr_data),
@@ -100,9 +101,8 @@ class Accelerator(wiring.Component):
             "pos": (post.pos_addr, post.pos_data),
             "bend": (post.bend_addr, post.bend_data),
             "bias": (post.bias_addr, post.bias_data),
-        })
+        }
         write_ports = {
-            "imem": (load.imem_we, load.imem_addr, load.imem_data),
             "xmem": (vector.xmem_we, vector.xmem_addr, vector.xmem_data),
             "hmem": (post.hmem_we, post.hmem_addr, post.hmem_data),
             "pmem": (softmax.pmem_we, softmax.pmem_addr, softmax.pmem_data),
@@ -113,7 +113,7 @@ class Accelerator(wiring.Component):
         }
         read_ports = {
             **{source.name.lower(): [(issue.a_addr, issue.a_data[source.value])]
-               for source in ASource},
+               for source in ASource if source is not ASource.IMEM},
             **{source.name.lower(): [(issue.b_addr, issue.b_data[source.value])]
                for source in (BSource.BMEM, BSource.KMEM)},
             **{name: [(getattr(unit, f"{name}_addr"), getattr(unit, f"{name}_data"))
@@ -121,6 +121,15 @@ class Accelerator(wiring.Component):
         }
         read_ports["xmem"].append((vector.xmem_read_addr, vector.xmem_read_data))
         read_ports["hmem"].append((vector.hmem_addr, vector.hmem_data))
+        if arch.stem_macs:  # operand A reads zeros from IMEM
+            constants |= {name: (getattr(load, f"{name}_addr"), getattr(load, f"{name}_data"))
+                          for name in ("stem", "stem_scale")}
+            write_ports["smem"] = load.smem_we, load.smem_write_addr, load.smem_write_data
+            read_ports["smem"] = [(post.smem_addr, post.smem_data)]
+        else:
+            write_ports["imem"] = load.imem_we, load.imem_addr, load.imem_data
+            read_ports["imem"] = [(issue.a_addr, issue.a_data[ASource.IMEM.value])]
+        self._constants(m, platform, loader, constants)
         for name, write in write_ports.items():
             self._ram(m, platform, name, write, read_ports[name])
         _observe(m, "obs_busy", sequencer.busy)

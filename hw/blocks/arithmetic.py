@@ -17,6 +17,7 @@ from bivit.hw.blocks.lanes import (
     numbers_layout,
     saturated,
     scale_layout,
+    smem_ports,
     spread,
     threshold_layout,
 )
@@ -68,7 +69,7 @@ class ArithmeticLane(wiring.Component):
             "scale": In(signed(SCALE_BITS)),
             "bias": In(signed(BIAS_BITS)),
             "shift": In(range(len(RESCALE_SHIFTS))),
-            "addend": In(signed(arch.resid_bits)),
+            "addend": In(signed(CLIPPED_BITS if arch.stem_macs else arch.resid_bits)),
             "to_bend": In(1),
             "knee": In(signed(16)),
             "scale_above": In(signed(SCALE_BITS)),
@@ -93,7 +94,8 @@ class ArithmeticLane(wiring.Component):
               ("scale", "bias", "shift")),
         ]
 
-        # With one addend. The sum of a clipped number and two addends still saturates as it must.
+        # With one addend. The sum of a clipped number and two addends still saturates as it must;
+        # a clipped number as an addend has nothing but zero beside it.
         single = Signal(signed(CLIPPED_BITS + 1), reset_less=True)
         added = rescale.result + self.addend
         number = saturated(added, Const(0x7FFF, 15))
@@ -147,7 +149,8 @@ class ArithmeticLanes(wiring.Component):
     ones : ``In``
         PV word of the pass.
     bend_addr, bend_data, resid_addr, resid_data, pos_addr, pos_data, vmem_addr, vmem_data
-        Read ports of the bend and of the addends, with two cycles of latency.
+        Read ports of the bend and of the addends, with two cycles of latency; smem_addr and
+        smem_data as well on targets with a stem engine.
     resid_we, resid_write_addr, resid_write_data : ``Out``
         Write port, ``STAGES`` cycles after each drain cycle.
     bits : ``Out``, ``BIT_STAGES`` cycles after the last drain cycle
@@ -171,6 +174,7 @@ class ArithmeticLanes(wiring.Component):
             "pos_data": In(width),
             "vmem_addr": Out(range(arch.vmem_depth)),
             "vmem_data": In(width),
+            **smem_ports(arch),
             "resid_we": Out(width),
             "resid_write_addr": Out(range(arch.resid_depth)),
             "resid_write_data": Out(width),
@@ -253,7 +257,13 @@ class ArithmeticLanes(wiring.Component):
         dual = delayed(m, record.dual, _ADD + 1, name="dual")
         late = Mux(dual, first, delayed(m, second, 1, name="second"))
         layout = numbers_layout(arch)
-        return (data.View(layout, first),
+        first_numbers = data.View(layout, first)
+        if arch.stem_macs:
+            m.d.sync += self.smem_addr.eq(addresses[0])
+            from_stem = delayed(m, record.add_src == AddSource.SMEM, _ADD, name="from_stem")
+            first_numbers = [Mux(from_stem, stem, number) for stem, number in
+                             zip(self.smem_data, first_numbers, strict=True)]
+        return (first_numbers,
                 data.View(layout, delayed(m, late, _LAST - _ADD - 1, name="late")))
 
     def _row_group(self, m, take):

@@ -9,6 +9,7 @@ from bivit.hw.isa import (
     LEVELS,
     OPCODE_BITS,
     UNIT_OF,
+    AddSource,
     Destination,
     Opcode,
     RowKind,
@@ -16,7 +17,8 @@ from bivit.hw.isa import (
     layout_of,
 )
 
-__all__ = ["ErrorCode", "check_instruction", "count_faults", "unit_bits"]
+__all__ = ["ErrorCode", "check_instruction", "count_faults", "opcodes",
+           "unit_bits"]
 
 
 class ErrorCode(enum.Enum, shape=unsigned(8)):
@@ -66,9 +68,15 @@ def count_faults(arch: Arch, opcode: Opcode, fields):
         yield "add_phase", (fields["add_tiles"] != 0) & (fields["add_phase"] >= fields["add_tiles"])
     if opcode is Opcode.MOVE:
         yield "dst_row", (fields["to_keys"] == 0) & (fields["dst_row"] >= arch.rows)
-    if "segment" in FORMATS[opcode]:
+    if "segment_left" in FORMATS[opcode]:
         yield "segment_left", (fields["segment_left"] == 0) & (fields["segment"] != 0)
         yield "segment_left", fields["segment_left"] > fields["segment"]
+
+
+def opcodes(arch: Arch) -> list[Opcode]:
+    """The instructions of a target: those with a stem engine have STEM in the place of LOAD."""
+    absent = Opcode.LOAD if arch.stem_macs else Opcode.STEM
+    return [opcode for opcode in Opcode if opcode is not absent]
 
 
 def unit_bits(unit: Unit) -> int:
@@ -81,7 +89,7 @@ def check_instruction(m: Module, arch: Arch, word: Value) -> Signal:
     """The first error that `word` alone shows, or ``ErrorCode.NONE``."""
     error = Signal(ErrorCode, init=ErrorCode.OPCODE)
     with m.Switch(word[:OPCODE_BITS]):
-        for opcode in Opcode:
+        for opcode in opcodes(arch):
             with m.Case(opcode.value):
                 view = data.View(layout_of(opcode), word)
                 fields = {name: Value.cast(view[name]) for name in FORMATS[opcode]}
@@ -105,6 +113,11 @@ def _largest(arch, opcode):
         largest["n_tiles"] = arch.score_tiles
     if opcode is Opcode.MOVE:
         largest["dst_row"] = arch.keys_per_group - 1
+    if opcode is Opcode.STEM:
+        largest["pixels"] = arch.stem_pixels
     choices = {name: shape for name, shape in FORMATS[opcode].items() if isinstance(shape, type)}
-    return largest | {name: max(choice.value for choice in shape)
-                      for name, shape in choices.items()}
+    largest |= {name: max(choice.value for choice in shape) for name, shape in choices.items()}
+    if opcode is Opcode.MM_ACC:  # SMEM is a first addend, of a target that has one
+        largest |= {"add_src": (AddSource.SMEM if arch.stem_macs else AddSource.VMEM).value,
+                    "add2_src": AddSource.VMEM.value}
+    return largest

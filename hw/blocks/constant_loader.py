@@ -64,8 +64,8 @@ class ConstantLoader(wiring.Component):
         m.d.comb += [self.s_axis.ready.eq(active), self.busy.eq(active | write)]
         m.d.sync += write.eq(0)
         with m.Switch(index):
-            for number, name in enumerate(constant_order):
-                with m.Case(number):
+            for name in sizes:
+                with m.Case(constant_order.index(name)):
                     m.d.comb += last_position.eq(beats_per_word(sizes[name].width) - 1)
         with m.If(self.s_axis.valid & self.s_axis.ready):
             for number, beat in enumerate(beats):
@@ -83,8 +83,8 @@ class ConstantLoader(wiring.Component):
         with m.If(self.clear):
             m.d.sync += [active.eq(0), write.eq(0)]
 
-        for number, (name, size) in enumerate(sizes.items()):
-            inside = Signal(name=f"write_{name}")
+        for name, size in sizes.items():
+            inside, number = Signal(name=f"write_{name}"), constant_order.index(name)
             m.d.comb += [
                 inside.eq(write & (index == number) & (write_address < size.depth)),
                 getattr(self, f"{name}_we").eq(inside.replicate(size.width)),

@@ -2,14 +2,15 @@
 
 from amaranth.hdl import C, Cat, Mux, Signal, signed, unsigned
 from amaranth.lib import data, enum
+from amaranth.lib.wiring import In, Out
 
 from bivit.compiler.ir.numeric import SCORE_BIAS_BITS
 from bivit.hw.arch import Arch
-from bivit.hw.memories import BIAS_BITS, SCALE_BITS, score_bits, threshold_bits
+from bivit.hw.memories import BIAS_BITS, CLIPPED_BITS, SCALE_BITS, score_bits, threshold_bits
 
 __all__ = ["BIT_STAGES", "NUMBER_STAGES", "PARAM_LEAD", "STAGES", "Mode", "bend_layout",
            "bias_layout", "counts_layout", "delayed", "numbers_layout", "pass_layout", "piece",
-           "saturated", "scale_layout", "score_layout", "spread", "threshold_layout"]
+           "saturated", "scale_layout", "score_layout", "smem_ports", "spread", "threshold_layout"]
 
 PARAM_LEAD = 2
 """Cycles by which the record of a pass precedes its counts: one memory latency."""
@@ -64,12 +65,12 @@ def pass_layout(arch: Arch) -> data.StructLayout:
         "base": 28,
         "shift": 2,
         "dual": 1,          # both addends come from one memory: two drain cycles a row group
-        "add_src": 2,       # isa.AddSource
+        "add_src": 3,       # isa.AddSource
         "add_addr": 16,     # of this tile
         "bend": 1,
         "bend_addr": 16,    # BEND word of this tile
         "bend_shift": 2,
-        "add2_src": 2,
+        "add2_src": 3,
         "add2_addr": 16,    # of this tile
         "sat": 5,
         "resid_addr": 16,   # RESID word of this tile
@@ -96,6 +97,15 @@ def bias_layout(arch: Arch) -> data.ArrayLayout:
 def numbers_layout(arch: Arch) -> data.ArrayLayout:
     """Word of RESID, POS or VMEM; number ``(g, c)`` has index ``g * cols + c``."""
     return data.ArrayLayout(signed(arch.resid_bits), arch.post_rows * arch.cols)
+
+
+def smem_ports(arch: Arch) -> dict:
+    """Read port of SMEM, of the post-processing and what is in it; none without a stem engine."""
+    if not arch.stem_macs:
+        return {}
+    numbers = arch.post_rows * arch.cols
+    return {"smem_addr": Out(range(arch.smem_depth)),
+            "smem_data": In(data.ArrayLayout(signed(CLIPPED_BITS), numbers))}
 
 
 def threshold_layout(arch: Arch) -> data.ArrayLayout:

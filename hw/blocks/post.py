@@ -22,6 +22,7 @@ from bivit.hw.blocks.lanes import (
     pass_layout,
     scale_layout,
     score_layout,
+    smem_ports,
     threshold_layout,
 )
 from bivit.hw.blocks.score import ScoreBuffer, minima_layout
@@ -51,8 +52,8 @@ class PostProcessing(wiring.Component):
         Record of a pass.
     counts : ``In``
         Its counts.
-    {thr,scale,bend,bias,pos,resid,vmem}_{addr,data}
-        Read ports of memories, with a latency of two cycles.
+    {thr,scale,bend,bias,pos,resid,vmem,smem}_{addr,data}
+        Read ports of memories, with a latency of two cycles; SMEM's with a stem engine.
     hmem_we, hmem_addr, hmem_data, bmem_we, ..., resid_we, resid_write_addr, resid_write_data
         Write ports; the enables have one bit for each bit of a word. In one cycle, only one
         instruction writes.
@@ -85,6 +86,7 @@ class PostProcessing(wiring.Component):
             "resid_data": In(width),
             "vmem_addr": Out(range(arch.vmem_depth)),
             "vmem_data": In(width),
+            **smem_ports(arch),
             "hmem_we": Out(arch.rows * arch.lanes),
             "hmem_addr": Out(range(arch.hmem_depth)),
             "hmem_data": Out(arch.rows * arch.lanes),
@@ -130,7 +132,7 @@ class PostProcessing(wiring.Component):
             self.score_data.eq(scores.data),
             self.minima.eq(scores.minima),
         ]
-        for memory in ("bend", "pos", "resid", "vmem"):
+        for memory in ("bend", "pos", "resid", "vmem", *(["smem"] if arch.stem_macs else [])):
             m.d.comb += [
                 getattr(self, f"{memory}_addr").eq(getattr(arithmetic, f"{memory}_addr")),
                 getattr(arithmetic, f"{memory}_data").eq(getattr(self, f"{memory}_data")),

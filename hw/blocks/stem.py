@@ -13,7 +13,7 @@ from bivit.hw.blocks.output import BEAT
 from bivit.hw.blocks.rescale import RESCALE_LATENCY, Rescale
 from bivit.hw.emit import place
 from bivit.hw.isa import FORMATS, INSTR_BITS, Opcode, layout_of
-from bivit.hw.memories import BEAT_BITS, BIAS_BITS, CLIPPED_BITS, MEM_LATENCY, SCALE_BITS, memories
+from bivit.hw.memories import BEAT_BITS, CLIPPED_BITS, MEM_LATENCY, SCALE_BITS, memories
 
 __all__ = ["StemLane", "StemUnit", "period", "sum_bits", "timing"]
 
