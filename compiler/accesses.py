@@ -60,13 +60,25 @@ def _load(arch, f):
     return Accesses(writes=(("imem", _span(f["dst_addr"], 8 * f["k_words"])),))
 
 
+def _stem(arch, f):
+    groups = -(-f["channels"] // arch.stem_macs)
+    numbers = -(-f["channels"] // arch.cols) * arch.drain_cycles
+    length = f["segment"] or f["tokens"]
+    blocks = -(-(f["row"] + length) // arch.rows) * -(-f["tokens"] // length)
+    return Accesses((("stem", _span(f["weight_addr"], groups * f["pixels"])),
+                     ("stem_scale", _span(f["scale_addr"], f["channels"]))),
+                    tuple(("smem", _span(f["dst_addr"] + block * f["dst_stride"], numbers))
+                          for block in range(blocks)))
+
+
 def _span(start, count):
     return range(start, start + count)
 
 
-def _operands(f):
+def _operands(arch, f):
     a_planes, b_planes = f.get("a_planes", 1), f.get("b_planes", 1)
-    return ((_A_MEMORIES[f["a_src"]], _span(f["a_addr"], a_planes * f["k_words"])),
+    zeros = arch.stem_macs and f["a_src"] == ASource.IMEM.value
+    return ((_A_MEMORIES[f["a_src"]], _span(f["a_addr"], 0 if zeros else a_planes * f["k_words"])),
             (_B_MEMORIES[f["b_src"]], _span(f["b_addr"],
                                             f["n_tiles"] * b_planes * f["k_words"])))
 
@@ -90,12 +102,12 @@ def _bits(arch, f):
     reads = [("thr", _span(f["param_addr"], tiles))]
     if f["use_pv"]:
         reads.append(("pv", _span(f["pv_addr"], tiles)))
-    return Accesses((*_operands(f), *reads), *_destination(arch, f, f["dst_addr"]))
+    return Accesses((*_operands(arch, f), *reads), *_destination(arch, f, f["dst_addr"]))
 
 
 def _score(arch, f):
     bias = (("bias", _span(f["bias_addr"], f["n_tiles"])),) if f["use_bias"] else ()
-    return Accesses((*_operands(f), *bias),
+    return Accesses((*_operands(arch, f), *bias),
                     (("score", _span(f["slot"] * arch.score_tiles, f["n_tiles"])),))
 
 
@@ -127,7 +139,7 @@ def _accumulate(arch, f):
         reads.append(("thr", _span(f["thr_addr"], tiles)))
         more, updates = _destination(arch, f, f["bits_addr"])
         writes += more
-    return Accesses((*_operands(f), *reads), writes, updates)
+    return Accesses((*_operands(arch, f), *reads), writes, updates)
 
 
 def _softmax(arch, f):
@@ -243,7 +255,7 @@ def _move(arch, f):
 
 
 _ACCESSES = {
-    Opcode.HALT: lambda arch, f: Accesses(), Opcode.LOAD: _load, Opcode.MM_BITS: _bits,
+    Opcode.HALT: lambda arch, f: Accesses(), Opcode.LOAD: _load, Opcode.STEM: _stem, Opcode.MM_BITS: _bits,
     Opcode.MM_SCORE: _score, Opcode.MM_ACC: _accumulate, Opcode.SOFTMAX: _softmax,
     Opcode.NORM_BITS: _norm(1), Opcode.NORM_CODES: _norm(8), Opcode.NORM_NUMBERS: _norm_numbers,
     Opcode.ROWS_ADD: _rows_add, Opcode.ROWS_OUT: _rows_out, Opcode.MOVE: _move,

@@ -11,7 +11,7 @@ from bivit.compiler.accesses import CONSTANTS, accesses
 from bivit.compiler.clock import KnownDone
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import count_faults
-from bivit.hw.isa import UNIT_OF, Destination, Opcode, decode
+from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Destination, Opcode, decode
 from bivit.hw.memories import memories
 
 __all__ = ["IllegalProgram", "check_program"]
@@ -44,7 +44,7 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
             if opcode is Opcode.HALT:
                 if position + 1 != len(words):
                     raise ValueError("something follows HALT")
-                if any(fields.values()):
+                if any(fields[name] for name in WAIT_FIELDS.values()):
                     raise ValueError("HALT has waits")
                 return
             checker.instruction(position, opcode, fields)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import pathlib
 
+from bivit.compiler.fuse import live_nodes
 from bivit.compiler.ir import checkpoint
 from bivit.compiler.ir.errors import UserError
 from bivit.compiler.structures import Program
@@ -79,9 +80,8 @@ def write_manifest(folder: pathlib.Path, program: Program) -> None:
     """``manifest.json``, with the hashes of all files that are there, and of itself."""
     graph, arch = program.graph, program.arch
     types = graph.infer()
-    patches = next(node for node in graph.nodes
-                   if node.op == "patchify" and node.name in {layer.name
-                                                              for layer in program.layers})
+    live = live_nodes(graph)
+    patches = next(node for node in graph.nodes if node.op == "patchify" and node.name in live)
     tokens, pixels = types[patches.name].shape
     content = {
         "format": _FORMAT, "version": _VERSION, "target": dataclasses.asdict(arch),

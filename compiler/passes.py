@@ -54,7 +54,7 @@ def lower(graph: Graph, arch: Arch) -> Program:
         raise CompileError(f"layer {graph.nodes[-1].name}: the program takes {len(words)} "
                            f"instructions and target {arch.name} has {arch.program_depth}; raise "
                            f"program_depth to {len(words)}")
-    constants = pack(scheduled.plan, where)
+    constants = pack(scheduled.plan, where, arch)
     try:
         check_program(words, arch, {name: len(values) for name, values in constants.items()})
     except IllegalProgram as error:

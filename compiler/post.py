@@ -12,7 +12,7 @@ from bivit.hw.isa import AddSource, NumberSource, Opcode
 __all__ = ["Post", "number_words"]
 
 _ADD_SOURCES = {NumberSource.RESID: AddSource.RESID, NumberSource.VMEM: AddSource.VMEM,
-                AddSource.POS: AddSource.POS}
+                AddSource.POS: AddSource.POS, AddSource.SMEM: AddSource.SMEM}
 
 
 def number_words(arch, chunks) -> int:
@@ -22,6 +22,14 @@ def number_words(arch, chunks) -> int:
 
 class Post:
     """Emits the MM_ACC of one operation, whatever the product is.
+
+    Parameters
+    ----------
+    tiler : Tiler
+    operation : Operation
+    rows : Rows
+    stem : Stored, optional
+        The rescaled product, where the stem engine makes it: it is then the first addend.
 
     Attributes
     ----------
@@ -33,7 +41,7 @@ class Post:
         Where the bits want a run of tiles to start.
     """
 
-    def __init__(self, tiler, operation: Operation, rows: Rows):
+    def __init__(self, tiler, operation: Operation, rows: Rows, stem: Stored | None = None):
         self.tiler, self.operation, self.rows = tiler, operation, rows
         nodes, inputs = operation.nodes, operation.inputs
         self.compares = operation.name == nodes.get("sign")
@@ -42,7 +50,7 @@ class Post:
         self.zero = tiler.segment(f"zero/scale/{len(self.tiles)}", "scale",
                                   (0,) * len(self.tiles), operation.name)
         self.params, shift = self.zero, 0
-        if "rescale" in nodes:
+        if "rescale" in nodes and stem is None:
             node = tiler.nodes[nodes["rescale"]]
             shift = numeric.RESCALE_SHIFTS.index(node.attributes["shift"])
             self.params = tiler.segment(
@@ -52,17 +60,21 @@ class Post:
         ends = [nodes[role] for role in ("rescale", "bend", "table") if role in nodes]
         bits = tiler.nodes[ends[-1]].attributes["bits"] if ends else tiler.arch.resid_bits
         self._fixed = {"shift": shift, "sat": bits}
-        self._first, self._second = self._addends()
+        self._first, self._second = self._addends(stem)
         self._bend = self._make_bend()
         self.result = self._place(numbers)
         self._destinations, self._thresholds = self._make_sign(numbers)
         self.breaks = self._destinations.breaks if self._destinations else ()
 
-    def _addends(self):
+    def _addends(self, stem):
         """Numbers added before and behind the bend, or None."""
         tiler, nodes, inputs = self.tiler, self.operation.nodes, self.operation.inputs
         found = [tiler.stored.get(inputs.get(role)) for role in ("addend", "addend2")]
-        tables = (("rescale", 0), ("table", 1))
+        if stem is not None and any(found):
+            raise CompileError(f"layer {self.operation.name}: the stem engine adds no numbers to "
+                               "its own; compile for a target without stem_macs")
+        # No bend is between a rescaled number and the table of its own node.
+        tables = (("rescale", 0 if stem is None else 1), ("table", 1))
         for role, place in tables:
             node = tiler.nodes.get(nodes.get(role))
             if node is not None and "table" in node.tensors:
@@ -75,7 +87,7 @@ class Post:
                 raise CompileError(
                     f"layer {self.operation.name}: its addend {inputs[role]} lies in other rows of "
                     "a block than the product; select the same token for both")
-        return found
+        return found if stem is None else [stem, found[1]]
 
     def _make_bend(self):
         tiler, name = self.tiler, self.operation.nodes.get("bend")
@@ -133,7 +145,7 @@ class Post:
                     {*self.breaks, *(places[tile] for tile in breaks)})
 
     def emit(self, block, low, high, token, run: Run, layer: int, product: dict, *,
-             params=None, keep_before=False) -> None:
+             params=None, keep_before=False, with_first=True) -> None:
         """One MM_ACC.
 
         Parameters
@@ -147,12 +159,14 @@ class Post:
         keep_before : bool
             Leave the rows before `low` as they are. Else they are written, too, so that no reader
             finds an unwritten word.
+        with_first : bool
+            Whether the first addend is added.
         """
         tiler, words = self.tiler, run.tile * self.tiler.arch.drain_cycles
         fields = {"dst_addr": self.result.at(block, words), "row_hi": high,
                   "row_lo": low if keep_before else 0, "n_tiles": len(run.tiles),
                   "param_addr": params or self.params.plus(run.tile)}
-        if self._first is not None:
+        if self._first is not None and with_first:
             period = self._first.period
             fields |= {"add_src": _ADD_SOURCES[self._first.source],
                        "add_addr": self._first.at(block, 0 if period else words)}

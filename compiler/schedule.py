@@ -11,7 +11,7 @@ import heapq
 from bivit.compiler.depend import dependencies
 from bivit.compiler.structures import Plan
 from bivit.hw.arch import Arch
-from bivit.hw.blocks import load, matmul, softmax, vector
+from bivit.hw.blocks import matmul, softmax, stem, vector
 from bivit.hw.isa import UNIT_OF, Opcode, Unit
 
 __all__ = ["Scheduled", "schedule"]
@@ -20,7 +20,7 @@ _PATIENCE = (0, 8, 16, 32)
 """Cycles that the most urgent instruction may start later than the soonest one."""
 _TRIED = 2500
 """Instructions to place in all tries together; two tries are always made."""
-_TIMING = {Unit.LOAD: load.timing, Unit.MM: matmul.timing, Unit.SOFTMAX: softmax.timing,
+_TIMING = {Unit.LOAD: stem.input_timing, Unit.MM: matmul.timing, Unit.SOFTMAX: softmax.timing,
            Unit.VEC: vector.timing}
 _AFTER_DONE = 1  # cycles from done to a pop that waited for it
 _DISPATCH = 2  # cycles from dispatch to pop
@@ -103,7 +103,8 @@ class _List:
             self.ready[self.units[index]].take(index)
             occupancy, done = self._timing(index, start)
             self.free[self.units[index]] = start + occupancy
-            end = max(end, start + done)
+            if not self.instructions[index].fields.get("next"):
+                end = max(end, start + done)
             order.append((start, len(order), index))
             for user in users[index]:
                 self.ready_at[user] = max(self.ready_at[user], start + (

@@ -123,7 +123,7 @@ class Stored:
     base : Address
     rows : Rows
     block_words : int
-    source : ASource, BSource, NumberSource or AddSource.POS, optional
+    source : ASource, BSource, NumberSource, AddSource.POS or AddSource.SMEM, optional
         The memory.
     k_words : int
         Words along K (one plane).

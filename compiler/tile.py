@@ -132,8 +132,9 @@ class Tiler:
 
     def zero_product(self, *, bits=False) -> dict:
         """Fields of the shortest product there is, for what needs none."""
-        weights = next(name for name, segment in self.segments.items()
-                       if segment.memory == "weight")
+        weights = next((Address(name) for name, segment in self.segments.items()
+                        if segment.memory == "weight"), None)
+        weights = weights or self.segment("zero/weight", "weight", (0,), self.last_layer)
         planes = {} if bits else {"a_planes": 1, "b_planes": 1}
-        return {"a_src": ASource.IMEM, "a_addr": self.patches.stored.at(0), "k_words": 1,
-                "b_src": BSource.WEIGHT, "b_addr": Address(weights)} | planes
+        return {"a_src": ASource.IMEM, "k_words": 1, "b_src": BSource.WEIGHT, "b_addr": weights,
+                "a_addr": self.patches.stored.at(0) if self.patches else 0} | planes

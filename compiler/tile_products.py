@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from bivit.compiler import tile_stem
 from bivit.compiler.destinations import Destinations
 from bivit.compiler.fold import fold_linear, never
 from bivit.compiler.ir.numeric import CODE_BITS
@@ -62,6 +63,9 @@ def bits(tiler, operation: Operation) -> None:
 
 def accumulate(tiler, operation: Operation) -> None:
     """A linear layer and what follows it, or numbers alone behind a product of scale 0."""
+    if tile_stem.takes(tiler, operation):
+        tile_stem.accumulate(tiler, operation)
+        return
     if "linear" in operation.nodes:
         _linear(tiler, operation)
         return

@@ -47,7 +47,9 @@ class Patches:
 
 
 def load(tiler, operation: Operation) -> None:
-    """Prepare the patches: blocks are loaded when a product asks for them."""
+    """Prepare the patches: blocks are loaded when a product asks for them, or by the engine."""
+    if tiler.arch.stem_macs:
+        return
     readers = [other for other in tiler.operations
                if other.inputs.get("a") == operation.name]
     prefixes = {tiler.nodes[other.nodes["rescale"]].attributes.get("prefix", 0)
@@ -132,4 +134,4 @@ def output(tiler, operation: Operation) -> None:
                            "linear layer and rescale behind it")
     tiler.emit(Opcode.OUTPUT, layer, src=source.source, src_addr=source.at(0),
                row=source.rows.offset, count=count)
-    tiler.emit(Opcode.HALT, layer)
+    tiler.emit(Opcode.HALT, layer, entry=int(tiler.arch.stem_macs > 0))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS
+from bivit.compiler.ir.numeric import CODE_BITS, MASKING_BIAS, SCORE_BIAS_BITS
 from bivit.compiler.structures import Rows
 from bivit.hw.arch import Arch
 from bivit.hw.memories import BIAS_BITS, SCALE_BITS, threshold_bits
@@ -76,6 +76,22 @@ class Words:
         codes = codes.reshape(len(tiles), arch.cols, k_words, arch.lanes)
         bits = np.stack([codes >> plane & 1 for plane in range(planes)], 1)
         return number_words(bits.transpose(0, 1, 3, 2, 4).reshape(-1, arch.cols * arch.lanes))
+
+    def stem(self, weight, tiles):
+        """Odd weights (outputs, pixels) of the columns of `tiles`, for the stem engine."""
+        order, macs = column_order(self.arch, tiles).reshape(-1), self.arch.stem_macs
+        groups = -(-len(order) // macs)
+        halves = np.zeros((groups * macs, weight.shape[1]), np.int64)
+        halves[:len(order)][order >= 0] = self._filled(weight >> 1)[order[order >= 0]]
+        words = halves.reshape(groups, macs, -1).transpose(0, 2, 1).reshape(-1, macs)
+        return number_words(_bits(words, CODE_BITS).reshape(len(words), -1))
+
+    def stem_scale(self, scale, bias, tiles):
+        """A scale and a bias for each column of `tiles`, for the stem engine."""
+        words = self.scale(scale, bias, tiles)
+        width = SCALE_BITS + BIAS_BITS
+        return tuple(word >> column * width & (1 << width) - 1
+                     for word in words for column in range(self.arch.cols))
 
     def thr(self, threshold, flip, tiles, missing: int):
         """Thresholds and flips; columns without a channel get `missing`: their bit is 0."""

@@ -141,7 +141,7 @@ class Accelerator(wiring.Component):
         for name, member in axi_lite_signature().flip().members.items():
             own, inner = getattr(self, f"s_axil_{name}"), getattr(registers.s_axil, name)
             m.d.comb += inner.eq(own) if member.flow is In else own.eq(inner)
-        m.d.comb += sequencer.start.eq(registers.start)
+        m.d.comb += [sequencer.start.eq(registers.start), sequencer.frames.eq(registers.frames)]
         for name in ("busy", "finished", "error_code", "error_tag", "cycles"):
             m.d.comb += getattr(registers, name).eq(getattr(sequencer, name))
         for name in ("run", "stall", "idle"):

@@ -8,7 +8,7 @@ import functools
 import numpy as np
 
 from bivit.compiler.ir import numeric
-from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS
+from bivit.compiler.ir.numeric import CODE_BITS, MASKING_BIAS, SCORE_BIAS_BITS
 from bivit.hw.isa import FOLD_STEP
 from bivit.hw.memories import BIAS_BITS, SCALE_BITS, constant_order, threshold_bits
 from bivit.sim.memory_state import (
@@ -52,8 +52,13 @@ class Constants:
         self._pos[:len(words["pos"])] = unpack_numbers(
             unpack_bits(words["pos"], arch.post_rows * arch.cols * arch.resid_bits).reshape(
                 -1, arch.post_rows, arch.cols, arch.resid_bits), True)
-        for name in ("weights", "thresholds", "compare", "rescale", "rescaled_product", "bend",
-                     "score_bias", "norm_bits", "norm_rescale", "row_parameters", "fold",
+        if arch.stem_macs:
+            self._stem = unpack_numbers(
+                unpack_bits(words["stem"], arch.stem_macs * CODE_BITS).reshape(
+                    -1, arch.stem_macs, CODE_BITS), True)
+            self._stem_scale = constant_parameters(words["stem_scale"], 1, *_PARAMETER)
+        for name in ("stem", "weights", "thresholds", "compare", "rescale", "rescaled_product",
+                     "bend", "score_bias", "norm_bits", "norm_rescale", "row_parameters", "fold",
                      "positions"):
             setattr(self, name, functools.cache(getattr(self, f"_{name}_of")))
 
@@ -70,6 +75,16 @@ class Constants:
     def _positions_of(self, first, tiles, rows):
         """Numbers of POS (rows, tiles * cols)."""
         return read_numbers(self.arch, self._pos[None], first, tiles, rows)[0]
+
+    def _stem_of(self, weight_addr, scale_addr, pixels, channels, shift):
+        """Weights (channels, pixels) of the stem engine, factor and offset as for `rescale`."""
+        arch = self.arch
+        groups = -(-channels // arch.stem_macs)
+        words = self._words(self._stem, arch.stem_depth, weight_addr, groups * pixels)
+        matrix = words.reshape(groups, pixels, -1).transpose(0, 2, 1).reshape(-1, pixels)
+        scale, bias = (self._words(array, arch.stem_scale_depth, scale_addr, channels).reshape(-1)
+                       for array in self._stem_scale)
+        return (2 * matrix[:channels] + 1).astype(np.float64), *self._affine(scale, bias, shift)
 
     def _weights_of(self, first, tiles, planes, k_words, dtype):
         """Signs ``2 B - (2**planes - 1)`` (K, columns) of weights B, and sums of B's columns."""

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from bivit.hw.arch import Arch
-from bivit.hw.blocks import load, matmul, softmax, vector
+from bivit.hw.blocks import matmul, softmax, stem, vector
 from bivit.hw.blocks.sequencer import DISPATCH_LATENCY
 from bivit.hw.isa import OPCODE_MASK, UNIT_OF, WAIT_FIELDS, Opcode, Unit, layout_of
 
@@ -45,7 +45,7 @@ class CycleReport:
 
 def unit_timings() -> dict[Unit, Timing]:
     """The timing of each unit but MM, whose drain counter needs more than one instruction."""
-    return {Unit.LOAD: load.timing, Unit.SOFTMAX: softmax.timing, Unit.VEC: vector.timing}
+    return {Unit.LOAD: stem.input_timing, Unit.SOFTMAX: softmax.timing, Unit.VEC: vector.timing}
 
 
 @dataclasses.dataclass
@@ -60,7 +60,7 @@ class _UnitState:
     drain: int = 0  # drain cycles of a pass of the last product
 
 
-def simulate_cycles(arch: Arch, program: Sequence[int], *,
+def simulate_cycles(arch: Arch, program: Sequence[int], *, frames: int = 1,
                     timings: Mapping[Unit, Timing] | None = None) -> CycleReport:
     """Predict the cycles of a program.
 
@@ -68,6 +68,8 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *,
     ----------
     program : list of int
         Encoded instructions; what follows the first HALT does not matter.
+    frames : int
+        How many frames the start runs.
     timings : mapping, optional
         Replaces the timing of units, MM included.
 
@@ -79,17 +81,26 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *,
     timings = unit_timings() | dict(timings or {})
     units = [_UnitState() for _ in Unit]
     dispatched, popped, finished, occupied = [], [], [], []
-    time = DISPATCH_LATENCY - 1
-    for position, word in enumerate(program):
-        opcode, fields, waits = _decode(word)
+    time, position, left = DISPATCH_LATENCY - 1, 0, frames - 1
+    while position < len(program):
+        opcode, fields, waits = _decode(program[position])
         time += 1
+        position += 1
+        if fields.get("next") and not left:
+            for times in (dispatched, popped, finished, occupied):
+                times.append(None)
+            continue
         needed = 0
         for unit, distance in waits:
             if distance > len(units[unit].done):
-                raise ValueError(f"instruction {position} waits beyond what was dispatched")
+                raise ValueError(f"instruction {position - 1} waits beyond what was dispatched")
             needed = max(needed, units[unit].done[-distance] + 1)
         if opcode is Opcode.HALT:
-            time = max(time, *(unit.done[-1] + 1 for unit in units if unit.done), 0)
+            time = max(time, 0, *(units[kind].done[-1] + 1 for kind in Unit if units[kind].done
+                                  and not (left and kind is Unit.LOAD)))
+            if left:
+                time, position, left = time + DISPATCH_LATENCY, fields["entry"], left - 1
+                continue
             for times in (dispatched, popped, finished):
                 times.append(time)
             return CycleReport(cycles=time + 1, dispatch=dispatched, pop=popped, done=finished,

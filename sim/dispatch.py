@@ -48,6 +48,9 @@ def decode_program(arch, words):
             return instructions, MachineError(code, position, reason)
         if opcode is Opcode.HALT:
             return instructions, None
+        if fields.get("next"):  # a program runs one frame here
+            instructions.append((None, fields))
+            continue
         dispatched[UNIT_OF[opcode]] += 1
         instructions.append((opcode, fields))
     return instructions, MachineError(ErrorCode.OPCODE, len(words),

@@ -152,8 +152,8 @@ def _add(machine, y, source, address, rows, tiles):
     if source == AddSource.POS.value:
         addend = machine.constants.positions(address, count, rows)[None]
     else:
-        name = "resid" if source == AddSource.RESID.value else "vmem"
-        addend = read_numbers(arch, getattr(machine.state, name), address, count, rows)
+        memory = getattr(machine.state, AddSource(source).name.lower())
+        addend = read_numbers(arch, memory, address, count, rows)
     if list(tiles) != list(range(count)):
         addend = addend.reshape(*addend.shape[:2], count, arch.cols)[:, :, list(tiles)]
         addend = addend.reshape(*addend.shape[:2], -1)

@@ -1,29 +1,61 @@
-"""What LOAD, the LayerNorms and OUTPUT do."""
+"""What LOAD, STEM, the LayerNorms and OUTPUT do."""
 
 import numpy as np
 
 from bivit.compiler.ir import numeric
 from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.blocks.checks import ErrorCode
+from bivit.hw.memories import CLIPPED_BITS
 from bivit.sim.dispatch import MachineError
 from bivit.sim.execute_matrix import saturate
 from bivit.sim.memory_state import (
     NUMBER_MEMORIES,
     read_numbers,
+    read_rows,
     read_words,
     write_numbers,
+    write_rows,
     write_words,
 )
 from bivit.sim.pieces import place_pieces
+from bivit.sim.walks import number_row_places, stem_rows
 
-__all__ = ["load", "norm_bits", "norm_codes", "norm_numbers", "output"]
+__all__ = ["load", "norm_bits", "norm_codes", "norm_numbers", "output", "stem"]
 
 _BEAT_BYTES = 4
 
 
 def load(machine, fields):
     """LOAD: tokens of pixels from the stream, split into planes."""
-    arch, tokens, pixels = machine.arch, fields["tokens"], fields["pixels"]
+    arch, tokens, data = machine.arch, fields["tokens"], _pixels(machine, fields)
+    words = -(-fields["pixels"] // arch.lanes)
+    padded = np.zeros((*data.shape[:2], words * arch.lanes), np.uint8)
+    padded[..., :fields["pixels"]] = data
+    padded = padded.reshape(len(data), tokens, words, arch.lanes).transpose(0, 2, 1, 3)
+    rows = machine.state.imem[:, :, fields["row"]:fields["row"] + tokens]
+    for plane in range(CODE_BITS):
+        address = fields["dst_addr"] + plane * fields["k_words"] & 0xFFFF
+        write_words(rows, address, padded >> plane & 1)
+
+
+def stem(machine, fields):
+    """STEM: tokens of pixels from the stream, times weights, rescaled, clipped."""
+    arch, channels = machine.arch, fields["channels"]
+    weights, factor, offset = machine.constants.stem(
+        fields["weight_addr"], fields["scale_addr"], fields["pixels"], channels, fields["shift"])
+    numbers = (2.0 * _pixels(machine, fields) - 255) @ weights.T
+    numbers = np.floor(numbers * factor + offset)
+    half = 1 << (CLIPPED_BITS - 1)
+    places = number_row_places(arch, arch.smem_depth, *stem_rows(fields, arch.rows),
+                               np.arange(-(-channels // arch.cols)))
+    rows = read_rows(machine.state.smem, *places)
+    rows.reshape(*numbers.shape[:2], -1)[..., :channels] = np.clip(numbers, -half, half - 1)
+    write_rows(machine.state.smem, *places, rows)
+
+
+def _pixels(machine, fields):
+    """The next tokens of the streams, (images, tokens, pixels)."""
+    tokens, pixels = fields["tokens"], fields["pixels"]
     token_bytes = -(-pixels // _BEAT_BYTES) * _BEAT_BYTES
     end = machine.position + tokens * token_bytes
     length = len(machine.streams[0])
@@ -36,15 +68,7 @@ def load(machine, fields):
     data = np.stack([np.frombuffer(stream, np.uint8, tokens * token_bytes, machine.position)
                      for stream in machine.streams])
     machine.position = end
-    data = data.reshape(len(data), tokens, token_bytes)[..., :pixels]
-    words = -(-pixels // arch.lanes)
-    padded = np.zeros((*data.shape[:2], words * arch.lanes), np.uint8)
-    padded[..., :pixels] = data
-    padded = padded.reshape(len(data), tokens, words, arch.lanes).transpose(0, 2, 1, 3)
-    rows = machine.state.imem[:, :, fields["row"]:fields["row"] + tokens]
-    for plane in range(CODE_BITS):
-        address = fields["dst_addr"] + plane * fields["k_words"] & 0xFFFF
-        write_words(rows, address, padded >> plane & 1)
+    return data.reshape(len(data), tokens, token_bytes)[..., :pixels]
 
 
 def _rows(machine, fields):

@@ -24,6 +24,7 @@ _BATCH_BYTES, _LARGEST_BATCH = 1 << 27, 45
 
 EXECUTE = {
     Opcode.LOAD: execute_vector.load,
+    Opcode.STEM: execute_vector.stem,
     Opcode.MM_BITS: execute_matrix.bits,
     Opcode.MM_SCORE: execute_matrix.score,
     Opcode.MM_ACC: execute_matrix.accumulate,
@@ -114,6 +115,8 @@ class InstructionSimulator:
         machine, observed = self.machine, {}
         machine.start(streams)
         for pc, (opcode, fields) in enumerate(self._instructions):
+            if opcode is None:
+                continue
             machine.program_counter = pc
             EXECUTE[opcode](machine, fields)
             if pc in observe:

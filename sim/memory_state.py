@@ -8,6 +8,8 @@ import functools
 
 import numpy as np
 
+from bivit.hw.memories import memories
+
 __all__ = ["A_MEMORIES", "B_MEMORIES", "MOVE_MEMORIES", "NUMBER_MEMORIES", "MemoryState",
            "constant_parameters", "number_places", "present_places", "read_numbers", "read_rows",
            "read_words", "unpack_bits", "unpack_numbers", "word_index", "word_indices",
@@ -29,21 +31,24 @@ class MemoryState:
     Attributes
     ----------
     imem, xmem, hmem, pmem : uint8 array (batch, depth, rows, lanes)
+        With a stem engine, IMEM is one word that stays zero.
     bmem, kmem : uint8 array (batch, depth, cols, lanes)
     resid, vmem : int32 array (batch, depth, post_rows, cols)
+    smem : int32 array (batch, depth, post_rows, cols)
+        With a stem engine.
     sums : int64 array (batch, depth, cols)
     pv : int32 array (batch, depth, cols)
     """
 
     def __init__(self, arch, batch):
         for name in A_MEMORIES:
-            shape = (batch, getattr(arch, f"{name}_depth"), arch.rows, arch.lanes)
+            shape = (batch, _depth(arch, name), arch.rows, arch.lanes)
             setattr(self, name, np.zeros(shape, np.uint8))
         for name in B_MEMORIES.values():
             shape = (batch, getattr(arch, f"{name}_depth"), arch.cols, arch.lanes)
             setattr(self, name, np.zeros(shape, np.uint8))
-        for name in NUMBER_MEMORIES:
-            shape = (batch, getattr(arch, f"{name}_depth"), arch.post_rows, arch.cols)
+        for name in (*NUMBER_MEMORIES, "smem")[:3 if arch.stem_macs else 2]:
+            shape = (batch, _depth(arch, name), arch.post_rows, arch.cols)
             setattr(self, name, np.zeros(shape, np.int32))
         self.sums = np.zeros((batch, arch.sums_depth, arch.cols), np.int64)
         self.pv = np.zeros((batch, arch.pv_depth, arch.cols), np.int32)
@@ -63,11 +68,18 @@ class MemoryState:
     def bytes_per_image(arch) -> int:
         """Memory that one more image in the batch takes."""
         row_words, column_words, number_words = (
-            sum(getattr(arch, f"{name}_depth") for name in names)
-            for names in (A_MEMORIES, B_MEMORIES.values(), NUMBER_MEMORIES))
+            sum(_depth(arch, name) for name in names)
+            for names in (A_MEMORIES, B_MEMORIES.values(), (*NUMBER_MEMORIES, "smem")))
         return ((row_words * arch.rows + column_words * arch.cols) * arch.lanes
                 + 4 * arch.cols * (number_words * arch.post_rows + arch.pv_depth)
                 + 8 * arch.cols * arch.sums_depth)
+
+
+def _depth(arch, name):
+    """Words of a memory of the simulator."""
+    if name in memories(arch):
+        return memories(arch)[name].depth
+    return 1 if name == "imem" else 0
 
 
 def word_indices(depth, first, count):

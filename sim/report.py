@@ -1,5 +1,6 @@
 """Where the cycles of a program go: per layer, per unit, and inside the binary layers."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from bivit.compiler.accesses import accesses
@@ -52,6 +53,12 @@ def analyse(arch: Arch, program: Sequence[int], layers: Sequence[dict],
     timing = simulate_cycles(arch, program)
     instructions = [decode(word) for word in program[:len(timing.pop)]]
     instructions.pop()  # HALT
+    taken = [index for index, _ in enumerate(instructions) if timing.pop[index] is not None]
+    instructions, layer_of = ([values[index] for index in taken]
+                              for values in (instructions, layer_of))
+    timing = dataclasses.replace(timing, **{
+        name: [getattr(timing, name)[index] for index in taken]
+        for name in ("dispatch", "pop", "done", "occupancy")})
     matrix = [index for index, (opcode, _) in enumerate(instructions)
               if UNIT_OF[opcode] is Unit.MM]
     binary = [index for index in matrix if layers[layer_of[index]]["binary"]]

@@ -207,7 +207,7 @@ def _layers(manifest, timing):
               for layer in manifest["layers"]]
     for position, instruction in enumerate(manifest["instructions"]):
         index = instruction["layer"]
-        if index is None or position >= len(timing.pop):
+        if index is None or position >= len(timing.pop) or timing.pop[position] is None:
             continue
         layer, start, end = layers[index], timing.pop[position], timing.done[position]
         first, last = layer["first_cycle"], layer["last_cycle"]

@@ -12,7 +12,7 @@ from bivit.hw.isa import LEVELS
 from bivit.sim.memory_state import present_places
 
 __all__ = ["SumGroup", "bit_places", "destination_of", "destination_rows", "number_row_places",
-           "source_of", "source_rows", "sum_groups", "sum_places"]
+           "source_of", "source_rows", "stem_rows", "sum_groups", "sum_places"]
 
 _KEPT = 4096
 """Ways that are remembered."""
@@ -73,6 +73,15 @@ def destination_rows(destination, count, limit):
     else:
         block, row = np.divmod(row + number, limit)
     return address + block * stride & _ADDRESS, row
+
+
+def stem_rows(fields, limit):
+    """Word of the block and row in it, (tokens,), of the tokens of STEM; `limit` rows a block."""
+    length = fields["segment"] or fields["tokens"]
+    segment, inside = np.divmod(np.arange(fields["tokens"]), length)
+    block, row = np.divmod(fields["row"] + inside, limit)
+    block += segment * -(-(fields["row"] + length) // limit)
+    return fields["dst_addr"] + block * fields["dst_stride"] & _ADDRESS, row
 
 
 def number_row_places(arch, depth, address, row, tiles):

@@ -114,7 +114,7 @@ def _largest(arch, opcode):
     if opcode is Opcode.MOVE:
         largest["dst_row"] = arch.keys_per_group - 1
     if opcode is Opcode.STEM:
-        largest["pixels"] = arch.stem_pixels
+        largest |= {"tokens": (1 << FORMATS[opcode]["tokens"]) - 1, "pixels": arch.stem_pixels}
     choices = {name: shape for name, shape in FORMATS[opcode].items() if isinstance(shape, type)}
     largest |= {name: max(choice.value for choice in shape) for name, shape in choices.items()}
     if opcode is Opcode.MM_ACC:  # SMEM is a first addend, of a target that has one

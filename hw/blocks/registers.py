@@ -16,7 +16,7 @@ VERSION = 1
 ADDRESS_BITS = 8
 
 ADDRESSES = {name: 4 * index for index, name in enumerate(
-    ("ID", "VERSION", "CTRL", "STATUS", "ERROR", "CYCLES", "LOAD_SELECT"))}
+    ("ID", "VERSION", "CTRL", "STATUS", "ERROR", "CYCLES", "LOAD_SELECT", "FRAMES"))}
 """Byte addresses; counters of the units follow from 0x20, see ``docs/architecture.md``."""
 ADDRESSES |= {f"{unit.name}_{counter}": 0x20 + 12 * unit + 4 * index for unit in Unit
               for index, counter in enumerate(("RUN", "STALL", "IDLE"))}
@@ -43,6 +43,8 @@ class Registers(wiring.Component):
     s_axil : ``In(axi_lite_signature())``
     start, reset : ``Out(1)``
         Pulses from CTRL.
+    frames : ``Out(16)``
+        How many frames a start runs; 1 at first.
     load, load_select : ``Out``
         Pulse and number from LOAD_SELECT; a number that names no memory gives no pulse.
     load_busy, busy, finished, error_code, error_tag, cycles, run, stall, idle : ``In``
@@ -53,7 +55,7 @@ class Registers(wiring.Component):
         counter = In(32).array(len(Unit))
         super().__init__({
             "s_axil": In(axi_lite_signature()),
-            "start": Out(1), "reset": Out(1),
+            "start": Out(1), "reset": Out(1), "frames": Out(16, init=1),
             "load": Out(1), "load_select": Out(range(len(constant_order))), "load_busy": In(1),
             "busy": In(1), "finished": In(1), "error_code": In(ErrorCode), "error_tag": In(16),
             "cycles": In(32), "run": counter, "stall": counter, "idle": counter,
@@ -80,6 +82,8 @@ class Registers(wiring.Component):
             with m.Elif(self._selects(axi.awaddr, "LOAD_SELECT")):
                 m.d.sync += [self.load.eq(axi.wdata < len(constant_order)),
                              self.load_select.eq(axi.wdata)]
+            with m.Elif(self._selects(axi.awaddr, "FRAMES")):
+                m.d.sync += self.frames.eq(axi.wdata)
 
     def _read(self, m):
         axi, read = self.s_axil, Signal()
@@ -88,7 +92,7 @@ class Registers(wiring.Component):
             "ID": Const(ID, 32), "VERSION": Const(VERSION, 32),
             "STATUS": Cat(self.busy, self.finished, self.error_code != ErrorCode.NONE),
             "ERROR": Cat(self.error_code, Const(0, 8), self.error_tag),
-            "CYCLES": self.cycles,
+            "CYCLES": self.cycles, "FRAMES": self.frames,
             "LOAD_SELECT": Cat(self.load_select, zeros, self.load_busy),
         }
         for unit in Unit:

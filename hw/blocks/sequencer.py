@@ -12,7 +12,16 @@ from amaranth.utils import bits_for, ceil_log2
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import ErrorCode, check_instruction, unit_bits
 from bivit.hw.emit import place
-from bivit.hw.isa import HEADER, INSTR_BITS, OPCODE_BITS, UNIT_OF, WAIT_FIELDS, Opcode, Unit
+from bivit.hw.isa import (
+    HEADER,
+    INSTR_BITS,
+    OPCODE_BITS,
+    UNIT_OF,
+    WAIT_FIELDS,
+    Opcode,
+    Unit,
+    layout_of,
+)
 
 __all__ = ["DISPATCH_LATENCY", "INSTRUCTION", "InstructionQueue", "Sequencer"]
 
@@ -78,6 +87,8 @@ class Sequencer(wiring.Component):
     -------
     start : ``In(1)``
         Pulse; ignored while busy and after an error.
+    frames : ``In(16)``
+        How many frames a start runs; 0 counts as 1.
     busy, finished : ``Out(1)``
         Running; ended with HALT (until the next start).
     error_code, error_tag : ``Out``
@@ -100,7 +111,7 @@ class Sequencer(wiring.Component):
         self.arch = arch
         units, counter = len(Unit), Out(32).array(len(Unit))
         super().__init__({
-            "start": In(1), "busy": Out(1), "finished": Out(1),
+            "start": In(1), "frames": In(16), "busy": Out(1), "finished": Out(1),
             "error_code": Out(ErrorCode), "error_tag": Out(16),
             "cycles": Out(32), "run": counter, "stall": counter, "idle": counter,
             "program_addr": Out(ceil_log2(arch.program_depth)),
@@ -126,21 +137,24 @@ class Sequencer(wiring.Component):
             m.d.sync += completed[unit].eq(completed[unit] + self.done[unit])
             m.d.sync += sent[unit].eq(sent[unit] + (dispatch & (stage.unit == unit)))
 
+        left, again = Signal(16), Signal()  # frames behind this one; go on with the next one
         with m.If(self.busy):
-            m.d.sync += self.cycles.eq(self.cycles + 1)
+            m.d.sync += [self.cycles.eq(self.cycles + 1), left.eq(left - again)]
         with m.Elif(self.start & (self.error_code == ErrorCode.NONE)):
-            m.d.sync += [self.busy.eq(1), self.finished.eq(0), self.cycles.eq(0)]
+            m.d.sync += [self.busy.eq(1), self.finished.eq(0), self.cycles.eq(0),
+                         left.eq(Mux(self.frames == 0, 0, self.frames - 1))]
             for unit in Unit:
                 m.d.sync += [counter.eq(0) for counter in (
                     sent[unit], completed[unit], self.run[unit], self.stall[unit],
                     self.idle[unit])]
 
-        self._fetch(m, stage, dispatch)
+        skip = Signal()
+        self._fetch(m, stage, dispatch | skip, again)
         self._dispatch(m, stage, dispatch, targets, sent, completed,
-                       Array(queue.i.ready for queue in queues)[stage.unit])
+                       Array(queue.i.ready for queue in queues)[stage.unit], left, again, skip)
         return m
 
-    def _fetch(self, m, stage, dispatch):
+    def _fetch(self, m, stage, dispatch, again):
         """Program memory, a short queue, then the register that dispatches from."""
         depth, arch = _FETCH_DEPTH, self.arch
         m.submodules.fetched = fetched = Memory(shape=INSTR_BITS, depth=depth, init=[])
@@ -175,13 +189,14 @@ class Sequencer(wiring.Component):
                 free.eq(free - ask + take), level.eq(level + arriving[1] - take),
                 stage.valid.eq(take | (stage.valid & ~dispatch)),
             ]
-        with m.Else():
+        with m.If(~self.busy | again):
+            entry = Mux(again, data.View(layout_of(Opcode.HALT), stage.word).entry, 0)
             m.d.sync += [signal.eq(signal.init) for signal in (
-                address, tag, arriving, write.addr, read.addr, free, level)]
-            m.d.sync += stage.valid.eq(0)
+                arriving, write.addr, read.addr, free, level)]
+            m.d.sync += [stage.valid.eq(0), address.eq(entry), tag.eq(entry)]
 
-    def _dispatch(self, m, stage, dispatch, targets, sent, completed, room):
-        """Turn waits into targets; stop at HALT and at errors."""
+    def _dispatch(self, m, stage, dispatch, targets, sent, completed, room, left, again, skip):
+        """Turn waits into targets; stop at errors and at the HALT of the last frame."""
         view = data.View(data.StructLayout(HEADER), stage.word[:_HEADER_BITS])
         beyond = Signal(len(Unit))
         for unit, name in WAIT_FIELDS.items():
@@ -199,10 +214,21 @@ class Sequencer(wiring.Component):
                 with m.Elif(beyond.any()):
                     self._stop(m, ErrorCode.WAIT, stage.tag)
                 with m.Elif(view.opcode == Opcode.HALT):
-                    with m.If(Cat(a == b for a, b in zip(sent, completed, strict=True)).all()):
+                    idle = [sent[unit] == completed[unit] for unit in Unit]
+                    others = Cat(idle[unit] for unit in Unit if unit is not Unit.LOAD).all()
+                    with m.If(left != 0):
+                        m.d.comb += again.eq(others)
+                    with m.Elif(others & idle[Unit.LOAD]):
                         m.d.sync += [self.busy.eq(0), self.finished.eq(1)]
+                with m.Elif(self._of_following_frame(stage) & (left == 0)):
+                    m.d.comb += skip.eq(1)
                 with m.Else():
                     m.d.comb += dispatch.eq(room)
+
+    @staticmethod
+    def _of_following_frame(stage):
+        view = data.View(layout_of(Opcode.STEM), stage.word)
+        return (view.opcode == Opcode.STEM) & view.next
 
     def _stop(self, m, code, tag):
         m.d.sync += [self.busy.eq(0), self.error_code.eq(code), self.error_tag.eq(tag)]

@@ -8,6 +8,7 @@ from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.lanes import delayed, spread
 from bivit.hw.blocks.load import ENDED_EARLY, ENDED_LATE, PIXELS_PER_BEAT
+from bivit.hw.blocks.load import timing as load_timing
 from bivit.hw.blocks.memory import Ram
 from bivit.hw.blocks.output import BEAT
 from bivit.hw.blocks.rescale import RESCALE_LATENCY, Rescale
@@ -15,7 +16,7 @@ from bivit.hw.emit import place
 from bivit.hw.isa import FORMATS, INSTR_BITS, Opcode, layout_of
 from bivit.hw.memories import BEAT_BITS, CLIPPED_BITS, MEM_LATENCY, SCALE_BITS, memories
 
-__all__ = ["StemLane", "StemUnit", "period", "sum_bits", "timing"]
+__all__ = ["StemLane", "StemUnit", "input_timing", "period", "sum_bits", "timing"]
 
 _FIELDS = FORMATS[Opcode.STEM]
 _SHORTEST = 4
@@ -54,6 +55,11 @@ def timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int
     completion = (-(-pixels // PIXELS_PER_BEAT) + (fields["tokens"] * groups - 1)
                   * period(arch, pixels) + pixels + last + 1 + _SUM + _WRITE)
     return completion + 1, completion
+
+
+def input_timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int]:
+    """What `timing` gives, of LOAD or STEM: whichever a target has."""
+    return (load_timing if opcode is Opcode.LOAD else timing)(arch, opcode, fields)
 
 
 class StemLane(wiring.Component):
