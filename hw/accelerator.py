@@ -133,6 +133,7 @@ class Accelerator(wiring.Component):
         for name, write in write_ports.items():
             self._ram(m, platform, name, write, read_ports[name])
         _observe(m, "obs_busy", sequencer.busy)
+        _observe(m, "obs_frames_left", sequencer.frames_left)
         for name, tag in (("post", post.tag), ("softmax", softmax.tag), ("vec", vector.tag)):
             _observe(m, f"obs_{name}_tag", tag)
         return m

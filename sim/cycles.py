@@ -31,6 +31,8 @@ class CycleReport:
         Cycle of each instruction up to HALT, for which all three are the last cycle.
     occupancy : list of int
         Cycles from the pop of each instruction to the next possible pop; 0 for HALT.
+    frame_cycles : list of int
+        What CYCLES shows at the end of each frame, the last of them `cycles`.
     busy : dict of Unit to int
         Cycles in which each unit is occupied: what its RUN register shows.
     """
@@ -40,6 +42,7 @@ class CycleReport:
     pop: list[int]
     done: list[int]
     occupancy: list[int]
+    frame_cycles: list[int]
     busy: dict[Unit, int]
 
 
@@ -80,7 +83,7 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *, frames: int = 1,
     """
     timings = unit_timings() | dict(timings or {})
     units = [_UnitState() for _ in Unit]
-    dispatched, popped, finished, occupied = [], [], [], []
+    dispatched, popped, finished, occupied, ends = [], [], [], [], []
     time, position, left = DISPATCH_LATENCY - 1, 0, frames - 1
     while position < len(program):
         opcode, fields, waits = _decode(program[position])
@@ -98,13 +101,14 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *, frames: int = 1,
         if opcode is Opcode.HALT:
             time = max(time, 0, *(units[kind].done[-1] + 1 for kind in Unit if units[kind].done
                                   and not (left and kind is Unit.LOAD)))
+            ends.append(time + 1)
             if left:
                 time, position, left = time + DISPATCH_LATENCY, fields["entry"], left - 1
                 continue
             for times in (dispatched, popped, finished):
                 times.append(time)
             return CycleReport(cycles=time + 1, dispatch=dispatched, pop=popped, done=finished,
-                               occupancy=[*occupied, 0],
+                               occupancy=[*occupied, 0], frame_cycles=ends,
                                busy={unit: units[unit].busy for unit in Unit})
         kind = UNIT_OF[opcode]
         unit = units[kind]

@@ -32,7 +32,7 @@ class EngineRun:
     error : str or None
         Why the machine stopped, of the first image where it did.
     cycles : list of int
-        Of each image; none from the instruction-set simulator.
+        Of each image, or at the end of its frame; none from the instruction-set simulator.
     times : list of tuple (dict, dict)
         For the first images, the cycle of pop and of done of each instruction.
     wall_seconds : float
@@ -54,7 +54,8 @@ def _observed_instructions(build):
             if any(instruction.get(key) for key in RESULTS)]
 
 
-def run_iss(build, streams, *, observe, trace, stall_seed, predicted, progress) -> EngineRun:
+def run_iss(build, streams, *, observe, trace, stall_seed, in_a_row, predicted,
+            progress) -> EngineRun:
     """The instruction-set simulator."""
     simulator = InstructionSimulator(build.arch, build.words, build.constants)
     begin, results, logits, step = time.perf_counter(), {}, [], 180
@@ -73,7 +74,8 @@ def run_iss(build, streams, *, observe, trace, stall_seed, predicted, progress) 
                      wall_seconds=time.perf_counter() - begin)
 
 
-def run_rtl(build, streams, *, observe, trace, stall_seed, predicted, progress) -> EngineRun:
+def run_rtl(build, streams, *, observe, trace, stall_seed, in_a_row, predicted,
+            progress) -> EngineRun:
     """The Verilog of the folder in Verilator."""
     simulator = build_simulator(
         build.folder / "accelerator.v", build.arch, trace=trace is not None,
@@ -82,6 +84,7 @@ def run_rtl(build, streams, *, observe, trace, stall_seed, predicted, progress) 
         run = simulator.run(
             _with_program(build, folder), streams, observe=max(observe, 1), trace=trace,
             stall_seed=stall_seed, max_cycles=_CYCLES_PER_PREDICTED * predicted,
+            in_a_row=in_a_row,
             progress=lambda done, total: progress(done, total, "RTL simulation"))
     return EngineRun(
         logits=run.logits.astype(np.int64), results=_replayed(build, run, observe),

@@ -1,13 +1,16 @@
 // Runs images through the Verilator model of an accelerator, by its AXI ports alone.
 //
 //   simulator --images FILE --out FOLDER [--constants FILE] [--observe N] [--stall SEED]
-//             [--max-cycles N] [--trace FILE] [+bivit_folder=FOLDER]
+//             [--max-cycles N] [--in-a-row 1] [--trace FILE] [+bivit_folder=FOLDER]
 //
 // --images: for each image the number of beats (u32), then the beats. --constants: for each memory
 // its number and its beats likewise. FOLDER receives results.bin (a record of u32 for each image,
 // see report()), and for the first N images <memory>.bin (write events, see note()) and units.bin
 // (image, cycle, unit, kind, tag; kind 0 is a pop, 1 a done). Cycles count from the first busy one.
+// --in-a-row runs all images as the frames of one start: an image's cycles are then those from the
+// start to the end of its frame.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -33,7 +36,7 @@ using Words = std::vector<uint32_t>;
 namespace {
 
 enum Register : uint8_t { CTRL = 0x08, STATUS = 0x0C, ERROR = 0x10, CYCLES = 0x14,
-                          LOAD_SELECT = 0x18, COUNTERS = 0x20 };
+                          LOAD_SELECT = 0x18, COUNTERS = 0x20, FRAMES = 0x80 };
 enum Outcome : uint32_t { DONE = 0, FAILED = 1, TIMEOUT = 2 };
 constexpr int UNITS = 4, COUNTERS_PER_UNIT = 3, ACCESS_LIMIT = 10000, QUIET_CYCLES = 8;
 
@@ -112,12 +115,16 @@ public:
         reset();
         load_constants();
         const Words images = read_file(options_.at("--images"));
-        const uint64_t observe = number("--observe", 0);
-        for (size_t next = 0; next < images.size(); next += images[next] + 1, ++image_) {
-            observing_ = image_ < observe;
-            run_image(&images[next + 1], images[next]);
-            if (image_ == 0) stop_waves();
-        }
+        observe_ = number("--observe", 0);
+        if (options_.count("--in-a-row"))
+            run_frames(images);
+        else
+            for (size_t next = 0; next < images.size(); next += images[next] + 1, ++image_) {
+                observing_ = image_ < observe_;
+                run_image(&images[next + 1], images[next]);
+                if (image_ == 0) stop_waves();
+            }
+        stop_waves();
         top_->final();
         results_.close();
         units_.close();
@@ -147,13 +154,15 @@ private:
         if (!offered_ && next_beat_ < beat_count_) offered_ = !stalled(input_gap_);
         top_->s_axis_tvalid = offered_;
         top_->s_axis_tdata = offered_ ? beats_[next_beat_] : 0;
-        top_->s_axis_tlast = offered_ && next_beat_ + 1 == beat_count_;
+        top_->s_axis_tlast = offered_
+            && std::binary_search(ends_.begin(), ends_.end(), next_beat_ + 1);
         top_->m_axis_tready = !stalled(output_gap_);
         top_->clk = 0;
         evaluate();
         busy_ = root_->accelerator__DOT__registers___05Fbusy;
         if (busy_ && !was_busy_) first_busy_ = cycle_;
         was_busy_ = was_busy_ || busy_;
+        if (busy_ && frame_count_ > 1) follow_frames();
         if (observing_ && was_busy_) look();
     }
 
@@ -163,6 +172,7 @@ private:
             logits_.push_back(top_->m_axis_tdata);
             frames_ += top_->m_axis_tlast;
             frame_open_ = !top_->m_axis_tlast;
+            if (top_->m_axis_tlast) outputs_.push_back(logits_.size());
         }
         quiet_ = top_->m_axis_tvalid ? 0 : quiet_ + 1;
         top_->clk = 1;
@@ -220,11 +230,12 @@ private:
     void unit(uint32_t number, bool pop, uint32_t tag, bool done) {
         if (done) {
             if (running_[number].empty()) fail("a unit completes what it never began");
-            units_.write({image_, relative_cycle(), number, 1, running_[number].front()});
+            const auto begun = running_[number].front();
+            units_.write({begun.first, relative_cycle(), number, 1, begun.second});
             running_[number].pop_front();
         }
         if (!pop) return;
-        running_[number].push_back(tag);
+        running_[number].push_back({image_, tag});
         units_.write({image_, relative_cycle(), number, 0, tag});
     }
 
@@ -276,6 +287,7 @@ private:
 
     void send(const uint32_t* beats, size_t count) {
         beats_ = beats, beat_count_ = count, next_beat_ = 0, offered_ = false;
+        ends_.assign(1, count);
     }
 
     void load_constants() {
@@ -295,36 +307,89 @@ private:
     }
 
     void run_image(const uint32_t* beats, size_t count) {
-        logits_.clear();
+        send(beats, count);
+        report(run_program());
+    }
+
+    // All images of a file as the frames of one start.
+    void run_frames(const Words& images) {
+        Words beats;
+        std::vector<size_t> ends;
+        for (size_t next = 0; next < images.size(); next += images[next] + 1) {
+            beats.insert(beats.end(), &images[next + 1], &images[next + 1] + images[next]);
+            ends.push_back(beats.size());
+        }
+        send(beats.data(), beats.size());
+        ends_ = ends;
+        frame_count_ = ends.size();
+        observing_ = observe_ > 0;
+        write_register(FRAMES, frame_count_);
+        const bool timeout = run_program();
+        const uint32_t last = image_, cycles = read_register(CYCLES);
+        for (image_ = 0; image_ < frame_count_; ++image_) {
+            const size_t first = image_ ? ends[image_ - 1] : 0;
+            const size_t taken = std::min(std::max(next_beat_, first), ends[image_]) - first;
+            const size_t from = image_ && image_ <= outputs_.size() ? outputs_[image_ - 1] : 0;
+            const size_t to = image_ < outputs_.size() ? outputs_[image_] : from;
+            record(timeout && image_ >= last ? TIMEOUT : outcome(),
+                   image_ < frame_cycles_.size() ? frame_cycles_[image_] : cycles, taken,
+                   image_ < outputs_.size(), false,
+                   Words(logits_.begin() + from, logits_.begin() + to));
+        }
+        finish();
+    }
+
+    // The cycle in which each frame but the last one is over.
+    void follow_frames() {
+        const uint32_t frame = frame_count_ - 1 - root_->accelerator__DOT__obs_frames_left;
+        if (frame == image_ || frame >= frame_count_) return;
+        frame_cycles_.push_back(relative_cycle());
+        image_ = frame;
+        observing_ = image_ < observe_;
+    }
+
+    // Start, and wait for the end; whether it did not come.
+    bool run_program() {
+        logits_.clear(), outputs_.clear();
         frames_ = 0, frame_open_ = false, was_busy_ = false;
         for (auto& tags : running_) tags.clear();
-        send(beats, count);
         const uint64_t limit = cycle_ + number("--max-cycles", 1ull << 32);
         write_register(CTRL, 1);
         while ((!was_busy_ || busy_) && cycle_ < limit) step();
         const bool timeout = !was_busy_ || busy_;
         for (quiet_ = 0; quiet_ < QUIET_CYCLES && cycle_ < limit + ACCESS_LIMIT;) step();
         observing_ = false;
-        report(timeout);
+        return timeout;
     }
 
     // outcome, ERROR, CYCLES, beats taken, complete frames out, open frame, 12 counters, count of
     // logits, logits
-    void report(bool timeout) {
-        const uint32_t status = read_register(STATUS);
-        const Outcome outcome = timeout ? TIMEOUT : (status & 7) == 2 ? DONE : FAILED;
-        Words words{outcome, read_register(ERROR), read_register(CYCLES),
-                    static_cast<uint32_t>(next_beat_), frames_, frame_open_};
+    void record(Outcome outcome, uint32_t cycles, size_t taken, uint32_t frames, bool open,
+                const Words& logits) {
+        Words words{outcome, read_register(ERROR), cycles, static_cast<uint32_t>(taken), frames,
+                    open};
         for (int i = 0; i < UNITS * COUNTERS_PER_UNIT; ++i)
             words.push_back(read_register(COUNTERS + 4 * i));
-        words.push_back(static_cast<uint32_t>(logits_.size()));
-        words.insert(words.end(), logits_.begin(), logits_.end());
+        words.push_back(static_cast<uint32_t>(logits.size()));
+        words.insert(words.end(), logits.begin(), logits.end());
         results_.write(words);
-        const bool whole = outcome == DONE && next_beat_ == beat_count_;
-        send(nullptr, 0);
-        if (!whole) write_register(CTRL, 2);
         std::printf("image %u\n", image_);
         std::fflush(stdout);
+    }
+
+    Outcome outcome() { return (read_register(STATUS) & 7) == 2 ? DONE : FAILED; }
+
+    void report(bool timeout) {
+        record(timeout ? TIMEOUT : outcome(), read_register(CYCLES), next_beat_, frames_,
+               frame_open_, logits_);
+        finish();
+    }
+
+    // Make the machine ready for the next start.
+    void finish() {
+        const bool whole = outcome() == DONE && next_beat_ == beat_count_;
+        send(nullptr, 0);
+        if (!whole) write_register(CTRL, 2);
     }
 
     void start_waves() {
@@ -357,8 +422,11 @@ private:
     bool frame_open_ = false;
     const uint32_t* beats_ = nullptr;
     size_t beat_count_ = 0, next_beat_ = 0;
-    Words logits_;
-    std::deque<uint32_t> running_[UNITS];
+    std::vector<size_t> ends_, outputs_;  // beats before each tlast, of the input and the output
+    uint64_t observe_ = 0;
+    size_t frame_count_ = 1;
+    Words logits_, frame_cycles_;
+    std::deque<std::pair<uint32_t, uint32_t>> running_[UNITS];  // image and tag
     Output results_, units_;
     std::map<std::string, Output> memories_;
 };

@@ -32,7 +32,7 @@ class RunResult:
     status : list of str
         ``done``, ``error`` or ``timeout``.
     cycles : int64 array (n,)
-        The register CYCLES.
+        The register CYCLES; of images in a row, what it shows at the end of each frame.
     errors : int64 array (n,)
         The register ERROR: code, and the program counter from bit 16 on.
     counters : int64 array (n, 4, 3)
@@ -117,7 +117,8 @@ class Simulator:
         self.program, self.arch, self.trace = program, arch, trace
 
     def run(self, folder, images: list[bytes], *, observe: int = 0, stall_seed: int | None = None,
-            max_cycles: int = 1 << 32, trace=None, progress=None) -> RunResult:
+            max_cycles: int = 1 << 32, in_a_row: bool = False, trace=None,
+            progress=None) -> RunResult:
         """Run images one after the other.
 
         Parameters
@@ -131,7 +132,9 @@ class Simulator:
         stall_seed : int, optional
             Hold up both streams at random; memories then start with random contents too.
         max_cycles : int
-            Limit for each image.
+            Limit for each start.
+        in_a_row : bool
+            As the frames of one start, not each with a start of its own.
         trace : Path, optional
             Where to write the waves (.fst) of the first image.
         progress : callable, optional
@@ -144,13 +147,13 @@ class Simulator:
         if trace is not None and not self.trace:
             raise SimulatorError("this simulator was built without waves")
         try:
-            return self._run(pathlib.Path(folder), images, observe, stall_seed, max_cycles, trace,
-                             progress)
+            return self._run(pathlib.Path(folder), images, observe, stall_seed, max_cycles,
+                             in_a_row, trace, progress)
         except OSError as error:
             raise SimulatorError("the simulation cannot be run in the folder of temporary files "
                                  f"{tempfile.gettempdir()}: {error.strerror or error}") from None
 
-    def _run(self, folder, images, observe, stall_seed, max_cycles, trace, progress):
+    def _run(self, folder, images, observe, stall_seed, max_cycles, in_a_row, trace, progress):
         with tempfile.TemporaryDirectory(prefix="bivit-run-") as work:
             work = pathlib.Path(work)
             command = [self.program, "--images", work / "images.bin", "--out", work,
@@ -159,6 +162,8 @@ class Simulator:
             command += self._constants(folder, work)
             if stall_seed is not None:
                 command += ["--stall", stall_seed + 1]
+            if in_a_row:
+                command += ["--in-a-row", 1]
             if trace is not None:
                 command += ["--trace", pathlib.Path(trace).absolute()]
             begin = time.perf_counter()

@@ -24,7 +24,8 @@ OBSERVED_MEMORIES = ("hmem", "bmem", "resid", "pmem", "xmem", "vmem", "kmem")
 OBSERVED = [f"{memory}_{port}" for memory in OBSERVED_MEMORIES for port in ("we", "addr", "data")]
 OBSERVED += [f"obs_{unit}_{event}" for unit in ("load", "mm", "softmax", "vec")
              for event in ("pop", "done", "pop_tag")]
-OBSERVED += ["obs_post_tag", "obs_softmax_tag", "obs_vec_tag", "registers__busy"]
+OBSERVED += ["obs_post_tag", "obs_softmax_tag", "obs_vec_tag", "obs_frames_left",
+             "registers__busy"]
 CONTROL = "`verilator_config\n" + "".join(
     f'public_flat_rd -module "accelerator" -var "{name}"\n' for name in OBSERVED)
 """The signals that the harness may look at, for Verilator."""

@@ -48,9 +48,12 @@ class SimulationReport:
     error : str or None
         The error with which the machine stopped.
     cycles_per_image : int or None
-        Measured, if all images took the same (RTL).
+        Measured, if all images took the same (RTL); not of images in a row.
     predicted_cycles_per_image : int or None
         None for a changed program that the cycle model refuses.
+    frame_cycles, predicted_frame_cycles : list of int or None
+        Of images in a row: cycles from the start to the end of each frame. The first is the
+        latency, the differences are the interval.
     layers : list of dict
         ``name``, ``first_cycle`` and ``last_cycle`` of each layer's instructions.
     wall_seconds : float
@@ -71,6 +74,8 @@ class SimulationReport:
     error: str | None
     cycles_per_image: int | None
     predicted_cycles_per_image: int | None
+    frame_cycles: list[int] | None
+    predicted_frame_cycles: list[int] | None
     layers: list[dict]
     wall_seconds: float
     simulated_cycles_per_second: float
@@ -90,7 +95,7 @@ class SimulationReport:
 
 
 def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_hashes=False,
-             trace=None, stall_seed=None, progress=None) -> SimulationReport:
+             trace=None, stall_seed=None, in_a_row=False, progress=None) -> SimulationReport:
     """Run the program of a build folder on images.
 
     Parameters
@@ -108,6 +113,8 @@ def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_has
         File for the waves of the first image (RTL).
     stall_seed : int, optional
         Stall both streams at random (RTL); cycles are then at least the predicted ones.
+    in_a_row : bool
+        Run the images as the frames of one start (RTL).
     progress : callable (done, total, text), optional
 
     Raises
@@ -117,8 +124,8 @@ def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_has
     """
     if engine not in ENGINES:
         raise UserError(f"there is no engine {engine!r}; there are {' and '.join(ENGINES)}")
-    if engine != "rtl" and (trace is not None or stall_seed is not None):
-        raise UserError("waves and stalls exist only in RTL: use the engine rtl")
+    if engine != "rtl" and (trace is not None or stall_seed is not None or in_a_row):
+        raise UserError("waves, stalls and images in a row exist only in RTL: use the engine rtl")
     build = load_build(folder, ignore_hashes=ignore_hashes)
     _check_words(build)
     description = build.manifest["input"]
@@ -126,17 +133,19 @@ def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_has
     streams = [image_stream(image, description["patch_size"]) for image in images]
     observed = min(observe, len(images)) if check else 0
     reference = Reference(folder, build.graph) if check else None
-    predicted = _predicted(build)
+    predicted = _predicted(build, len(images) if in_a_row else 1)
 
     run = ENGINES[engine](build, streams, observe=observed, trace=trace, stall_seed=stall_seed,
+                          in_a_row=in_a_row,
                           predicted=predicted.cycles if predicted else _UNKNOWN_CYCLES,
                           progress=progress or (lambda done, total, text="": None))
     differences = _differences(build, run, reference, images, observed) if check else []
     if run.error:
         differences.append((1, run.error))
     elif engine == "rtl":
-        differences.append(_cycle_differences(run, predicted, exact=stall_seed is None))
-    cycles = set(run.cycles) if run.cycles else set()
+        differences.append(_cycle_differences(run, predicted, exact=stall_seed is None,
+                                              in_a_row=in_a_row))
+    cycles = set() if in_a_row or not run.cycles else set(run.cycles)
     simulated = run.simulated_cycles or (predicted.cycles if predicted else 0) * len(images)
     return SimulationReport(
         engine=engine, target=build.arch.name, images=len(images), checked=check,
@@ -144,7 +153,9 @@ def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_has
         mismatches=sum(count for count, _ in differences),
         first_mismatch=next((str(first) for count, first in differences if count), None),
         error=run.error, cycles_per_image=cycles.pop() if len(cycles) == 1 else None,
-        predicted_cycles_per_image=predicted.cycles if predicted else None,
+        predicted_cycles_per_image=predicted.frame_cycles[0] if predicted else None,
+        frame_cycles=list(run.cycles) if in_a_row else None,
+        predicted_frame_cycles=predicted.frame_cycles if in_a_row and predicted else None,
         layers=_layers(build.manifest, predicted) if predicted else [],
         wall_seconds=run.wall_seconds,
         simulated_cycles_per_second=simulated / run.wall_seconds, logits=run.logits)
@@ -159,10 +170,10 @@ def _check_words(build):
                             f"{sizes[name].width} bits")
 
 
-def _predicted(build):
+def _predicted(build, frames):
     """The cycle report, or None for a (changed) program that the machine stops with an error."""
     try:
-        return simulate_cycles(build.arch, build.words)
+        return simulate_cycles(build.arch, build.words, frames=frames)
     except ValueError:
         return None
 
@@ -181,16 +192,16 @@ def _differences(build, run, reference, images, observed):
             (max(surplus, 0), f"{OUTPUT}: {surplus} numbers more than {logits.shape[1]}")]
 
 
-def _cycle_differences(run, predicted, *, exact):
+def _cycle_differences(run, predicted, *, exact, in_a_row):
     """Images whose cycles are not the predicted ones, or fewer than those where streams stall."""
     wrong, first = 0, None
     for image, measured in enumerate(run.cycles):
-        if measured == predicted.cycles or not exact and measured >= predicted.cycles:
+        wanted = predicted.frame_cycles[image if in_a_row else 0]
+        if measured == wanted or not exact and measured >= wanted:
             continue
         wrong += 1
-        first = first or (f"image {image} takes {measured} cycles where {predicted.cycles} are "
-                          "predicted")
-    for image, times in enumerate(run.times if exact else ()):
+        first = first or f"image {image} takes {measured} cycles where {wanted} are predicted"
+    for image, times in enumerate(run.times if exact and not in_a_row else ()):
         for event, measured, wanted in zip(("pop", "done"), times, (predicted.pop, predicted.done),
                                            strict=True):
             different = [pc for pc, cycle in enumerate(wanted[:-1]) if measured.get(pc) != cycle]

@@ -17,7 +17,7 @@ from bivit.hw.isa import (
     layout_of,
 )
 
-__all__ = ["ErrorCode", "check_instruction", "count_faults", "opcodes",
+__all__ = ["ErrorCode", "check_instruction", "count_faults", "opcodes_of",
            "unit_bits"]
 
 
@@ -73,7 +73,7 @@ def count_faults(arch: Arch, opcode: Opcode, fields):
         yield "segment_left", fields["segment_left"] > fields["segment"]
 
 
-def opcodes(arch: Arch) -> list[Opcode]:
+def opcodes_of(arch: Arch) -> list[Opcode]:
     """The instructions of a target: those with a stem engine have STEM in the place of LOAD."""
     absent = Opcode.LOAD if arch.stem_macs else Opcode.STEM
     return [opcode for opcode in Opcode if opcode is not absent]
@@ -89,7 +89,7 @@ def check_instruction(m: Module, arch: Arch, word: Value) -> Signal:
     """The first error that `word` alone shows, or ``ErrorCode.NONE``."""
     error = Signal(ErrorCode, init=ErrorCode.OPCODE)
     with m.Switch(word[:OPCODE_BITS]):
-        for opcode in opcodes(arch):
+        for opcode in opcodes_of(arch):
             with m.Case(opcode.value):
                 view = data.View(layout_of(opcode), word)
                 fields = {name: Value.cast(view[name]) for name in FORMATS[opcode]}

@@ -16,8 +16,9 @@ VERSION = 1
 ADDRESS_BITS = 8
 
 ADDRESSES = {name: 4 * index for index, name in enumerate(
-    ("ID", "VERSION", "CTRL", "STATUS", "ERROR", "CYCLES", "LOAD_SELECT", "FRAMES"))}
+    ("ID", "VERSION", "CTRL", "STATUS", "ERROR", "CYCLES", "LOAD_SELECT"))}
 """Byte addresses; counters of the units follow from 0x20, see ``docs/architecture.md``."""
+ADDRESSES["FRAMES"] = 0x80
 ADDRESSES |= {f"{unit.name}_{counter}": 0x20 + 12 * unit + 4 * index for unit in Unit
               for index, counter in enumerate(("RUN", "STALL", "IDLE"))}
 

@@ -91,6 +91,8 @@ class Sequencer(wiring.Component):
         How many frames a start runs; 0 counts as 1.
     busy, finished : ``Out(1)``
         Running; ended with HALT (until the next start).
+    frames_left : ``Out(16)``
+        How many frames follow the present one.
     error_code, error_tag : ``Out``
         What stopped the machine, and the program counter of the instruction.
     cycles : ``Out(32)``
@@ -111,7 +113,8 @@ class Sequencer(wiring.Component):
         self.arch = arch
         units, counter = len(Unit), Out(32).array(len(Unit))
         super().__init__({
-            "start": In(1), "frames": In(16), "busy": Out(1), "finished": Out(1),
+            "start": In(1), "frames": In(16), "frames_left": Out(16),
+            "busy": Out(1), "finished": Out(1),
             "error_code": Out(ErrorCode), "error_tag": Out(16),
             "cycles": Out(32), "run": counter, "stall": counter, "idle": counter,
             "program_addr": Out(ceil_log2(arch.program_depth)),
@@ -137,7 +140,7 @@ class Sequencer(wiring.Component):
             m.d.sync += completed[unit].eq(completed[unit] + self.done[unit])
             m.d.sync += sent[unit].eq(sent[unit] + (dispatch & (stage.unit == unit)))
 
-        left, again = Signal(16), Signal()  # frames behind this one; go on with the next one
+        left, again = self.frames_left, Signal()  # go on with the next frame
         with m.If(self.busy):
             m.d.sync += [self.cycles.eq(self.cycles + 1), left.eq(left - again)]
         with m.Elif(self.start & (self.error_code == ErrorCode.NONE)):
