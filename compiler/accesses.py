@@ -255,7 +255,8 @@ def _move(arch, f):
 
 
 _ACCESSES = {
-    Opcode.HALT: lambda arch, f: Accesses(), Opcode.LOAD: _load, Opcode.STEM: _stem, Opcode.MM_BITS: _bits,
+    Opcode.HALT: lambda arch, f: Accesses(), Opcode.LOAD: _load, Opcode.STEM: _stem,
+    Opcode.MM_BITS: _bits,
     Opcode.MM_SCORE: _score, Opcode.MM_ACC: _accumulate, Opcode.SOFTMAX: _softmax,
     Opcode.NORM_BITS: _norm(1), Opcode.NORM_CODES: _norm(8), Opcode.NORM_NUMBERS: _norm_numbers,
     Opcode.ROWS_ADD: _rows_add, Opcode.ROWS_OUT: _rows_out, Opcode.MOVE: _move,

@@ -36,7 +36,8 @@ _MEMORY = {
         Opcode.NORM_BITS, Opcode.NORM_CODES, Opcode.NORM_NUMBERS, Opcode.ROWS_ADD,
         Opcode.ROWS_OUT)},
     **{(opcode, "dst_addr"): "XMEM" for opcode in (Opcode.NORM_BITS, Opcode.NORM_CODES)},
-    (Opcode.NORM_NUMBERS, "dst_addr"): "VMEM",
+    (Opcode.NORM_NUMBERS, "dst_addr"): "VMEM", (Opcode.STEM, "dst_addr"): "SMEM",
+    (Opcode.STEM, "weight_addr"): "STEM", (Opcode.STEM, "scale_addr"): "STEM_SCALE",
 }
 _BMEM = {"K": "BMEM", "V": "BMEM"}
 _USED = {"bits_addr": "to_bits", "thr_addr": "to_bits", "bend_addr": "bend",

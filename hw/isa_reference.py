@@ -24,7 +24,19 @@ from bivit.hw.isa import (
 __all__ = ["isa_reference"]
 
 _ACTIONS = {
-    Opcode.HALT: "Waits until every unit has completed everything, then the machine is done.",
+    Opcode.HALT: """\
+Ends a frame. In the last frame it waits until every unit has completed everything, then the machine
+is done; else until every unit but LOAD has, and the next frame begins at `entry`
+([stem.md](stem.md)).""",
+    Opcode.STEM: """\
+On targets with a stem engine. Takes `tokens` tokens of `pixels` bytes p from the input stream, each
+padded to whole beats, and writes, for the tokens from row `row` of the block `dst_addr` on,
+
+    dot = sum((2 * p[j] - 255) * weight[weight_addr][channel, j] for j in range(pixels))
+    SMEM = clip(rescale(dot, scale[scale_addr + channel], bias[scale_addr + channel], shift))
+
+with 18 bits; a new block begins after the last row, and after `segment` tokens at `row` again.
+[stem.md](stem.md) has the order of weights. With `next` it is skipped in the last frame.""",
     Opcode.LOAD: """\
 Takes `tokens` tokens of `pixels` bytes from the input stream, each padded to whole beats, and
 writes their eight bit planes into rows `row`, `row + 1`, … of the IMEM words
@@ -53,13 +65,14 @@ Mismatch counts of all pairs of bit planes, added up, rescaled, added to and ben
         t = sum(count[n, i, j] << (i + j) for i in range(a_planes) for j in range(b_planes))
         dot = PV[pv_addr + n] - t if from_pv else base - 2 * t
         u = rescale(dot, scale[param_addr + n], bias[param_addr + n], shift)
-        u = u + (RESID, POS or VMEM)[add_addr + (n + add_phase) % add_tiles * D]
+        u = u + (RESID, POS, VMEM or SMEM)[add_addr + (n + add_phase) % add_tiles * D]
         v = bend(saturate(u, 16), BEND[bend_addr + n], bend_shift) if bend else u
         y = saturate(v + (RESID, POS or VMEM)[add2_addr + n * D], sat)
         RESID[dst_addr + n * D] = y
         bit = (y >= thr[thr_addr + n]) ^ flip
 
-D is the number of drain cycles of the target, so a tile takes D words. Only rows
+SMEM goes with a product of scale 0. D is the number of drain cycles of the target, so a tile takes
+D words. Only rows
 `row_lo <= r < row_hi` are written. With `to_bits`, the bits of rows below `row_hi` go where those
 of MM_BITS go, from word `bits_addr` on.""",
     Opcode.SOFTMAX: """\
@@ -165,7 +178,7 @@ _FIELDS = {
     "fractional bits", "flip": "invert the bits",
     "src": "memory that is read", "src_addr": "first word of the first block",
     "src_row": "row of the first block", "src_stride": "words from block to block",
-    "channels": "channels of the mean and the variance",
+    "channels": "channels of the mean and the variance, or of the result",
     "span": "columns from the first channel to the one behind the last",
     "groups": "row groups", "eps": "added under the square root", "row": "row of the block",
     "tokens": "tokens", "pixels": "bytes of a token", "last": "tlast comes on the final beat",
@@ -173,11 +186,15 @@ _FIELDS = {
     "sum_tiles": "words of a sum row",
     "operation": "what becomes of the products", "gelu": "take GELU of the numbers first",
     "first": "start the sums", "kind": "what becomes of the sums",
-    "dst_row": "row of the first block", "segment": "rows until a new block starts; 0: all",
+    "dst_row": "row of the first block",
+    "segment": "rows (tokens) until a new block starts; 0: all",
     "segment_left": "the same for the first row; 0 with `segment` 0",
     "stage": "iterations of the innermost loop in which it is taken",
     "tail": "the greatest stage in the body", "used": "steps", "call": "go to `target`",
     "target": "program counter of the subroutine",
+    "entry": "program counter of the first instruction of a frame that follows another",
+    "weight_addr": "STEM word of the first channels", "scale_addr": "STEM_SCALE word of channel 0",
+    "next": "it belongs to the following image",
     "to_keys": "to columns of KMEM, else to rows of XMEM", "words": "words of a row",
 }
 _FIELDS |= {f"{name}_{level}": text.format(level) for level in range(LEVELS) for name, text in (

@@ -1,0 +1,72 @@
+"""Targets with a stem engine, and images in a row: every bit and every cycle, on both engines."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bivit.compiler.build import compile
+from bivit.hw.targets import TARGETS
+from bivit.models.photographs import photographs
+from bivit.models.random_networks import convert_random
+from bivit.sim.simulate import simulate
+from both_engines import check_engines
+
+ENGINES = {"tiny": 5, "odd": 4}
+"""Multipliers of the stem engine beside each target."""
+
+
+def with_engine(target):
+    return dataclasses.replace(TARGETS[target], name=f"{target}-stem", stem_macs=ENGINES[target],
+                               stem_pixels=192, stem_depth=4096)
+
+
+def different_images(count):
+    images = photographs((3, 32, 32)).numpy()
+    return np.stack([np.roll(images[index % 2], index, axis=-1) for index in range(count)])
+
+
+@pytest.fixture(scope="module", params=[("bivit_deit_micro", "tiny"),
+                                        ("bivit_w1a8_swin_micro", "odd")], ids=lambda p: p[0])
+def network(request, tmp_path_factory):
+    """A checkpoint, its target with an engine and without, and the folder of the former."""
+    name, target = request.param
+    folder = tmp_path_factory.mktemp(name)
+    convert_random(name, 1, folder / "net.safetensors", photographs((3, 32, 32)))
+    check_engines(folder / "net.safetensors", with_engine(target), folder / "build",
+                  different_images(1))
+    return folder / "net.safetensors", TARGETS[target], folder / "build"
+
+
+def check_row(folder, images):
+    """The intervals, all alike."""
+    report = simulate(folder, images, in_a_row=True)
+    assert report.mismatches == 0, report.first_mismatch
+    assert report.frame_cycles == report.predicted_frame_cycles
+    alone = simulate(folder, images[:1])
+    assert alone.cycles_per_image == report.frame_cycles[0]
+    intervals = set(np.diff(report.frame_cycles).tolist())
+    assert len(intervals) == 1
+    return alone.cycles_per_image, intervals.pop()
+
+
+def test_the_stem_hides_behind_the_image_before(network):
+    latency, interval = check_row(network[2], different_images(5))
+    stem = next(layer for layer in simulate(network[2], different_images(1), engine="iss").layers
+                if layer["name"].endswith("proj"))
+    cycles = stem["last_cycle"] - stem["first_cycle"]
+    assert cycles > 10000
+    assert max(cycles, latency - cycles) < interval < max(cycles, latency - cycles) * 1.15
+
+
+def test_stalls_of_the_streams_change_no_bit(network):
+    report = simulate(network[2], different_images(4), in_a_row=True, stall_seed=3)
+    assert report.mismatches == 0, report.first_mismatch
+    assert report.frame_cycles[-1] > report.predicted_frame_cycles[-1]
+
+
+def test_without_an_engine_frames_follow_each_other(network, tmp_path):
+    checkpoint, target, _ = network
+    compile(checkpoint, target, tmp_path / "build")
+    latency, interval = check_row(tmp_path / "build", different_images(3))
+    assert latency <= interval + 20 and interval <= latency + 20
