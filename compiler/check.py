@@ -46,6 +46,7 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
                     raise ValueError("something follows HALT")
                 if any(fields[name] for name in WAIT_FIELDS.values()):
                     raise ValueError("HALT has waits")
+                _check_frames(words, fields["entry"])
                 return
             checker.instruction(position, opcode, fields)
         except ValueError as error:
@@ -110,6 +111,23 @@ class _Checker:
         unit, number = self.place[other]
         if known[unit] < number:
             raise ValueError(f"{what} instruction {other} {verb}, without waiting for it")
+
+
+def _check_frames(words, entry):
+    """A later frame leaves out what the frame before did for it, and nothing else."""
+    decoded = [decode(word) for word in words]
+    stems = [(fields | dict.fromkeys(_VARYING, 0), fields["next"], position)
+             for position, (opcode, fields) in enumerate(decoded) if opcode is Opcode.STEM]
+    early = [fields for fields, following, position in stems
+             if position < entry and not following]
+    if len(early) != entry:
+        raise ValueError(f"a later frame begins at {entry}, and something else than STEM is before")
+    if early != [fields for fields, following, _ in stems if following]:
+        raise ValueError(f"a later frame begins at {entry}, and the STEM before it are not those "
+                         "of the following image")
+
+
+_VARYING = (*WAIT_FIELDS.values(), "next")
 
 
 def _check_counts(arch, opcode, fields):

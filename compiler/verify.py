@@ -107,6 +107,10 @@ def _attend(node, inputs, output, arch):
 
 
 def _patchify(node, inputs, output, arch):
+    pixels = output.shape[1]
+    if arch.stem_macs and pixels > arch.stem_pixels:
+        return (f"a token has {pixels} pixels and the stem engine of target {arch.name} takes "
+                f"{arch.stem_pixels}; raise stem_pixels to {pixels}")
     return (f"a token of {output.shape[1]} pixels is more than the {_FIELD_12} of the instruction "
             "set; use smaller patches" if output.shape[1] > _FIELD_12 else None)
 

@@ -1,0 +1,87 @@
+"""Programs for targets with a stem engine: what they hold, and what is refused."""
+
+import dataclasses
+
+import pytest
+
+from bivit.compiler.check import IllegalProgram, check_program
+from bivit.compiler.passes import lower
+from bivit.compiler.structures import CompileError
+from bivit.hw.arch import ArchError
+from bivit.hw.isa import AddSource, Opcode, encode
+from bivit.hw.targets import TARGETS
+from graphs import GraphBuilder, random_vit_graph
+
+ARCH = dataclasses.replace(TARGETS["ecp5-85f"], stem_macs=12)
+
+
+@pytest.fixture(scope="module")
+def program():
+    return lower(random_vit_graph(1, depth=2, embed_dim=20), ARCH)
+
+
+def check(words, program):
+    check_program(words, ARCH, {name: len(values) for name, values in program.constants.items()})
+
+
+def changed(program, position, **fields):
+    words = list(program.words)
+    instruction = program.instructions[position]
+    words[position] = encode(instruction.opcode, **instruction.fields | fields)
+    return words
+
+
+def test_one_stem_for_each_image_and_moves_between(program):
+    opcodes = [instruction.opcode for instruction in program.instructions]
+    stems = [position for position, opcode in enumerate(opcodes) if opcode is Opcode.STEM]
+    moves = [position for position, instruction in enumerate(program.instructions)
+             if instruction.fields.get("add_src") == AddSource.SMEM.value]
+    assert Opcode.LOAD not in opcodes
+    assert len(stems) == 2 and stems[0] == 0
+    assert moves and stems[0] < min(moves) and max(moves) < stems[1]
+    assert program.instructions[moves[0]].fields["wait_load"] == 1
+    assert program.instructions[stems[1]].fields["wait_mm"] >= 1
+    assert program.instructions[-1].fields["entry"] == 1
+    assert {"stem", "stem_scale"} <= program.constants.keys()
+    check(program.words, program)
+
+
+def test_frames_must_join(program):
+    second = next(position for position, instruction in enumerate(program.instructions)
+                  if instruction.fields.get("next"))
+    last = len(program.words) - 1
+    for position, fields, message in (
+            (last, {"entry": 0}, "not those of the following image"),
+            (last, {"entry": 2}, "something else than STEM"),
+            (second, {"next": 0}, "not those of the following image"),
+            (second, {"shift": program.instructions[second].fields["shift"] ^ 1}, "not those"),
+            (second, {"wait_mm": 0}, "without waiting")):
+        with pytest.raises(IllegalProgram, match=message):
+            check(changed(program, position, **fields), program)
+
+
+@pytest.mark.parametrize("field, value, message", (
+    ("stem_depth", 7, "raise stem_depth to"), ("stem_scale_depth", 19, "raise stem_scale_depth"),
+    ("smem_depth", 5, "raise smem_depth to"), ("stem_pixels", 3, "raise stem_pixels to"),
+))
+def test_too_small_an_engine(field, value, message):
+    arch = dataclasses.replace(ARCH, **{field: value})
+    with pytest.raises(CompileError, match=message):
+        lower(random_vit_graph(1, depth=2, embed_dim=20), arch)
+
+
+def test_pixels_are_taken_once():
+    net = GraphBuilder(3, (1, 8, 8))
+    net.add("patches", "patchify", "input", patch_size=4)
+    for name, addend in (("one", ()), ("two", ("one",))):
+        net.plane_linear(f"{name}.dot", "patches", 8)
+        net.rescale(name, f"{name}.dot", *addend)
+    net.add("last", "select", "two", token=0)
+    with pytest.raises(CompileError, match="takes them once"):
+        lower(net.graph(), ARCH)
+
+
+@pytest.mark.parametrize("value", (-1, 1.5, 2000))
+def test_multipliers_are_a_number(value):
+    with pytest.raises(ArchError, match="stem_macs"):
+        dataclasses.replace(ARCH, stem_macs=value)
