@@ -150,9 +150,9 @@ class StemUnit(wiring.Component):
             m, platform, *self._issue(m, pop, fields, full, buffer)))
         with m.If(self.done):
             m.d.sync += active.eq(0)
-        with m.If(pop):
+        with m.If(pop):  # the rest of a group's cycles may be left when the last sum is written
             m.d.sync += [fields.eq(data.View(layout_of(Opcode.STEM), self.instr.p.word)),
-                         active.eq(1)]
+                         active.eq(1), full.eq(0)]
         with m.If(self.clear):
             m.d.sync += [active.eq(0), full.eq(0), self.error.eq(0)]
         return m
@@ -212,7 +212,7 @@ class StemUnit(wiring.Component):
             last.eq(running & (index == fields.pixels - 1)),
             group_done.eq(running & (index == end)),
             token_done.eq(group_done & (channels_left <= arch.stem_macs)),
-            buffer.read_addr[0].eq(Cat(index[2:], half) if len(index) > 2 else half),
+            buffer.read_addr[0].eq(Cat(index[2:len(buffer.write_addr) + 1], half)),
             self.stem_addr.eq(address),
         ]
         with m.If(running):

@@ -20,6 +20,7 @@ from bivit.hw.targets import TARGETS
 SMALL = {"stem_pixels": 70, "stem_depth": 300, "stem_scale_depth": 100, "smem_depth": 400}
 ODD = dataclasses.replace(TARGETS["odd"], stem_macs=7, **SMALL)
 TINY = dataclasses.replace(TARGETS["tiny"], stem_macs=3, **SMALL)
+WIDE = dataclasses.replace(TARGETS["tiny"], stem_macs=80, **SMALL)
 ONE = dataclasses.replace(TARGETS["zynq-7020"], stem_macs=1, **SMALL)
 
 
@@ -149,11 +150,14 @@ PROGRAMS = [
     (ODD, [dict(tokens=4, pixels=49, channels=14), dict(tokens=1, pixels=3, channels=1, row=2),
            dict(tokens=9, pixels=5, channels=23, row=1, dst_addr=50, segment=4, weight_addr=30,
                 scale_addr=40, shift=2),
+           dict(tokens=3, pixels=7, channels=14, dst_addr=300),
            dict(tokens=2, pixels=70, channels=6, row=2, dst_addr=200, shift=3, last=1)]),
+    (WIDE, [dict(tokens=3, pixels=70, channels=80), dict(tokens=3, pixels=5, channels=3, row=1),
+            dict(tokens=2, pixels=67, channels=90, dst_addr=200, last=1)]),
     (TINY, [dict(tokens=5, pixels=16, channels=9, row=1, shift=1),
             dict(tokens=2, pixels=1, channels=1, dst_addr=9),
             dict(tokens=6, pixels=2, channels=7, dst_addr=200, segment=3, last=1)]),
-    (ONE, [dict(tokens=3, pixels=1, channels=2), dict(tokens=7, pixels=4, channels=9, row=5),
+    (ONE, [dict(tokens=5, pixels=1, channels=1), dict(tokens=3, pixels=1, channels=2), dict(tokens=7, pixels=4, channels=9, row=5),
            dict(tokens=3, pixels=7, channels=3, dst_addr=250, segment=1, row=4, last=1)]),
 ]
 
