@@ -17,10 +17,10 @@ from bivit.hw.isa import Opcode, encode
 from bivit.hw.memories import BIAS_BITS, CLIPPED_BITS, SCALE_BITS, memories
 from bivit.hw.targets import TARGETS
 
-SMALL = {"stem_pixels": 70, "stem_depth": 300, "stem_scale_depth": 100, "smem_depth": 400}
+SMALL = {"stem_pixels": 70, "stem_depth": 300, "stem_scale_depth": 160, "smem_depth": 400}
 ODD = dataclasses.replace(TARGETS["odd"], stem_macs=7, **SMALL)
 TINY = dataclasses.replace(TARGETS["tiny"], stem_macs=3, **SMALL)
-WIDE = dataclasses.replace(TARGETS["tiny"], stem_macs=80, **SMALL)
+WIDE = dataclasses.replace(TARGETS["tiny"], stem_macs=140, **SMALL)
 ONE = dataclasses.replace(TARGETS["zynq-7020"], stem_macs=1, **SMALL)
 
 
@@ -153,7 +153,7 @@ PROGRAMS = [
            dict(tokens=3, pixels=7, channels=14, dst_addr=300),
            dict(tokens=2, pixels=70, channels=6, row=2, dst_addr=200, shift=3, last=1)]),
     (WIDE, [dict(tokens=3, pixels=70, channels=80), dict(tokens=3, pixels=5, channels=3, row=1),
-            dict(tokens=2, pixels=67, channels=90, dst_addr=200, last=1)]),
+            dict(tokens=2, pixels=67, channels=150, dst_addr=200, last=1)]),
     (TINY, [dict(tokens=5, pixels=16, channels=9, row=1, shift=1),
             dict(tokens=2, pixels=1, channels=1, dst_addr=9),
             dict(tokens=6, pixels=2, channels=7, dst_addr=200, segment=3, last=1)]),
