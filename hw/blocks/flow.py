@@ -115,7 +115,7 @@ class Flow(wiring.Component):
         return m
 
     def _errors(self, m, now, first, view, is_, top, depth):
-        """The error of the instruction, looked for in its first cycle, and whether there is none."""
+        """The error of the instruction, and whether there is none."""
         error, calls = Signal(ErrorCode), view[Opcode.SET].call & is_[Opcode.SET]
         opens = is_[Opcode.LOOP] | calls
         with m.If(now.error != ErrorCode.NONE):
