@@ -66,7 +66,7 @@ def random_program(rng, arch, *, length, ordered=False):
 
 
 def input_stream(rng, program):
-    """Random bytes of the input stream: what the LOAD instructions of a program take once each."""
+    """Random bytes of the input stream: what LOAD instructions outside of loops take."""
     instructions = [decode(word) for word in program]
     return rng.randbytes(sum(4 * fields["tokens"] * -(-fields["pixels"] // 4)
                              for opcode, fields in instructions if opcode is Opcode.LOAD))
