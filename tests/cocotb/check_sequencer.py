@@ -94,7 +94,7 @@ async def follows(dut, program, p_ready, longest):
         cycle, seen = popped[tag]
         assert seen == word & ~WAIT_BITS
         for unit, name in WAIT_FIELDS.items():
-            if fields[name]:
+            if 0 < fields[name] <= len(sent[unit]):
                 assert run.dones[sent[unit][-fields[name]]] < cycle
         sent[UNIT_OF[opcode]].append(tag)
     assert {unit: [tag for _, tag, _ in run.pops[unit]] for unit in Unit} == sent
@@ -110,7 +110,7 @@ async def follows(dut, program, p_ready, longest):
 @cocotb.parametrize((("word", "code"), [
     (0, ErrorCode.OPCODE), (18, ErrorCode.OPCODE),
     (HALT | 1 << INSTR_BITS - 1, ErrorCode.RESERVED),
-    (encode(Opcode.OUTPUT, count=1, wait_softmax=2), ErrorCode.WAIT),
+    (encode(Opcode.RETURN), ErrorCode.STACK), (encode(Opcode.OUTPUT, stage=1), ErrorCode.STAGE),
     (encode(Opcode.OUTPUT), ErrorCode.COUNT),
     (encode(Opcode.LOAD, row=2, tokens=2, pixels=1, k_words=1), ErrorCode.COUNT)]))
 async def wrong_instruction_stops(dut, word, code):
