@@ -1,17 +1,17 @@
 """The legality check of a finished program: addresses, initialised words, hazards, zero bits.
 
-It looks only at words and at the target. Every word that an instruction reads must have been
-written before, and every pair that touches the same word must be covered by waits or by the order
-within a unit.
+It looks only at words and at the target, and follows what is executed. Every word that an
+instruction reads must have been written before, and every pair that touches the same word must be
+covered by waits or by the order within a unit.
 """
 
 import collections
 
 from bivit.compiler.accesses import CONSTANTS, accesses
 from bivit.compiler.clock import KnownDone
+from bivit.compiler.expand import expand
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.checks import count_faults
-from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Destination, Opcode, decode
+from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Destination, Opcode
 from bivit.hw.memories import memories
 
 __all__ = ["IllegalProgram", "check_program"]
@@ -37,25 +37,32 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
     if len(words) > arch.program_depth:
         raise IllegalProgram(f"{len(words)} instructions do not fit a program memory of "
                              f"{arch.program_depth}")
+    execution = expand(arch, words)
+    if execution.error:
+        raise IllegalProgram(f"instruction {execution.error.program_counter}: "
+                             f"{execution.error.reason}")
+    if execution.unset is not None:
+        raise IllegalProgram(f"instruction {execution.unset}: uses a register that nothing set")
+    if unreached := set(range(len(words))) - execution.reached:
+        raise IllegalProgram(f"instruction {min(unreached)}: is never reached")
     checker = _Checker(arch, constant_words)
-    for position, word in enumerate(words):
+    for position, (opcode, fields, counter, _) in enumerate(execution.instructions):
         try:
-            opcode, fields = decode(word)
-            if opcode is Opcode.HALT:
-                if position + 1 != len(words):
-                    raise ValueError("something follows HALT")
-                if any(fields[name] for name in WAIT_FIELDS.values()):
-                    raise ValueError("HALT has waits")
-                _check_frames(words, fields["entry"])
-                return
-            checker.instruction(position, opcode, fields)
+            if opcode is not Opcode.HALT:
+                checker.instruction(position, opcode, fields)
+            elif any(fields[name] for name in WAIT_FIELDS.values()):
+                raise ValueError("HALT has waits")
+            else:
+                _check_frames(arch, words, execution.instructions, fields["entry"])
         except ValueError as error:
-            raise IllegalProgram(f"instruction {position}: {error}") from None
-    raise IllegalProgram("the program has no HALT")
+            place = f"instruction {counter}"
+            if counter != position:
+                place += f", executed as number {position}"
+            raise IllegalProgram(f"{place}: {error}") from None
 
 
 class _Checker:
-    """State of a walk through a program."""
+    """State of a walk through what is executed; positions are numbers in the order of dispatch."""
 
     def __init__(self, arch, constant_words):
         self.arch = arch
@@ -66,7 +73,7 @@ class _Checker:
         self.readers = collections.defaultdict(list)
 
     def instruction(self, position, opcode, fields):
-        _check_counts(self.arch, opcode, fields)
+        _check_places(self.arch, fields)
         unit = UNIT_OF[opcode]
         self.place[position] = (unit, len(self.clock.sent[unit]))
         known = self.clock.add(position, opcode, fields)
@@ -110,31 +117,35 @@ class _Checker:
     def _done(self, known, other, what, verb):
         unit, number = self.place[other]
         if known[unit] < number:
-            raise ValueError(f"{what} instruction {other} {verb}, without waiting for it")
+            raise ValueError(f"{what} executed instruction {other} {verb}, without waiting for it")
 
 
-def _check_frames(words, entry):
-    """A later frame leaves out what the frame before did for it, and nothing else."""
-    decoded = [decode(word) for word in words]
-    stems = [(fields | dict.fromkeys(_VARYING, 0), fields["next"], position)
-             for position, (opcode, fields) in enumerate(decoded) if opcode is Opcode.STEM]
-    early = [fields for fields, following, position in stems
-             if position < entry and not following]
-    if len(early) != entry:
-        raise ValueError(f"a later frame begins at {entry}, and something else than STEM is before")
-    if early != [fields for fields, following, _ in stems if following]:
-        raise ValueError(f"a later frame begins at {entry}, and the STEM before it are not those "
-                         "of the following image")
+_VARYING = dict.fromkeys((*WAIT_FIELDS.values(), "next"), 0)
 
 
-_VARYING = (*WAIT_FIELDS.values(), "next")
+def _check_frames(arch, words, alone, entry):
+    """A frame leaves out what the one before did for it, and differs in nothing else."""
+    following = expand(arch, words, entry=entry, more=True)
+    if following.error:
+        raise ValueError(f"a later frame begins at {entry}: {following.error}")
+    stems, others = ([[fields | _VARYING if opcode is Opcode.STEM else (opcode, fields)
+                       for opcode, fields, _, _ in instructions
+                       if (opcode is Opcode.STEM) == wanted]
+                      for instructions in (alone, following.instructions)]
+                     for wanted in (True, False))
+    if others[0] != others[1]:
+        raise ValueError(f"a later frame begins at {entry} and leaves out more than STEM")
+    if stems[0] != stems[1] or any(fields["next"] for opcode, fields, _, _ in alone
+                                   if opcode is Opcode.STEM):
+        raise ValueError(f"a later frame begins at {entry}, and the STEM that it finds are not "
+                         "its own")
+    if any(opcode is Opcode.STEM and not fields["next"]
+           for opcode, fields, _, _ in following.instructions):
+        raise ValueError(f"a later frame begins at {entry} with a STEM of its own")
 
 
-def _check_counts(arch, opcode, fields):
-    """What the sequencer checks, and the places that it does not."""
-    for name, wrong in count_faults(arch, opcode, fields):
-        if wrong:
-            raise ValueError(f"{name} is {sum(fields[part] for part in name.split(' + '))}")
+def _check_places(arch, fields):
+    """Places that the sequencer does not check."""
     bounds = {"dst_pos": (arch.blocks_per_key_word if fields.get("dst") == Destination.V.value
                           else arch.chunks_per_word),
               "dst_col": arch.blocks_per_key_group, "sat": arch.resid_bits + 1}

@@ -1,19 +1,20 @@
 """The cycle model: when every instruction is dispatched, popped and done, exactly.
 
-One forward pass over the program composes the timing that each block states next to its hardware.
-Cycle 0 is the first cycle in which the machine is busy. Input is always valid and output always
-ready.
+One forward pass over the executed sequence composes the timing that each block states next to its
+hardware. Cycle 0 is the first cycle in which the machine is busy. Input is always valid and output
+always ready.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
+from bivit.compiler.expand import Execution, frames_of
 from bivit.hw.arch import Arch
 from bivit.hw.blocks import matmul, softmax, stem, vector
-from bivit.hw.blocks.sequencer import DISPATCH_LATENCY
-from bivit.hw.isa import OPCODE_MASK, UNIT_OF, WAIT_FIELDS, Opcode, Unit, layout_of
+from bivit.hw.blocks.sequencer import FIRST_DECODE
+from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit
 
-__all__ = ["CycleReport", "Timing", "simulate_cycles", "unit_timings"]
+__all__ = ["CycleReport", "Timing", "executed_cycles", "simulate_cycles", "unit_timings"]
 
 Timing = Callable[[Arch, Opcode, dict[str, int]], tuple[int, int]]
 """Occupancy and completion of an instruction, in cycles from its pop."""
@@ -28,11 +29,14 @@ class CycleReport:
     cycles : int
         What the CYCLES register shows in the end.
     dispatch, pop, done : list of int
-        Cycle of each instruction up to HALT, for which all three are the last cycle.
+        Cycle of each executed instruction up to HALT, for which all three are the last cycle;
+        frame after frame.
     occupancy : list of int
         Cycles from the pop of each instruction to the next possible pop; 0 for HALT.
     frame_cycles : list of int
         What CYCLES shows at the end of each frame, the last of them `cycles`.
+    frame_starts : list of int
+        Where each frame begins in the lists of instructions.
     busy : dict of Unit to int
         Cycles in which each unit is occupied: what its RUN register shows.
     """
@@ -43,6 +47,7 @@ class CycleReport:
     done: list[int]
     occupancy: list[int]
     frame_cycles: list[int]
+    frame_starts: list[int]
     busy: dict[Unit, int]
 
 
@@ -81,78 +86,60 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *, frames: int = 1,
     ValueError
         For a program that the machine stops with an error.
     """
+    return executed_cycles(arch, *frames_of(arch, program, frames), timings=timings)
+
+
+def executed_cycles(arch: Arch, *frames: Execution,
+                    timings: Mapping[Unit, Timing] | None = None) -> CycleReport:
+    """The same for frames that were expanded."""
+    for execution in frames:
+        if execution.error:
+            raise ValueError(str(execution.error))
     timings = unit_timings() | dict(timings or {})
     units = [_UnitState() for _ in Unit]
-    dispatched, popped, finished, occupied, ends = [], [], [], [], []
-    time, position, left = DISPATCH_LATENCY - 1, 0, frames - 1
-    while position < len(program):
-        opcode, fields, waits = _decode(program[position])
-        time += 1
-        position += 1
-        if fields.get("next") and not left:
-            for times in (dispatched, popped, finished, occupied):
-                times.append(None)
-            continue
-        needed = 0
-        for unit, distance in waits:
-            if distance > len(units[unit].done):
-                raise ValueError(f"instruction {position - 1} waits beyond what was dispatched")
-            needed = max(needed, units[unit].done[-distance] + 1)
-        if opcode is Opcode.HALT:
-            time = max(time, 0, *(units[kind].done[-1] + 1 for kind in Unit if units[kind].done
-                                  and not (left and kind is Unit.LOAD)))
-            ends.append(time + 1)
-            if left:
-                time, position, left = time + DISPATCH_LATENCY, fields["entry"], left - 1
-                continue
-            for times in (dispatched, popped, finished):
-                times.append(time)
-            return CycleReport(cycles=time + 1, dispatch=dispatched, pop=popped, done=finished,
-                               occupancy=[*occupied, 0], frame_cycles=ends,
-                               busy={unit: units[unit].busy for unit in Unit})
-        kind = UNIT_OF[opcode]
-        unit = units[kind]
-        if len(unit.moved) >= arch.queue_depth:
-            time = max(time, unit.moved[-arch.queue_depth] + 1)
-        unit.moved.append(max(time + 1, unit.popped))
-        pop = max(unit.moved[-1] + 1, unit.free, needed)
-        if kind in timings:
-            occupancy, completion = timings[kind](arch, opcode, fields)
-        else:
-            counter = matmul.next_counter(unit.drain, pop - unit.free)
-            occupancy, completion = matmul.timing(arch, opcode, fields, counter)
-            unit.drain = matmul.drain_of(arch, opcode, fields)
-        unit.popped, unit.free = pop, pop + occupancy
-        unit.busy += occupancy
-        unit.done.append(pop + completion)
-        dispatched.append(time)
-        popped.append(pop)
-        finished.append(pop + completion)
-        occupied.append(occupancy)
-    raise ValueError("the program has no HALT")
-
-
-def _field_table(opcode):
-    table, waits, position = [], [], 0
-    unit_of_wait = {name: unit for unit, name in WAIT_FIELDS.items()}
-    for name, field in layout_of(opcode):
-        entry = (position, (1 << field.width) - 1)
-        if name in unit_of_wait:
-            waits.append((unit_of_wait[name], *entry))
-        elif name not in ("opcode", "reserved"):
-            table.append((name, *entry))
-        position += field.width
-    return opcode, table, waits
-
-
-_TABLES = {opcode.value: _field_table(opcode) for opcode in Opcode}
-
-
-def _decode(word):
-    """Opcode, fields and non-zero waits; quicker than ``isa.decode``."""
-    if word & OPCODE_MASK not in _TABLES:
-        raise ValueError(f"opcode {word & OPCODE_MASK} is illegal")
-    opcode, table, waits = _TABLES[word & OPCODE_MASK]
-    fields = {name: word >> position & mask for name, position, mask in table}
-    return opcode, fields, [(unit, distance) for unit, position, mask in waits
-                            if (distance := word >> position & mask)]
+    dispatched, popped, finished, occupied, starts, ends = [], [], [], [], [], []
+    waits = [(unit, WAIT_FIELDS[unit]) for unit in Unit]
+    for index, execution in enumerate(frames):
+        # The last cycle of the instruction before in each stage of the sequencer.
+        starts.append(len(popped))
+        begin = ends[-1] if ends else 0
+        decode, add, time = begin + FIRST_DECODE - 1, begin, begin
+        for opcode, fields, _, delay in execution.instructions:
+            decode = max(decode + 1 + delay, add)
+            add = max(decode + 1, time)
+            time = max(add, time) + 1
+            needed = 0
+            for unit, name in waits:
+                if 0 < (distance := fields[name]) <= len(units[unit].done):
+                    needed = max(needed, units[unit].done[-distance] + 1)
+            if opcode is Opcode.HALT:
+                break
+            kind = UNIT_OF[opcode]
+            unit = units[kind]
+            if len(unit.moved) >= arch.queue_depth:
+                time = max(time, unit.moved[-arch.queue_depth] + 1)
+            unit.moved.append(max(time + 1, unit.popped))
+            pop = max(unit.moved[-1] + 1, unit.free, needed)
+            if kind in timings:
+                occupancy, completion = timings[kind](arch, opcode, fields)
+            else:
+                counter = matmul.next_counter(unit.drain, pop - unit.free)
+                occupancy, completion = matmul.timing(arch, opcode, fields, counter)
+                unit.drain = matmul.drain_of(arch, opcode, fields)
+            unit.popped, unit.free = pop, pop + occupancy
+            unit.busy += occupancy
+            unit.done.append(pop + completion)
+            dispatched.append(time)
+            popped.append(pop)
+            finished.append(pop + completion)
+            occupied.append(occupancy)
+        time = max(time, *(unit.done[-1] + 1 for kind, unit in zip(Unit, units, strict=True)
+                           if unit.done and (kind is not Unit.LOAD or index == len(frames) - 1
+                                             or not arch.stem_macs)), 0)
+        for times in (dispatched, popped, finished):
+            times.append(time)
+        occupied.append(0)
+        ends.append(time + 1)
+    return CycleReport(cycles=ends[-1], dispatch=dispatched, pop=popped, done=finished,
+                       occupancy=occupied, frame_cycles=ends, frame_starts=starts,
+                       busy={unit: units[unit].busy for unit in Unit})

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bivit.hw.isa import INSTR_BITS, decode
+from bivit.compiler.expand import expand, frames_of
+from bivit.hw.isa import INSTR_BITS, TAG_BITS, Opcode
 from bivit.sim.iss import InstructionSimulator, MachineError
 from bivit.sim.observe import RESULT_OPCODES, RESULTS
 from bivit.sim.replay import replayed_results
@@ -27,8 +28,9 @@ class EngineRun:
     Attributes
     ----------
     logits : int64 array (images, count)
-    results : dict of (program counter, key) to array (images, rows, columns)
-        Results of the observed instructions that wrote anything, for the first images.
+    results : dict of (number, key) to array (images, rows, columns)
+        Results, by number in the order of dispatch, of the observed instructions that wrote
+        anything, for the first images.
     error : str or None
         Why the machine stopped, of the first image where it did.
     cycles : list of int
@@ -50,8 +52,8 @@ class EngineRun:
 
 
 def _observed_instructions(build):
-    return [pc for pc, instruction in enumerate(build.manifest["instructions"])
-            if any(instruction.get(key) for key in RESULTS)]
+    return [number for number, instruction in enumerate(build.manifest["executed"])
+            if any(key in instruction for key in RESULTS)]
 
 
 def run_iss(build, streams, *, observe, trace, stall_seed, in_a_row, predicted,
@@ -87,7 +89,7 @@ def run_rtl(build, streams, *, observe, trace, stall_seed, in_a_row, predicted,
             in_a_row=in_a_row,
             progress=lambda done, total: progress(done, total, "RTL simulation"))
     return EngineRun(
-        logits=run.logits.astype(np.int64), results=_replayed(build, run, observe),
+        logits=run.logits.astype(np.int64), results=_replayed(build, run, observe, in_a_row),
         error=_rtl_error(run, streams), cycles=run.cycles.tolist(),
         times=[_times(events) for events in run.unit_events],
         wall_seconds=run.wall_seconds, simulated_cycles=run.simulated_cycles)
@@ -106,17 +108,30 @@ def _with_program(build, folder):
     return folder
 
 
-def _replayed(build, run, observe):
+def _replayed(build, run, observe, in_a_row):
     """Results of observed instructions, from the write events of the first images."""
-    instructions = {}
-    for pc in _observed_instructions(build):
-        try:
-            opcode, fields = decode(build.words[pc])
-        except (ValueError, IndexError):
-            continue
-        if opcode in RESULT_OPCODES:
-            instructions[pc] = opcode, fields
-    return replayed_results(build.arch, instructions, run.events[:observe]) if observe else {}
+    executed = expand(build.arch, build.words).instructions
+    events = run.events[:observe]
+    if in_a_row:
+        frames = frames_of(build.arch, build.words, len(run.status))
+        events = [_renumbered(image, frame.instructions, executed)
+                  for image, frame in zip(events, frames, strict=False)]
+    instructions = {number: executed[number][:2] for number in _observed_instructions(build)
+                    if number < len(executed) and executed[number].opcode in RESULT_OPCODES}
+    return replayed_results(build.arch, instructions, events) if observe else {}
+
+
+def _renumbered(events, frame, alone):
+    """Write events of a frame, with the numbers that its instructions have in a frame alone."""
+    numbers = np.full(1 << TAG_BITS, -1, np.int64)
+    places, others = ([number for number, executed in enumerate(instructions)
+                       if executed.opcode is not Opcode.STEM] for instructions in (frame, alone))
+    numbers[places] = others
+    found = {}
+    for name, written in events.items():
+        found[name] = written.copy()
+        found[name]["tag"] = numbers[written["tag"]]
+    return found
 
 
 def _times(events):

@@ -38,7 +38,7 @@ namespace {
 enum Register : uint8_t { CTRL = 0x08, STATUS = 0x0C, ERROR = 0x10, CYCLES = 0x14,
                           LOAD_SELECT = 0x18, COUNTERS = 0x20, FRAMES = 0x80 };
 enum Outcome : uint32_t { DONE = 0, FAILED = 1, TIMEOUT = 2 };
-constexpr int UNITS = 4, COUNTERS_PER_UNIT = 3, ACCESS_LIMIT = 10000, QUIET_CYCLES = 8;
+constexpr int COUNTERS_PER_UNIT = 3, ACCESS_LIMIT = 10000, QUIET_CYCLES = 8;
 
 [[noreturn]] void fail(const std::string& message) {
     std::fprintf(stderr, "%s\n", message.c_str());
@@ -362,7 +362,7 @@ private:
         return timeout;
     }
 
-    // outcome, ERROR, CYCLES, beats taken, complete frames out, open frame, 12 counters, count of
+    // outcome, ERROR, CYCLES, beats taken, complete frames out, open frame, counters of UNITS, count of
     // logits, logits
     void record(Outcome outcome, uint32_t cycles, size_t taken, uint32_t frames, bool open,
                 const Words& logits) {

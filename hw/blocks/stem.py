@@ -13,7 +13,7 @@ from bivit.hw.blocks.memory import Ram
 from bivit.hw.blocks.output import BEAT
 from bivit.hw.blocks.rescale import RESCALE_LATENCY, Rescale
 from bivit.hw.emit import place
-from bivit.hw.isa import FORMATS, INSTR_BITS, Opcode, layout_of
+from bivit.hw.isa import FORMATS, INSTRUCTION, Opcode, layout_of
 from bivit.hw.memories import BEAT_BITS, CLIPPED_BITS, MEM_LATENCY, SCALE_BITS, memories
 
 __all__ = ["StemLane", "StemUnit", "input_timing", "period", "sum_bits", "timing"]
@@ -122,7 +122,7 @@ class StemUnit(wiring.Component):
         sizes = memories(arch)
         smem, weights, scales = (sizes[name] for name in ("smem", "stem", "stem_scale"))
         super().__init__({
-            "instr": In(stream.Signature(data.StructLayout({"word": INSTR_BITS, "tag": 16}))),
+            "instr": In(stream.Signature(INSTRUCTION)),
             "clear": In(1),
             "done": Out(1),
             "busy": Out(1),

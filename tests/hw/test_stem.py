@@ -157,7 +157,8 @@ PROGRAMS = [
     (TINY, [dict(tokens=5, pixels=16, channels=9, row=1, shift=1),
             dict(tokens=2, pixels=1, channels=1, dst_addr=9),
             dict(tokens=6, pixels=2, channels=7, dst_addr=200, segment=3, last=1)]),
-    (ONE, [dict(tokens=5, pixels=1, channels=1), dict(tokens=3, pixels=1, channels=2), dict(tokens=7, pixels=4, channels=9, row=5),
+    (ONE, [dict(tokens=5, pixels=1, channels=1), dict(tokens=3, pixels=1, channels=2),
+           dict(tokens=7, pixels=4, channels=9, row=5),
            dict(tokens=3, pixels=7, channels=3, dst_addr=250, segment=1, row=4, last=1)]),
 ]
 
