@@ -37,7 +37,7 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
     if len(words) > arch.program_depth:
         raise IllegalProgram(f"{len(words)} instructions do not fit a program memory of "
                              f"{arch.program_depth}")
-    execution = expand(arch, words)
+    execution = expand(arch, words, more=True)
     if execution.error:
         raise IllegalProgram(f"instruction {execution.error.program_counter}: "
                              f"{execution.error.reason}")
@@ -123,25 +123,27 @@ class _Checker:
 _VARYING = dict.fromkeys((*WAIT_FIELDS.values(), "next"), 0)
 
 
-def _check_frames(arch, words, alone, entry):
-    """A frame leaves out what the one before did for it, and differs in nothing else."""
+def _check_frames(arch, words, first, entry):
+    """A later frame is the first one without its first STEM, which the one before did for it.
+
+    Then each wait for STEM finds in every frame what it finds in the first: as many of them were
+    sent before.
+    """
     following = expand(arch, words, entry=entry, more=True)
     if following.error:
         raise ValueError(f"a later frame begins at {entry}: {following.error}")
-    stems, others = ([[fields | _VARYING if opcode is Opcode.STEM else (opcode, fields)
-                       for opcode, fields, _, _ in instructions
-                       if (opcode is Opcode.STEM) == wanted]
-                      for instructions in (alone, following.instructions)]
-                     for wanted in (True, False))
-    if others[0] != others[1]:
-        raise ValueError(f"a later frame begins at {entry} and leaves out more than STEM")
-    if stems[0] != stems[1] or any(fields["next"] for opcode, fields, _, _ in alone
-                                   if opcode is Opcode.STEM):
-        raise ValueError(f"a later frame begins at {entry}, and the STEM that it finds are not "
-                         "its own")
-    if any(opcode is Opcode.STEM and not fields["next"]
-           for opcode, fields, _, _ in following.instructions):
-        raise ValueError(f"a later frame begins at {entry} with a STEM of its own")
+    later = [executed[:3] for executed in following.instructions]
+    split = len(first) - len(later)
+    if split < 0 or [executed[:3] for executed in first[split:]] != later:
+        raise ValueError(f"a later frame begins at {entry} and is not the end of the first")
+    for_this, for_next = ([(opcode, fields | _VARYING, fields.get("next"))
+                           for opcode, fields, _, _ in part if opcode is Opcode.STEM or own]
+                          for part, own in ((first[:split], True), (first[split:], False)))
+    if ([stem[:2] for stem in for_this] != [stem[:2] for stem in for_next]
+            or any(following for _, _, following in for_this)
+            or not all(following for _, _, following in for_next)):
+        raise ValueError(f"a later frame begins at {entry}, and what the one before did for it is "
+                         "not what the first does before")
 
 
 def _check_places(arch, fields):

@@ -50,11 +50,13 @@ def test_frames_must_join(program):
     second = next(position for position, instruction in enumerate(program.instructions)
                   if instruction.fields.get("next"))
     last = len(program.words) - 1
+    shift = program.instructions[second].fields["shift"]
     for position, fields, message in (
-            (last, {"entry": 0}, "not those of the following image"),
-            (last, {"entry": 2}, "something else than STEM"),
-            (second, {"next": 0}, "not those of the following image"),
-            (second, {"shift": program.instructions[second].fields["shift"] ^ 1}, "not those"),
+            (last, {"entry": 0}, "not what the first does"),
+            (last, {"entry": 2}, "not what the first does"),
+            (last, {"entry": 60000}, "ends without HALT"),
+            (second, {"next": 0}, "not what the first does"),
+            (second, {"shift": shift ^ 1}, "not what the first does"),
             (second, {"wait_mm": 0}, "without waiting")):
         with pytest.raises(IllegalProgram, match=message):
             check(changed(program, position, **fields), program)
