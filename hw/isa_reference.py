@@ -26,7 +26,7 @@ __all__ = ["isa_reference"]
 _ACTIONS = {
     Opcode.HALT: """\
 Ends a frame. In the last frame it waits until every unit has completed everything, then the machine
-is done; else until every unit but LOAD has, and the next frame begins at `entry`
+is done; else until all but a stem engine have, and the next frame begins at `entry`
 ([stem.md](stem.md)).""",
     Opcode.STEM: """\
 On targets with a stem engine. Takes `tokens` tokens of `pixels` bytes p from the input stream, each

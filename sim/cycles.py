@@ -133,9 +133,9 @@ def executed_cycles(arch: Arch, *frames: Execution,
             popped.append(pop)
             finished.append(pop + completion)
             occupied.append(occupancy)
-        time = max(time, *(unit.done[-1] + 1 for kind, unit in zip(Unit, units, strict=True)
-                           if unit.done and (kind is not Unit.LOAD or index == len(frames) - 1
-                                             or not arch.stem_macs)), 0)
+        ahead = {Unit.LOAD} if arch.stem_macs and index < len(frames) - 1 else ()
+        time = max(time, *((unit.popped if kind in ahead else unit.done[-1]) + 1
+                           for kind, unit in zip(Unit, units, strict=True) if unit.done), 0)
         for times in (dispatched, popped, finished):
             times.append(time)
         occupied.append(0)

@@ -8,12 +8,11 @@ from bivit.hw.isa import (
     REGISTERS,
     SETS,
     STEPS,
-    UNIT_OF,
     Opcode,
     encode,
     register_of,
 )
-from programs import random_fields, random_waits
+from programs import random_fields, random_waits, unit_opcodes
 
 __all__ = ["looped_program", "straightened"]
 
@@ -23,7 +22,7 @@ _FREE = {"param_addr", "thr_addr", "bend_addr", "bias_addr", "eps", "delta", "mu
 _DEEPEST = 2  # loops and calls in each other, in the program and in each subroutine
 
 
-def looped_program(rng, arch, *, longest, ordered=False, opcodes=tuple(UNIT_OF)):
+def looped_program(rng, arch, *, longest, ordered=False, opcodes=None):
     """A program that executes 20 to `longest` instructions, HALT last.
 
     Parameters
@@ -33,11 +32,11 @@ def looped_program(rng, arch, *, longest, ordered=False, opcodes=tuple(UNIT_OF))
     longest : int
     ordered : bool
         Every instruction waits for all before it; else waits are random.
-    opcodes : sequence of Opcode
+    opcodes : sequence of Opcode, optional
         Of the units.
     """
     while True:
-        program = _Program(rng, arch, opcodes, ordered)
+        program = _Program(rng, arch, opcodes or unit_opcodes(arch), ordered)
         words = [encode(opcode, **fields) for opcode, fields in program.instructions]
         try:
             execution = expand(arch, words)

@@ -1,6 +1,7 @@
 """Random legal programs and constants, for tests of synchronisation, timing and results."""
 
 from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS
+from bivit.hw.blocks.checks import opcodes_of
 from bivit.hw.isa import (
     INSTR_BITS,
     LEVELS,
@@ -16,6 +17,7 @@ from bivit.hw.isa import (
     RowKind,
     RowOperation,
     SoftmaxMode,
+    Unit,
     decode,
     encode,
     layout_of,
@@ -23,7 +25,7 @@ from bivit.hw.isa import (
 from bivit.hw.memories import constant_memories, threshold_bits
 
 __all__ = ["WAIT_BITS", "input_stream", "random_constants", "random_fields", "random_program",
-           "random_waits", "write_files"]
+           "random_waits", "unit_opcodes", "write_files"]
 
 WAIT_BITS = sum(255 << layout_of(Opcode.HALT)[name].offset for name in WAIT_FIELDS.values())
 """The waits of the header."""
@@ -31,6 +33,11 @@ CONSTANT_WORDS = 64
 """Words of each constant memory that are not zero."""
 REGION = 192
 """Words between two places of a memory, of which an instruction reads one and writes the other."""
+
+
+def unit_opcodes(arch):
+    """The instructions of the units of a target."""
+    return [opcode for opcode in opcodes_of(arch) if opcode in UNIT_OF]
 
 
 def random_program(rng, arch, *, length, ordered=False):
@@ -45,37 +52,38 @@ def random_program(rng, arch, *, length, ordered=False):
         Every instruction waits for all before it, so that results do not depend on time; else
         waits are random.
     """
-    kinds = list(UNIT_OF)
+    kinds = unit_opcodes(arch)
     opcodes = []
     while len(opcodes) < length:
         # Bursts of one kind, so that queues fill up and instructions follow each other.
         opcodes += [rng.choice(kinds)] * rng.choice((1, 1, 3, 20))
     opcodes, slots = opcodes[:length], {}
-    loads = [position for position, opcode in enumerate(opcodes) if opcode is Opcode.LOAD]
+    loads = [position for position, opcode in enumerate(opcodes) if UNIT_OF[opcode] is Unit.LOAD]
     program = []
     for position, opcode in enumerate(opcodes):
         if opcode is Opcode.SOFTMAX and not slots:
             opcode = Opcode.MM_SCORE
         fields = random_fields(rng, arch, opcode, slots)
-        if opcode is Opcode.LOAD:
+        if position in loads:
             fields["last"] = int(position == loads[-1])
         program.append(encode(opcode, **fields, **random_waits(rng, ordered)))
     return [*program, encode(Opcode.HALT)]
 
 
 def input_stream(rng, program):
-    """Random bytes of the input stream: what LOAD instructions outside of loops take."""
+    """Random bytes of the input stream: what LOAD and STEM outside of loops take."""
     instructions = [decode(word) for word in program]
     return rng.randbytes(sum(4 * fields["tokens"] * -(-fields["pixels"] // 4)
-                             for opcode, fields in instructions if opcode is Opcode.LOAD))
+                             for opcode, fields in instructions
+                             if UNIT_OF.get(opcode) is Unit.LOAD))
 
 
 def random_constants(rng, arch):
     """Words of every constant memory but the program, from address 0 on, with lively values."""
     elements = {"thr": _threshold, "scale": _scale, "norm": _norm, "bend": _bend,
-                "bias": _score_bias}
-    counts = {"bias": arch.rows * arch.cols} | dict.fromkeys(("thr", "scale", "norm", "bend"),
-                                                             arch.cols)
+                "bias": _score_bias, "stem_scale": _scale}
+    counts = {"bias": arch.rows * arch.cols, "stem_scale": 1}
+    counts |= dict.fromkeys(("thr", "scale", "norm", "bend"), arch.cols)
     words = {}
     for name, size in constant_memories(arch).items():
         if name in elements:
@@ -145,6 +153,15 @@ def random_fields(rng, arch, opcode, slots):
             return {"dst_addr": read + rng.randrange(64), "row": row,
                     "tokens": rng.randint(1, arch.rows - row), "pixels": pixels,
                     "k_words": -(-pixels // arch.lanes)}
+        case Opcode.STEM:
+            channels = rng.randint(1, 3 * arch.cols)
+            return {"dst_addr": read + rng.randrange(64), "row": rng.randrange(arch.rows),
+                    "dst_stride": -(-channels // arch.cols) * arch.drain_cycles + rng.randrange(2),
+                    "segment": rng.choice((0, rng.randint(1, 5))),
+                    "tokens": rng.randint(1, 2 * arch.rows), "channels": channels,
+                    "pixels": rng.randint(1, min(2 * arch.lanes, arch.stem_pixels)),
+                    "weight_addr": rng.randrange(64), "scale_addr": rng.randrange(CONSTANT_WORDS),
+                    "shift": rng.randrange(4)}
         case Opcode.MM_BITS:
             return (_matmul(rng, read) | _bits_out(rng, arch) | {
                 "param_addr": rng.randrange(CONSTANT_WORDS),
@@ -213,17 +230,20 @@ def _accumulate(rng, arch, read, written):
     addends = [rng.choice((read + rng.randrange(64), numbers)) for _ in range(2)]
     if period:
         addends[0] = read + rng.randrange(64)
+    sources = [source for source in AddSource if source is not AddSource.SMEM]
+    first = rng.choice([*sources, AddSource.SMEM] if arch.stem_macs else sources)
+    # Behind the constants there are zeros: SMEM goes with a product of scale 0.
+    param_addr = CONSTANT_WORDS * (first is AddSource.SMEM) + rng.randrange(CONSTANT_WORDS)
     return matmul | _bits_out(rng, arch) | {
         "a_planes": rng.randint(1, 3), "b_planes": rng.randint(1, 3),
-        "param_addr": rng.randrange(CONSTANT_WORDS), "dst_addr": numbers,
-        "add_src": rng.choice(list(AddSource)), "add_addr": addends[0],
+        "param_addr": param_addr, "dst_addr": numbers, "add_src": first, "add_addr": addends[0],
         "add_tiles": period, "add_phase": rng.randrange(period) if period else 0,
         "row_lo": rng.randrange(row_high), "row_hi": row_high, "base": rng.getrandbits(10),
         "from_pv": rng.getrandbits(1), "shift": rng.randrange(4),
         "sat": rng.randint(2, arch.resid_bits),
         "bend": rng.getrandbits(1), "bend_addr": rng.randrange(CONSTANT_WORDS),
         "bend_shift": rng.randrange(4),
-        "add2_src": rng.choice(list(AddSource)), "add2_addr": addends[1],
+        "add2_src": rng.choice(sources), "add2_addr": addends[1],
         "to_bits": rng.getrandbits(1), "thr_addr": rng.randrange(CONSTANT_WORDS),
         "bits_addr": written + rng.randrange(64)}
 

@@ -10,9 +10,10 @@ from bivit.hw.isa import FORMATS, UNIT_OF, Unit, decode
 __all__ = ["TIMINGS", "Run", "small_arch", "unit_timing"]
 
 
-def small_arch(*, program_depth=256, queue_depth=3):
+def small_arch(*, program_depth=256, queue_depth=3, stem_macs=0):
     return Arch(name="test", rows=4, cols=8, lanes=16, post_rows=2, program_depth=program_depth,
-                queue_depth=queue_depth, score_slots=3, score_tiles=6, sums_depth=10)
+                queue_depth=queue_depth, score_slots=3, score_tiles=6, sums_depth=10,
+                stem_macs=stem_macs)
 
 
 def unit_timing(arch, opcode, fields):
@@ -26,10 +27,15 @@ TIMINGS = dict.fromkeys(Unit, unit_timing)
 
 
 class Run:
-    """One simulated run with imagined units."""
+    """One simulated run with imagined units.
 
-    def __init__(self, arch, program, *, limit=20000, unit_error_at=None):
-        self.arch, self.program, self.limit = arch, program, limit
+    Of what each unit takes, `pop`, `done` and so on have what belongs to a tag (of the latest
+    frame), and `taken` all pops in order.
+    """
+
+    def __init__(self, arch, program, *, limit=20000, unit_error_at=None, frames=None):
+        self.arch, self.program, self.limit, self.frames = arch, program, limit, frames
+        self.taken = {unit: [] for unit in Unit}
         self.unit_error_at = unit_error_at
         self.pop, self.done, self.words, self.counters_of = {}, {}, {}, {}
         self.dut = Sequencer(arch)
@@ -44,6 +50,7 @@ class Run:
         await ctx.tick().repeat(5)
         assert not ctx.get(dut.busy)
         ctx.set(dut.start, 1)
+        ctx.set(dut.frames, self.frames or 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
         free, ends, addresses, cycle = dict.fromkeys(Unit, 0), {}, [0, 0, 0], 0
@@ -75,7 +82,8 @@ class Run:
         payload = ctx.get(self.dut.units[unit].payload)
         assert UNIT_OF[decode(payload.word)[0]] == unit
         occupancy, completion = unit_timing(self.arch, *decode(payload.word))
-        assert payload.tag not in self.pop
+        assert self.frames or payload.tag not in self.pop
+        self.taken[unit].append((cycle, payload.tag, payload.counter))
         self.pop[payload.tag], self.words[payload.tag] = cycle, payload.word
         self.counters_of[payload.tag] = payload.counter
         self.done[payload.tag] = cycle + completion

@@ -159,6 +159,10 @@ class Sequencer(wiring.Component):
         with m.If(again):
             m.d.sync += [counter[unit].eq(0) for counter in (sent, completed)
                          for unit in self._of_one_frame()]
+        # No instruction waits in a queue while the others are counted from 0 again.
+        begun, input_ = Signal(TAG_BITS), self.units[Unit.LOAD]
+        m.d.sync += begun.eq(Mux(self.busy, begun + (input_.valid & input_.ready), 0))
+        rest = begun == sent[Unit.LOAD] if self.arch.stem_macs else 1
 
         flow = place(m, platform, "flow", Flow(), reset=~self.busy | again)
         m.d.comb += flow.last_frame.eq(self.frames_left == 0)
@@ -166,7 +170,7 @@ class Sequencer(wiring.Component):
         self._fetch(m, flow, self.busy & ~again, entry)
         self._check(m, flow.o, stage, dispatch, self.busy & ~again)
         self._dispatch(m, stage, dispatch, targets, sent, completed,
-                       Array(queue.i.ready for queue in queues)[stage.unit], again)
+                       Array(queue.i.ready for queue in queues)[stage.unit], again, rest)
         return m
 
     def _fetch(self, m, flow, running, entry):
@@ -220,7 +224,7 @@ class Sequencer(wiring.Component):
         m.d.sync += [stage.valid.eq(running & (summed.valid | (stage.valid & ~dispatch))),
                      stage.tag.eq(Mux(running, stage.tag + dispatch, 0))]
 
-    def _dispatch(self, m, stage, dispatch, targets, sent, completed, room, again):
+    def _dispatch(self, m, stage, dispatch, targets, sent, completed, room, again, rest):
         """Turn waits into targets; stop at errors and at the HALT of the last frame."""
         view = data.View(data.StructLayout(HEADER), stage.word[:_HEADER_BITS])
         for unit, name in WAIT_FIELDS.items():
@@ -236,7 +240,8 @@ class Sequencer(wiring.Component):
                 with m.Elif(view.opcode == Opcode.HALT):
                     idle = [a == b for a, b in zip(sent, completed, strict=True)]
                     with m.If(self.frames_left != 0):
-                        m.d.comb += again.eq(Cat(idle[unit] for unit in self._of_one_frame()).all())
+                        m.d.comb += again.eq(
+                            Cat(rest, *(idle[unit] for unit in self._of_one_frame())).all())
                     with m.Elif(Cat(idle).all()):
                         m.d.sync += [self.busy.eq(0), self.finished.eq(1)]
                 with m.Else():

@@ -13,7 +13,13 @@ from bivit.hw.targets import TARGETS
 from bivit.sim.cycles import simulate_cycles
 from bivit.sim.rtl import build_simulator
 from looped_programs import looped_program
-from programs import input_stream, random_constants, random_program, write_files
+from programs import (
+    input_stream,
+    random_constants,
+    random_program,
+    unit_opcodes,
+    write_files,
+)
 
 POP, DONE = 0, 1
 
@@ -33,7 +39,7 @@ def check(target, seed, length, folder):
 def check_loops(target, seed, longest, folder):
     """The same of a program with loops."""
     arch, rng = TARGETS[target], random.Random(f"{target}/{seed}/{longest}")
-    opcodes = [opcode for opcode in UNIT_OF if opcode is not Opcode.LOAD]
+    opcodes = [opcode for opcode in unit_opcodes(arch) if opcode is not Opcode.LOAD]
     check_program(arch, rng, looped_program(rng, arch, longest=longest, opcodes=opcodes), folder)
 
 

@@ -7,14 +7,20 @@ import numpy as np
 import pytest
 
 from bivit.hw.accelerator import accelerator_verilog
-from bivit.hw.isa import UNIT_OF, Opcode, decode
+from bivit.hw.isa import Opcode, decode
 from bivit.hw.targets import TARGETS
 from bivit.sim.iss import InstructionSimulator
 from bivit.sim.observe import RESULT_OPCODES
 from bivit.sim.replay import replayed_results
 from bivit.sim.rtl import build_simulator
 from looped_programs import looped_program, straightened
-from programs import input_stream, random_constants, random_program, write_files
+from programs import (
+    input_stream,
+    random_constants,
+    random_program,
+    unit_opcodes,
+    write_files,
+)
 
 IMAGES = 2
 
@@ -34,7 +40,7 @@ def check(target, seed, length, folder):
 def check_loops(target, seed, longest, folder):
     """The same of a program with loops, which does what its expansion does."""
     arch, rng = TARGETS[target], random.Random(f"{target}/{seed}")
-    opcodes = [opcode for opcode in UNIT_OF if opcode is not Opcode.LOAD]
+    opcodes = [opcode for opcode in unit_opcodes(arch) if opcode is not Opcode.LOAD]
     program = looped_program(rng, arch, longest=longest, ordered=True, opcodes=opcodes)
     check_program(arch, rng, program, folder)
 
