@@ -59,7 +59,9 @@ def lower(graph: Graph, arch: Arch) -> Program:
         check_program(words, arch, {name: len(values) for name, values in constants.items()})
     except IllegalProgram as error:
         raise AssertionError(f"the compiler made an illegal program: {error}") from error
-    return Program(arch, graph, words, constants, instructions, instructions, plan.layers,
+    alone = tuple(instruction for instruction in instructions
+                  if not instruction.fields.get("next"))
+    return Program(arch, graph, words, constants, instructions, alone, plan.layers,
                    _observations(graph, instructions),
                    {segment.name: where[segment.name] for segment in scheduled.plan.segments})
 

@@ -13,8 +13,8 @@ from bivit.hw.memories import score_bits, threshold_bits
 
 __all__ = ["MEMORIES", "MachineModel"]
 
-MEMORIES = ("imem", "xmem", "hmem", "pmem", "bmem", "kmem", "resid", "vmem", "sums", "pv")
-"""What a program leaves behind."""
+MEMORIES = ("imem", "xmem", "hmem", "pmem", "bmem", "kmem", "resid", "vmem", "sums", "pv", "smem")
+"""What a program leaves behind; SMEM on targets with a stem engine."""
 
 A_MEMORIES = {isa.ASource.IMEM: "imem", isa.ASource.XMEM: "xmem", isa.ASource.HMEM: "hmem",
               isa.ASource.PMEM: "pmem"}
@@ -53,13 +53,16 @@ class MachineModel:
 
     Attributes
     ----------
+    names : list of str
+        Its memories.
     made : dict of str to dict of (row, column) to int
         Results of the last instruction, by the keys of ``observe.read_results``.
     """
 
     def __init__(self, arch, constants, memories, image, stream):
         self.arch, self.constants, self.stream = arch, constants, list(stream)
-        for name in MEMORIES:
+        self.names = [name for name in MEMORIES if hasattr(memories, name)]
+        for name in self.names:
             setattr(self, name, getattr(memories, name)[image].astype(np.int64))
         self.scores, self.minima, self.outputs = {}, {}, []
         self.greatest = (1 << (score_bits(arch) - 1)) - 1
@@ -148,6 +151,28 @@ class MachineModel:
                     bits = [pixel >> plane & 1 for pixel in pixels[word * lanes:][:lanes]]
                     self.imem[first + word, f["row"] + token] = (
                         bits + [0] * (lanes - len(bits)))
+
+    def _stem(self):
+        f, arch = self.f, self.arch
+        address, row, left = f["dst_addr"], f["row"], f["segment"]
+        for _ in range(f["tokens"]):
+            beats = -(-f["pixels"] // 4) * 4
+            pixels, self.stream = self.stream[:beats][:f["pixels"]], self.stream[beats:]
+            for channel in range(f["channels"]):
+                group, lane = divmod(channel, arch.stem_macs)
+                first = f["weight_addr"] + group * f["pixels"]
+                dot = sum((2 * pixel - 255) * (2 * part(self._constant("stem", first + j),
+                                                        8 * lane, 8) + 1)
+                          for j, pixel in enumerate(pixels))
+                value = saturate(rescale(dot, *self._parameter(
+                    "stem_scale", f["scale_addr"] + channel, 0), f["shift"]), 18)
+                tile, column = divmod(channel, arch.cols)
+                self._put_number("smem", address + tile * arch.drain_cycles, row, column, value)
+            row, left = row + 1, left - 1
+            if row == arch.rows or left == 0:
+                address, row = address + f["dst_stride"], 0
+            if left == 0:
+                row, left = f["row"], f["segment"]
 
     def _mm_bits(self):
         f, arch = self.f, self.arch

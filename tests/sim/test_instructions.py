@@ -13,8 +13,8 @@ from bivit.sim.iss import EXECUTE, InstructionSimulator
 from bivit.sim.machine import Machine
 from bivit.sim.memory_state import A_MEMORIES, B_MEMORIES
 from bivit.sim.observe import RESULT_OPCODES, read_results
-from machine_model import MEMORIES, MachineModel
-from programs import input_stream, random_constants, random_program
+from machine_model import MachineModel
+from programs import input_stream, random_constants, random_program, unit_opcodes
 
 IMAGES = 2
 DEPTHS = {"weight_depth": 512, "bmem_depth": 512, "hmem_depth": 512, "resid_depth": 512,
@@ -24,6 +24,7 @@ ARCHS = {arch.name: arch for arch in (
     Arch(name="odd", rows=3, cols=7, lanes=24, post_rows=2, **DEPTHS),
     Arch(name="flat", rows=4, cols=4, lanes=12, post_rows=4, resid_bits=13, score_slots=2,
          count_bits=20, **DEPTHS),
+    Arch(name="stem", rows=3, cols=5, lanes=16, post_rows=2, stem_macs=4, smem_depth=512, **DEPTHS),
 )}
 
 
@@ -41,8 +42,10 @@ class Comparison:
     def _fill(self, random):
         half = 1 << self.machine.arch.resid_bits - 1
         for name, array in self.machine.state.arrays().items():
-            limits = {"pv": (0, 40), "sums": (-2**30, 2**30)}
-            if name in (*A_MEMORIES, *B_MEMORIES.values()):
+            limits = {"pv": (0, 40), "sums": (-2**30, 2**30), "smem": (-2**17, 2**17)}
+            if name == "imem" and self.machine.arch.stem_macs:
+                assert not array.any()
+            elif name in (*A_MEMORIES, *B_MEMORIES.values()):
                 array[...] = random.integers(0, 2, array.shape)
             else:
                 array[...] = random.integers(*limits.get(name, (-half, half)), array.shape)
@@ -51,15 +54,15 @@ class Comparison:
     def run(self, word):
         """Execute an instruction, compare everything."""
         opcode, fields = decode(word)
-        before = {name: getattr(self.models[0], name).copy() for name in MEMORIES}
+        before = {name: getattr(self.models[0], name).copy() for name in self.models[0].names}
         EXECUTE[opcode](self.machine, fields)
         for image, model in enumerate(self.models):
             model.run(opcode, fields)
-            for name in MEMORIES:
+            for name in model.names:
                 found = getattr(self.machine.state, name)[image]
                 assert np.array_equal(found, getattr(model, name)), (opcode, name, fields)
         self.changes[opcode] += any(not np.array_equal(before[name], getattr(self.models[0], name))
-                                    for name in MEMORIES)
+                                    for name in self.models[0].names)
         if opcode in RESULT_OPCODES:
             self._check_results(opcode, fields)
 
@@ -90,7 +93,7 @@ def test_random_programs(name):
             assert np.concatenate([[], *outputs]).tolist() == model.outputs
         changes += comparison.changes
     silent = {Opcode.HALT, Opcode.MM_SCORE, Opcode.OUTPUT}
-    assert min(changes[opcode] for opcode in set(Opcode) - silent) > 5
+    assert min(changes[opcode] for opcode in set(unit_opcodes(arch)) - silent) > 5
 
 
 @pytest.mark.parametrize("name", ARCHS)
