@@ -56,7 +56,7 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
                 _check_frames(arch, words, execution.instructions, fields["entry"])
         except ValueError as error:
             place = f"instruction {counter}"
-            if counter != position:
+            if len(execution.instructions) != len(words):
                 place += f", executed as number {position}"
             raise IllegalProgram(f"{place}: {error}") from None
 
