@@ -8,7 +8,6 @@ import numpy as np
 from bivit.compiler.ir import numeric
 from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS
 from bivit.hw import isa
-from bivit.hw.isa import Opcode
 from bivit.hw.memories import score_bits, threshold_bits
 
 __all__ = ["MEMORIES", "MachineModel"]
