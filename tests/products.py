@@ -47,7 +47,8 @@ def _numbers(rng, arch, tiles_in):
     """Fields of MM_ACC alone."""
     words, half = TILES * arch.drain_cycles, arch.resid_depth // 2
     dst_addr = rng.randint(0, half - words)
-    sources = [rng.choice(list(AddSource)) for _ in range(2)]
+    sources = [rng.choice([source for source in AddSource if source is not AddSource.SMEM])
+               for _ in range(2)]
     if rng.random() < 0.4:
         sources[1] = sources[0]
     addresses = [rng.choice((dst_addr, rng.randint(half, 2 * half - words)))

@@ -6,7 +6,7 @@ import cocotb
 from bench import send, start
 from units import ARCH
 
-from bivit.hw.memories import beats_per_word, constant_memories, constant_order
+from bivit.hw.memories import beats_per_word, constant_memories
 
 IDLE = {"select_valid": 0, "s_axis__valid": 0, "clear": 0}
 
@@ -15,7 +15,7 @@ class Loader:
     """Sends packets and keeps what is written."""
 
     def __init__(self, ports):
-        self.ports, self.memories = ports, {name: {} for name in constant_order}
+        self.ports, self.memories = ports, {name: {} for name in constant_memories(ARCH)}
         cocotb.start_soon(self._watch())
 
     async def _watch(self):

@@ -29,7 +29,7 @@ async def registers_show_the_machine(dut, p_go):
         "cycles", *(f"{kind}__{unit}" for kind in ("run", "stall", "idle") for unit in Unit))}
     ports.set(busy=1, finished=0, error_code=6, error_tag=0xABCD, load_busy=1, **state)
     expected = {"ID": ID, "VERSION": 1, "CTRL": 0, "STATUS": 0b101, "ERROR": 0xABCD0006,
-                "CYCLES": state["cycles"], "LOAD_SELECT": 1 << 31}
+                "CYCLES": state["cycles"], "LOAD_SELECT": 1 << 31, "FRAMES": 1}
     expected |= {f"{unit.name}_{kind.upper()}": state[f"{kind}__{unit}"]
                  for kind in ("run", "stall", "idle") for unit in Unit}
     assert set(expected) == set(ADDRESSES)
@@ -40,6 +40,8 @@ async def registers_show_the_machine(dut, p_go):
         assert await axi.read(address) == 0
     ports.set(busy=0, finished=1, error_code=0)
     assert await axi.read("STATUS") == 0b010
+    await axi.write("FRAMES", 0x12345)
+    assert await axi.read("FRAMES") == ports.get("frames") == 0x2345
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")

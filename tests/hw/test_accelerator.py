@@ -232,7 +232,7 @@ def test_loaded_target():
         packets += [(beat, index == len(beats) - 1) for index, beat in enumerate(beats)]
 
     async def script(host):
-        for number in range(len(constant_order)):
+        for number in map(constant_order.index, constant_memories(network.arch)):
             await host.write("LOAD_SELECT", number)
             for _ in range(500):
                 if not await host.read("LOAD_SELECT") >> 31:

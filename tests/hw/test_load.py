@@ -10,7 +10,7 @@ from bivit.hw.blocks.constant_loader import ConstantLoader
 from bivit.hw.blocks.load import ENDED_EARLY, ENDED_LATE, LoadUnit, timing
 from bivit.hw.emit import emit
 from bivit.hw.isa import Opcode, encode
-from bivit.hw.memories import beats_per_word, constant_memories, constant_order
+from bivit.hw.memories import beats_per_word, constant_memories
 from bivit.hw.targets import TARGETS
 
 ODD, TINY = TARGETS["odd"], TARGETS["tiny"]
@@ -134,7 +134,7 @@ def test_end_of_the_packet(last, marked, error):
 
 def load_constants(arch, packets):
     """Send `packets` of (index, beats, last beat marked); returns the memories."""
-    loader, memories = ConstantLoader(arch), {name: {} for name in constant_order}
+    loader, memories = ConstantLoader(arch), {name: {} for name in constant_memories(arch)}
 
     async def watch(ctx):
         for name, size in constant_memories(arch).items():

@@ -10,7 +10,7 @@ from bivit.cli.main import main
 from bivit.compiler.build import BuildError, compile
 from bivit.compiler.ir import checkpoint
 from bivit.hw.isa import INSTR_BITS
-from bivit.hw.memories import constant_order, memories
+from bivit.hw.memories import constant_memories, memories
 from bivit.hw.targets import TARGETS
 from bivit.sim.simulate import simulate
 from graphs import random_image, random_vit_graph
@@ -18,7 +18,7 @@ from network_graphs import random_pyramid_graph, random_window_graph
 
 TARGET = "tiny"
 IMAGES = 3
-ROMS = [f"rom/{name}.hex" for name in constant_order]
+ROMS = [f"rom/{name}.hex" for name in constant_memories(TARGETS[TARGET])]
 
 
 def build_of(graph, folder):
