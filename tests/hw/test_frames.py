@@ -7,7 +7,7 @@ import pytest
 
 from bivit.compiler.expand import expand, frames_of
 from bivit.hw.blocks.checks import ErrorCode
-from bivit.hw.isa import UNIT_OF, Opcode, Unit, encode
+from bivit.hw.isa import UNIT_OF, AddSource, Opcode, Unit, encode
 from bivit.sim.cycles import simulate_cycles
 from programs import random_fields, random_program, random_waits
 from sequencer_run import TIMINGS, Run, small_arch
@@ -60,6 +60,16 @@ def test_what_belongs_to_the_following_image():
     assert [executed.counter for executed in expand(arch, program).instructions] == [0, 2]
     assert len(Run(arch, program, frames=3).taken[Unit.LOAD]) == 3
     assert len(Run(arch, program).taken[Unit.LOAD]) == 1
+
+
+@pytest.mark.parametrize("fields, good", (
+    ({"add_src": AddSource.SMEM}, True), ({"add2_src": AddSource.SMEM}, False)))
+def test_numbers_of_the_engine_are_a_first_addend(fields, good):
+    word = encode(Opcode.MM_ACC, n_tiles=1, k_words=1, a_planes=1, b_planes=1, **fields)
+    arch = small_arch(stem_macs=3)
+    run = Run(arch, [word, encode(Opcode.HALT)])
+    assert run.error == ((ErrorCode.NONE if good else ErrorCode.COUNT), 0)
+    assert (expand(arch, [word, encode(Opcode.HALT)]).error is None) == good
 
 
 @pytest.mark.parametrize("opcode, stem_macs", ((Opcode.STEM, 0), (Opcode.LOAD, 3)))

@@ -11,6 +11,7 @@ from bivit.hw.arch import ArchError
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.sequencer import InstructionQueue
 from bivit.hw.isa import (
+    AddSource,
     Destination,
     Opcode,
     RowKind,
@@ -74,6 +75,7 @@ ADD = WALK | {"n_tiles": 1, "sum_tiles": 1}
 OUT = {"count": 1, "sum_tiles": 1}
 CODES = OUT | {"kind": RowKind.CODES, "k_words": 1}
 MOVE = WALK | {"words": 1}
+STEM = {"tokens": 65535, "pixels": 768, "channels": 1}
 
 
 @pytest.mark.parametrize("opcode, fields, code", [
@@ -83,6 +85,11 @@ MOVE = WALK | {"words": 1}
     (Opcode.LOAD, LOAD | {"tokens": 2, "row": 2}, None),
     (Opcode.LOAD, LOAD | {"pixels": 0}, ErrorCode.COUNT),
     (Opcode.LOAD, LOAD | {"k_words": 0}, ErrorCode.COUNT),
+    (Opcode.MM_ACC, ACC | {"add_src": AddSource.SMEM}, ErrorCode.COUNT),
+    (Opcode.MM_ACC, ACC | {"add2_src": AddSource.SMEM}, ErrorCode.COUNT),
+    (Opcode.STEM, STEM | {"row": 3}, None),
+    *((Opcode.STEM, STEM | wrong, ErrorCode.COUNT) for wrong in (
+        {"tokens": 0}, {"pixels": 0}, {"pixels": 769}, {"channels": 0}, {"row": 4})),
     (Opcode.MM_BITS, MATMUL, None),
     (Opcode.MM_BITS, MATMUL | {"n_tiles": 0}, ErrorCode.COUNT),
     (Opcode.MM_BITS, V | {"rows": 4}, None),
@@ -139,7 +146,7 @@ MOVE = WALK | {"words": 1}
 ])
 def test_checks(opcode, fields, code):
     program = [encode(Opcode.SOFTMAX, n_tiles=1), encode(opcode, **fields), encode(Opcode.HALT)]
-    arch = small_arch()
+    arch = small_arch(stem_macs=3 * (opcode is Opcode.STEM))
     run = Run(arch, program)
     assert run.error == ((ErrorCode.NONE, 0) if code is None else (code, 1))
     assert run.finished == (code is None)
@@ -153,9 +160,11 @@ def test_reserved_bits(opcode):
                              Opcode.MM_ACC: ACC, Opcode.NORM_BITS: NORM, Opcode.NORM_CODES:
                              NORM | {"k_words": 1}, Opcode.SOFTMAX: {"n_tiles": 1},
                              Opcode.NORM_NUMBERS: NORM, Opcode.ROWS_ADD: ADD, Opcode.ROWS_OUT: OUT,
-                             Opcode.MOVE: MOVE, Opcode.OUTPUT: {"count": 1}}.get(opcode, {}))
+                             Opcode.MOVE: MOVE, Opcode.STEM: STEM,
+                             Opcode.OUTPUT: {"count": 1}}.get(opcode, {}))
     reserved = 1 << reserved_bits(opcode).bit_length() - 1
-    run = Run(small_arch(), [good | reserved, encode(Opcode.HALT)])
+    arch = small_arch(stem_macs=3 * (opcode is Opcode.STEM))
+    run = Run(arch, [good | reserved, encode(Opcode.HALT)])
     assert run.error == (ErrorCode.RESERVED, 0)
 
 
