@@ -204,6 +204,9 @@ def simulate(
     stall_seed: Annotated[int | None, typer.Option(
         min=0, max=2**31 - 1, help="Stall both streams at random, from this seed; rtl only.")]
     = None,
+    in_a_row: Annotated[bool, typer.Option(
+        "--in-a-row", help="Run all images in one start and tell latency from interval; rtl "
+                           "only.")] = False,
     as_json: Json = False, debug: Debug = False,
 ):
     """Run a build on images; with --check compare it with PyTorch, bit for bit."""
@@ -215,7 +218,7 @@ def simulate(
         return simulate_build(
             folder, count=images, input_file=input_file, engine=engine.value, check=check,
             observe=observe, ignore_hashes=ignore_hashes, trace=trace, stall_seed=stall_seed,
-            progress=progress)
+            in_a_row=in_a_row, progress=progress)
 
     execute(action, show.simulate, as_json=as_json, debug=debug,
             passed=lambda result: not result["mismatches"])

@@ -1,5 +1,7 @@
 """What the commands print for people: tables and pictures."""
 
+import itertools
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -79,7 +81,13 @@ def simulate(result, console):
         shown["first mismatch"] = result["first_mismatch"]
     if result["top1"] is not None:
         shown["top-1"] = _percent(result["top1"])
-    if result["engine"] == "rtl":
+    if result["frame_cycles"]:
+        ends = result["frame_cycles"]
+        intervals = [later - end for end, later in itertools.pairwise(ends)]
+        shown["latency"] = f"{ends[0]:,} cycles"
+        shown["interval"] = " – ".join(f"{cycles:,}" for cycles in sorted(
+            {min(intervals), max(intervals)})) + " cycles" if intervals else "one image has none"
+    elif result["engine"] == "rtl":
         cycles = result["cycles_per_image"]
         shown["cycles per image"] = "not all equal" if cycles is None else f"{cycles:,}"
     shown["predicted cycles"] = f"{result['predicted_cycles_per_image']:,}"
