@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from bivit.compiler.check import IllegalProgram, check_program
+from bivit.compiler.padding import find_changed_padding
 from bivit.compiler.passes import lower
 from bivit.compiler.structures import CompileError
 from bivit.hw.arch import ArchError
@@ -44,6 +45,16 @@ def test_one_stem_for_each_image_and_moves_between(program):
     assert program.instructions[-1].fields["entry"] == 1
     assert {"stem", "stem_scale"} <= program.constants.keys()
     check(program.words, program)
+
+
+def test_padding_bits_of_its_constants():
+    graph = random_vit_graph(1, depth=2, embed_dim=20)  # 3 tiles of 8 columns, 2 groups of 12
+    constants = lower(graph, ARCH).constants
+    assert find_changed_padding(graph, ARCH, constants) is None
+    for memory, word in (("stem_scale", 20), ("stem", 4)):
+        changed = {name: list(words) for name, words in constants.items()}
+        changed[memory][word] ^= 1 << 39 if memory == "stem_scale" else 1 << 8 * 8
+        assert find_changed_padding(graph, ARCH, changed) == (memory, word)
 
 
 def test_frames_must_join(program):
