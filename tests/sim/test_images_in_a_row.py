@@ -56,7 +56,8 @@ def test_the_stem_hides_behind_the_image_before(network):
                 if layer["name"].endswith("proj"))
     cycles = stem["last_cycle"] - stem["first_cycle"]
     assert cycles > 10000
-    assert max(cycles, latency - cycles) < interval < max(cycles, latency - cycles) * 1.15
+    longer = max(cycles, latency - cycles)
+    assert longer - 32 < interval < longer * 1.15  # the first dispatches lie beside the stem
 
 
 def test_stalls_of_the_streams_change_no_bit(network):
