@@ -7,8 +7,8 @@ zeros; a non-zero reserved bit is an illegal instruction.
 Every instruction goes, in program order, to the queue of one unit, and units run side by side.
 A unit finishes its instructions in order. The ``wait_*`` fields of the header say which earlier
 instructions must have finished first: ``wait_mm = d`` waits for the d-th most recent instruction
-that was sent to the matrix unit before this one (1 is the latest), 0 waits for nothing. A wait can
-only point backwards, so no program can hang.
+that was sent to the matrix unit before this one (1 is the latest); 0, and more than were sent,
+waits for nothing. A wait can only point backwards, so no program can hang.
 
 The sequencer executes LOOP, END, SET, RETURN and HALT itself (``docs/loops.md``). Each field in
 ``INDEXED`` has the number of a register beside it, and the unit gets their sum.
@@ -119,7 +119,7 @@ _OPERANDS = {
     "n_tiles": 12,   # column tiles, at least 1
     "k_words": 8,    # words of K per tile, at least 1
 }
-_MATMUL = _OPERANDS | {"a_addr": 16, "b_addr": 24}
+_MATMUL = {"a_addr": 16, "b_addr": 24} | _OPERANDS
 _BITS_OUT = {
     "dst": Destination,
     "dst_pos": 8,      # HMEM, K: chunk of tile 0 in its word; V: token block in its word

@@ -28,12 +28,11 @@ from bivit.hw.isa import (
     layout_of,
 )
 
-__all__ = ["DISPATCH_LATENCY", "FIRST_DECODE", "InstructionQueue", "Sequencer"]
+__all__ = ["FIRST_DECODE", "InstructionQueue", "Sequencer"]
 
 FIRST_DECODE = 4
-"""Busy cycle in which the first instruction is in the first register of the flow."""
-DISPATCH_LATENCY = FIRST_DECODE + 2
-"""Busy cycle in which the first instruction is dispatched, if nothing comes before it."""
+"""Busy cycle in which the first instruction is in the register of the flow that decodes it; an
+instruction is dispatched two cycles after that at the earliest."""
 
 _FETCH_DEPTH = 4  # cycles from an address until its slot is free again
 _HEADER_BITS = data.StructLayout(HEADER).size
@@ -82,7 +81,7 @@ class InstructionQueue(wiring.Component):
 class Sequencer(wiring.Component):
     """Runs a program: dispatches its instructions to the units and keeps their waits.
 
-    The first instruction is dispatched ``DISPATCH_LATENCY`` cycles after `busy` rises, then one a
+    The first instruction is dispatched ``FIRST_DECODE + 2`` cycles after `busy` rises, then one a
     cycle while there is room in the queue of its unit; :func:`bivit.hw.blocks.flow.control_cycles`
     says how long others hold that up. Wait targets and completed instructions are counted in full:
     a unit may run ahead of a waiting one by any number. An error stops the machine: nothing more is
@@ -210,21 +209,16 @@ class Sequencer(wiring.Component):
     def _dispatch(self, m, stage, dispatch, targets, sent, completed, room):
         """Turn waits into targets; stop at HALT and at errors."""
         view = data.View(data.StructLayout(HEADER), stage.word[:_HEADER_BITS])
-        beyond = Signal(len(Unit))
         for unit, name in WAIT_FIELDS.items():
             distance = view[name]
-            m.d.comb += [
-                beyond[unit].eq(distance > sent[unit]),
-                targets[unit].eq(Mux(distance == 0, 0, sent[unit] - distance + 1)),
-            ]
+            nothing = (distance == 0) | (distance > sent[unit])
+            m.d.comb += targets[unit].eq(Mux(nothing, 0, sent[unit] - distance + 1))
         with m.If(self.busy):
             with m.If(self.unit_error != ErrorCode.NONE):
                 self._stop(m, self.unit_error, self.unit_error_tag)
             with m.Elif(stage.valid):
                 with m.If(stage.error != ErrorCode.NONE):
                     self._stop(m, stage.error, stage.counter)
-                with m.Elif(beyond.any()):
-                    self._stop(m, ErrorCode.WAIT, stage.counter)
                 with m.Elif(view.opcode == Opcode.HALT):
                     with m.If(Cat(a == b for a, b in zip(sent, completed, strict=True)).all()):
                         m.d.sync += [self.busy.eq(0), self.finished.eq(1)]
