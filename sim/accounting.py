@@ -13,21 +13,21 @@ __all__ = ["CAUSES", "PRODUCT_CAUSES", "WAITS", "account", "binary_window", "in_
            "product_slots", "useful_shares"]
 
 CAUSES = {
-    "useful": "multiply-accumulates of binary layers that the network asks for",
+    "useful": "binary MACs that the network asks for",
     "rows": "rows of the array without a token",
-    "columns": "columns of the array without a channel or key",
-    "lanes": "bits of a word beyond the end of the dot product",
-    "repeated": "products that are made once more, or that only write constants",
-    "drain": "results leave more slowly than products come",
-    "8-bit layers": "layers on 8-bit operands, plane by plane (stem, head, W1A8)",
-    "numbers alone": "additions and bends that have no product of their own",
+    "columns": "columns without a channel or key",
+    "lanes": "bits behind the end of the dot product",
+    "repeated": "products made again, or for constants",
+    "drain": "results leave slower than products come",
+    "8-bit layers": "8-bit operands, plane by plane",
+    "numbers alone": "additions and bends without a product",
     "load": "array waits for pixels",
     "matrix results": "array waits for its own results",
     "softmax": "array waits for attention bits",
-    "vector": "array waits for the vector unit (LayerNorm, sums, moves)",
+    "vector": "array waits for LayerNorm, sums, moves",
     "dispatch": "array waits for an instruction",
     "start": "before an instruction can start",
-    "end": "after the last word: way of the last results, output",
+    "end": "after the last word: results, output",
 }
 """What a cycle of the array can be, and what that means."""
 

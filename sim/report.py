@@ -58,7 +58,8 @@ def make_report(folder) -> Report:
         "folder": str(folder), "target": build.arch.name, "instructions": len(build.words),
         **analyse(frame, products),
         "memory": {name: {"width": use.width, "depth": use.depth, "words": use.words,
-                          "peak": use.peak} for name, use in memory.items()}}, frame, products, memory)
+                          "peak": use.peak} for name, use in memory.items()},
+    }, frame, products, memory)
 
 
 def analyse(frame: Frame, products: list[dict[str, int]]) -> dict:

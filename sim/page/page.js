@@ -1,0 +1,243 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("timeline-data").textContent);
+  const report = JSON.parse(document.getElementById("report").textContent);
+  const svg = document.getElementById("timeline");
+  const tip = document.getElementById("tip");
+  const LEFT = 84, RIGHT = 12, TOP = 8, LANE = 50, CURVE = 60, GAP = 8, AXIS = 26;
+  const CLOCK_NS = 10, LEAST = 20;
+  const number = new Intl.NumberFormat("en-US").format;
+
+  // Slices of a unit: absolute first and last cycle from the gaps and lengths in the file.
+  const lanes = Object.entries(data.units).map(([name, unit], index) => {
+    const count = unit.length.length, begin = new Float64Array(count), end = new Float64Array(count);
+    let at = 0;
+    for (let i = 0; i < count; i++) {
+      begin[i] = at + unit.gap[i];
+      at = end[i] = begin[i] + unit.length[i];
+    }
+    return { name, unit, begin, end, top: TOP + CURVE + GAP + index * (LANE + GAP) };
+  });
+  const height = TOP + CURVE + GAP + lanes.length * (LANE + GAP) + AXIS;
+  const kindOf = (lane, i) => data.opcodes[lane.unit.opcode[i]].kind ?? data.layers[lane.unit.layer[i]].kind;
+  let view = [0, data.cycles];
+
+  const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+  const plot = () => Math.max(svg.clientWidth - LEFT - RIGHT, 50);
+  const xOf = (cycle) => LEFT + (cycle - view[0]) / (view[1] - view[0]) * plot();
+  const cycleAt = (x) => view[0] + (x - LEFT) / plot() * (view[1] - view[0]);
+  const escape = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+
+  /** Index of the first element of an ascending list that is above `value`. */
+  function above(list, value) {
+    let low = 0, high = list.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (list[middle] > value) high = middle; else low = middle + 1;
+    }
+    return low;
+  }
+
+  /** Slices in view; neighbours of one layer that no gap of a pixel parts become one. */
+  function visible(lane) {
+    const found = [], pixel = (view[1] - view[0]) / plot();
+    for (let i = above(lane.end, view[0]); i < lane.begin.length && lane.begin[i] < view[1]; i++) {
+      const last = found[found.length - 1], kind = kindOf(lane, i);
+      const near = last && lane.begin[i] - last.end < pixel;
+      if (near && (last.layer === lane.unit.layer[i] || last.end - last.begin < pixel && last.kind === kind)) {
+        last.end = lane.end[i];
+      } else if (near && lane.end[i] - last.end < pixel / 2 && last.end - last.begin >= pixel) {
+        continue;  // thinner than half a pixel, beside something that is seen
+      } else {
+        found.push({ begin: lane.begin[i], end: lane.end[i], layer: lane.unit.layer[i], kind });
+      }
+    }
+    return found;
+  }
+
+  /** Strips under the gaps that can be seen, in the colour of what ended last. */
+  function drawWaits(lane) {
+    const paths = {}, pixel = (view[1] - view[0]) / plot();
+    for (let i = above(lane.begin, view[0]); i < lane.begin.length; i++) {
+      const gap = lane.begin[i] - (i ? lane.end[i - 1] : data.start);
+      if (lane.begin[i] - gap >= view[1]) break;
+      if (lane.unit.cause[i] < 0 || gap < pixel) continue;
+      const from = Math.max(xOf(lane.begin[i] - gap), LEFT), to = Math.min(xOf(lane.begin[i]), LEFT + plot());
+      const width = Math.max(to - from, 0).toFixed(1);
+      (paths[data.causes[lane.unit.cause[i]]] ??= []).push(`M${from.toFixed(1)} ${lane.top + LANE - 7}h${width}v7h-${width}z`);
+    }
+    return Object.entries(paths).map(([cause, parts]) =>
+      `<path class="slice wait c-${cause.replaceAll(" ", "-")}" data-unit="${lane.name}" data-count="${parts.length}" d="${parts.join("")}"/>`).join("");
+  }
+
+  function drawLane(lane) {
+    const paths = {}, labels = [];
+    for (const slice of visible(lane)) {
+      const from = Math.max(xOf(slice.begin), LEFT), to = Math.min(xOf(slice.end), LEFT + plot());
+      const width = Math.max(to - from, 0.5);
+      (paths[`${slice.kind} ${slice.layer % 2 ? "odd" : "even"}`] ??= []).push(`M${from.toFixed(1)} ${lane.top}h${width.toFixed(1)}v${LANE}h-${width.toFixed(1)}z`);
+      const text = data.layers[slice.layer].name;
+      const room = Math.floor((width - 8) / 6.8);
+      if (room >= 4) {
+        const short = text.length > room ? "…" + text.slice(text.length - room + 1) : text;
+        labels.push(`<text class="inside" x="${(from + 4).toFixed(1)}" y="${lane.top + LANE / 2 + 4}">${escape(short)}</text>`);
+      }
+    }
+    return `<text x="8" y="${lane.top + LANE / 2 + 4}">${lane.name}</text>` +
+      `<line class="rule" x1="${LEFT}" x2="${LEFT + plot()}" y1="${lane.top + LANE}" y2="${lane.top + LANE}"/>` +
+      Object.entries(paths).map(([kind, parts]) =>
+        `<path class="slice k-${kind}" data-unit="${lane.name}" data-count="${parts.length}" d="${parts.join("")}"/>`).join("") +
+      drawWaits(lane) + labels.join("");
+  }
+
+  function drawCurve() {
+    const base = TOP + CURVE, width = data.window, first = Math.max(Math.floor(view[0] / width), 0);
+    let path = "";
+    for (let i = first; i < data.useful.length && i * width < view[1]; i++) {
+      const from = Math.max(xOf(i * width), LEFT), to = Math.min(xOf((i + 1) * width), LEFT + plot());
+      path += `${path ? "L" : `M${from.toFixed(1)} ${base}L`}${from.toFixed(1)} ${(base - CURVE * data.useful[i]).toFixed(1)}H${to.toFixed(1)}`;
+    }
+    return `<text x="8" y="${TOP + 14}">array use</text>` +
+      `<text class="faint" x="8" y="${TOP + 32}">0–100 %</text>` +
+      `<line class="rule" x1="${LEFT}" x2="${LEFT + plot()}" y1="${TOP}" y2="${TOP}"/>` +
+      (path ? `<path class="area" d="${path}V${base}z"/>` : "") +
+      `<line class="rule" x1="${LEFT}" x2="${LEFT + plot()}" y1="${base}" y2="${base}"/>`;
+  }
+
+  function drawAxis() {
+    const rough = (view[1] - view[0]) / Math.max(plot() / 110, 2), power = 10 ** Math.floor(Math.log10(rough));
+    const step = Math.max([1, 2, 5, 10].find((factor) => factor * power >= rough) * power, 1);
+    let out = "";
+    for (let tick = Math.ceil(view[0] / step) * step; tick <= view[1]; tick += step) {
+      const x = xOf(tick).toFixed(1);
+      out += `<line class="rule" x1="${x}" x2="${x}" y1="${TOP}" y2="${height - AXIS + 2}"/>` +
+        `<text class="faint" x="${x}" y="${height - 9}" text-anchor="middle">${number(tick)}</text>`;
+    }
+    return out + `<text class="faint" x="8" y="${height - 9}">cycle</text>`;
+  }
+
+  function draw() {
+    svg.setAttribute("viewBox", `0 0 ${svg.clientWidth} ${height}`);
+    svg.style.height = `${height}px`;
+    svg.innerHTML = drawAxis() + drawCurve() + lanes.map(drawLane).join("");
+    const [first, last] = view.map(Math.round);
+    document.getElementById("view").textContent =
+      `cycles ${number(first)} – ${number(last)} (${number(last - first)}, ${number((last - first) * CLOCK_NS / 1000)} µs)`;
+    for (const map of document.querySelectorAll("svg.synced")) {
+      const [, , , tall] = map.getAttribute("viewBox").split(" ");
+      map.setAttribute("viewBox", `${first} 0 ${Math.max(last - first, 1)} ${tall}`);
+    }
+    for (const element of document.querySelectorAll(".from")) element.textContent = `cycle ${number(first)}`;
+    for (const element of document.querySelectorAll(".to")) element.textContent = `cycle ${number(last)}`;
+  }
+
+  function show(first, last) {
+    const width = clamp(last - first, Math.min(LEAST, data.cycles), data.cycles);
+    const begin = clamp((first + last - width) / 2, 0, data.cycles - width);
+    view = [begin, begin + width];
+    draw();
+  }
+  function zoom(factor, around = (view[0] + view[1]) / 2) {
+    const width = clamp((view[1] - view[0]) * factor, Math.min(LEAST, data.cycles), data.cycles);
+    const share = (around - view[0]) / (view[1] - view[0]);
+    show(around - share * width, around + (1 - share) * width);
+  }
+  const move = (share) => {
+    const shift = share * (view[1] - view[0]);
+    const bounded = clamp(shift, -view[0], data.cycles - view[1]);
+    show(view[0] + bounded, view[1] + bounded);
+  };
+  const whole = () => show(0, data.cycles);
+
+  function describe(x, y) {
+    const lane = lanes.find(({ top }) => y >= top && y < top + LANE), cycle = cycleAt(x);
+    if (x < LEFT || cycle >= view[1]) return null;
+    if (!lane) {
+      const share = y < TOP + CURVE ? data.useful[Math.floor(cycle / data.window)] : undefined;
+      return share === undefined ? null : `array use ${(100 * share).toFixed(1)} % (over ${number(data.window)} cycles)`;
+    }
+    const i = above(lane.end, cycle), { unit } = lane;
+    if (i < lane.begin.length && lane.begin[i] <= cycle) {
+      const wait = unit.cause[i] < 0 ? "" : `\nbefore: ${number(unit.gap[i] - (i ? 0 : data.start))} cycles without work, at last for ${data.causes[unit.cause[i]]}`;
+      return `${data.layers[unit.layer[i]].name}\n${data.opcodes[unit.opcode[i]].name}, cycles ${number(lane.begin[i])} – ${number(lane.end[i] - 1)} (${number(unit.length[i])})${wait}`;
+    }
+    const next = i < lane.begin.length ? ` until cycle ${number(lane.begin[i])}` : " until the end";
+    const cause = i < lane.begin.length && unit.cause[i] >= 0 ? `,\nthen ${data.layers[unit.layer[i]].name}; at last it waits for ${data.causes[unit.cause[i]]}` : "";
+    return `${lane.name} does nothing${next}${cause}`;
+  }
+
+  let held = null;
+  svg.addEventListener("pointerdown", (event) => {
+    held = { x: event.clientX, view: [...view] };
+    svg.classList.add("held");
+    svg.setPointerCapture(event.pointerId);
+  });
+  svg.addEventListener("pointerup", () => { held = null; svg.classList.remove("held"); });
+  svg.addEventListener("pointermove", (event) => {
+    if (held) {
+      const shift = (held.x - event.clientX) / plot() * (held.view[1] - held.view[0]);
+      const bounded = clamp(shift, -held.view[0], data.cycles - held.view[1]);
+      tip.hidden = true;
+      show(held.view[0] + bounded, held.view[1] + bounded);
+      return;
+    }
+    const box = svg.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
+    const text = describe(x, y);
+    tip.hidden = !text;
+    if (!text) return;
+    tip.textContent = text;
+    tip.style.left = `${clamp(x + 14, 0, Math.max(box.width - tip.offsetWidth - 4, 0))}px`;
+    tip.style.top = `${y + 18}px`;
+  });
+  svg.addEventListener("pointerleave", () => { tip.hidden = true; });
+  svg.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey) return;
+    event.preventDefault();
+    zoom(event.deltaY > 0 ? 1.3 : 1 / 1.3, cycleAt(event.clientX - svg.getBoundingClientRect().left));
+  }, { passive: false });
+  svg.addEventListener("dblclick", (event) => zoom(0.4, cycleAt(event.clientX - svg.getBoundingClientRect().left)));
+  svg.addEventListener("keydown", (event) => {
+    const actions = { "+": () => zoom(0.5), "=": () => zoom(0.5), "-": () => zoom(2), Home: whole,
+      ArrowLeft: () => move(-0.25), ArrowRight: () => move(0.25) };
+    if (!actions[event.key] || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    actions[event.key]();
+  });
+  for (const button of document.querySelectorAll("[data-zoom]")) button.addEventListener("click", () => zoom(+button.dataset.zoom));
+  for (const button of document.querySelectorAll("[data-move]")) button.addEventListener("click", () => move(+button.dataset.move));
+  for (const button of document.querySelectorAll("[data-view]")) {
+    const part = button.dataset.view === "binary" ? data.binary : [0, data.cycles];
+    button.disabled = !part;
+    button.addEventListener("click", () => show(...part));
+  }
+
+  const select = document.getElementById("layer-view");
+  for (const row of report.layers) select.add(new Option(row.name));
+  select.addEventListener("change", () => {
+    const row = report.layers[select.selectedIndex - 1];
+    if (row) show(row.first_cycle - 0.05 * row.cycles, row.last_cycle + 0.05 * row.cycles);
+  });
+
+  // Tables that sort by a heading.
+  for (const table of document.querySelectorAll("table.sorts")) {
+    const headings = [...table.tHead.rows[0].cells];
+    headings.forEach((heading, column) => heading.querySelector("button")?.addEventListener("click", () => {
+      const down = heading.getAttribute("aria-sort") === "ascending";
+      headings.forEach((other) => other.removeAttribute("aria-sort"));
+      heading.setAttribute("aria-sort", down ? "descending" : "ascending");
+      const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
+      const compare = (a, b) => isNaN(key(a)) || isNaN(key(b)) ? key(a).localeCompare(key(b)) : key(a) - key(b);
+      const rows = [...table.tBodies[0].rows].sort((a, b) => down ? compare(b, a) : compare(a, b));
+      table.tBodies[0].append(...rows);
+    }));
+  }
+
+  // #cycles=FIRST-LAST opens the page at a part of the frame.
+  function fromAddress() {
+    const part = /^#cycles=(\d+)-(\d+)$/.exec(location.hash);
+    if (part && +part[1] < +part[2]) show(+part[1], +part[2]); else draw();
+  }
+  addEventListener("hashchange", fromAddress);
+  new ResizeObserver(draw).observe(svg);
+  fromAddress();
+})();
