@@ -22,7 +22,7 @@ from bivit.sim.report import Report
 __all__ = ["trace_bytes", "trace_events"]
 
 _PROCESS = 1
-_TRACKS = {unit: 2 * number + 1 for number, unit in enumerate(Unit)}
+_TRACKS = {unit: 2 * number + 2 for number, unit in enumerate(Unit)}
 """Track (thread) of a unit; what it waits for is on the next one."""
 _WINDOWS = 1000
 """Points of the curve of utilisation, at most."""

@@ -8,28 +8,34 @@ import pytest
 from bivit.sim.page import page_html
 from bivit.sim.report import make_report
 from bivit.sim.roofline import roofline_points
-from browser import open_page
+from browser import browser
 
 
 @pytest.fixture(scope="module")
-def page(digits_build, tmp_path_factory):
-    """Report, its page as text, and a folder."""
-    report = make_report(digits_build)
-    return report, page_html(report), tmp_path_factory.mktemp("page")
+def report(digits_build):
+    return make_report(digits_build)
 
 
 @pytest.fixture(scope="module")
-def opened(page):
-    """The page as the browser leaves it."""
-    return show(page)
+def text(report):
+    return page_html(report)
 
 
-def show(page, *, fragment="", before="</body>", more=""):
-    """Open the page, with something added to it."""
-    _, text, folder = page
-    path = folder / "page.html"
-    path.write_text(text.replace(before, more + before) if more else text)
-    return open_page(path, folder, fragment)
+@pytest.fixture(scope="module")
+def show(text, tmp_path_factory):
+    """A function that opens the page, with something added to it, at a fragment."""
+    folder = tmp_path_factory.mktemp("page")
+    with browser(folder) as open_page:
+        def show(fragment="", more=""):
+            path = folder / "page.html"
+            path.write_text(text.replace("</body>", more + "</body>"))
+            return open_page(path.as_uri() + fragment)
+        yield show
+
+
+@pytest.fixture(scope="module")
+def page(show):
+    return show()
 
 
 def figure(figures, name):
@@ -39,97 +45,131 @@ def figure(figures, name):
     return figures
 
 
-def test_figures_are_those_of_the_report(page, opened):
-    figures = json.loads(json.dumps(page[0].figures))
-    assert json.loads(opened.one(id_="report").text) == figures
-    shown = {element.attributes["data-figure"]: element for element in opened.elements
-             if "data-figure" in element.attributes}
-    for name, element in shown.items():
-        assert float(element.attributes["data-value"]) == figure(figures, name), name
-    wanted = {"cycles_per_image", "utilization", "macs_per_cycle", "binary_macs", "instructions",
-              *(f"units.{unit}.busy" for unit in figures["units"]),
-              *(f"memory.{name}.{key}" for name in figures["memory"] for key in ("words", "peak")),
-              *(f"{kind}.{cause}" for cause, cycles in figures["array_cycles"].items() if cycles
-                for kind in ("array_cycles", "spent"))}
-    assert set(shown) == wanted
+def cycles_of(text):
+    """Numbers in what the page says about the part in view."""
+    return [int(number.replace(",", "")) for number in re.findall(r"[\d,]+", text)[:3]]
+
+
+VIEW = "document.getElementById('view').textContent"
+
+
+def test_figures_are_those_of_the_report(report, page):
+    figures = json.loads(json.dumps(report.figures))
+    assert json.loads(page.evaluate("document.getElementById('report').textContent")) == figures
+    shown = {name: (value, words) for name, value, words in page.evaluate(
+        "[...document.querySelectorAll('[data-figure]')].map((element) => "
+        "[element.dataset.figure, element.dataset.value, element.innerText])")}
+    for name, (value, _) in shown.items():
+        assert float(value) == figure(figures, name), name
+    assert set(shown) == {
+        "cycles_per_image", "utilization", "macs_per_cycle", "binary_macs", "instructions",
+        *(f"units.{unit}.busy" for unit in figures["units"]),
+        *(f"memory.{name}.{key}" for name in figures["memory"] for key in ("words", "peak")),
+        *(f"{kind}.{cause}" for cause, cycles in figures["array_cycles"].items() if cycles
+          for kind in ("array_cycles", "spent"))}
     for name in ("cycles_per_image", "instructions", "memory.weight.words", "units.MM.busy"):
-        assert shown[name].text.split()[0] == f"{figure(figures, name):,}"
-    assert shown["utilization"].text.startswith(f"{100 * figures['utilization']:.1f} %")
-    assert "8 × 64" in shown["macs_per_cycle"].text
-    for row in figures["layers"]:
-        text = opened.one(data_layer=row["name"]).text
-        assert f"{row['busy']:,}" in text and f"{row['first_cycle']:,}" in text
-    assert len([e for e in opened.elements if "data-layer" in e.attributes]) == len(
-        figures["layers"])
+        assert shown[name][1].split()[0] == f"{figure(figures, name):,}"
+    assert shown["utilization"][1].startswith(f"{100 * figures['utilization']:.1f} %")
+    rows = page.evaluate("[...document.querySelectorAll('[data-layer]')].map((row) => "
+                         "[row.dataset.layer, [...row.cells].map((cell) => cell.innerText)])")
+    assert [name for name, _ in rows] == [row["name"] for row in figures["layers"]]
+    for (_, cells), row in zip(rows, figures["layers"], strict=True):
+        assert cells[:3] == [row["name"], row["op"], row["unit"]]
+        assert cells[3:9] == [f"{row[key]:,}" if row[key] else "" for key in (
+            "instructions", "first_cycle", "last_cycle", "busy", "macs", "length")]
 
 
-def test_bars_add_up(page):
-    """Every bar of causes is full."""
-    bars = [bar for bar in re.findall(r'<div class="bar">(.*?)</div>', page[1]) if "title=" in bar]
-    assert len(bars) > 30
-    for bar in bars:
-        widths = [float(width) for width in re.findall(r"width:([\d.]+)%", bar)]
-        assert sum(widths) == pytest.approx(100, abs=0.01)
+def test_bars_are_full(page):
+    """The parts of every bar of causes fill it."""
+    gaps = page.evaluate(
+        "[...document.querySelectorAll('.bar:has([title])')].map((bar) => "
+        "bar.getBoundingClientRect().right - bar.lastElementChild.getBoundingClientRect().right)")
+    assert len(gaps) > 30 and all(abs(gap) < 0.5 for gap in gaps)
 
 
-def test_everything_is_drawn(page, opened):
-    report, _, _ = page
-    assert opened.console == []
+def test_everything_is_drawn(report, page):
+    assert page.complaints == []
     for unit in ("LOAD", "MM", "SOFTMAX", "VEC"):
-        drawn = [element for element in opened.having(data_unit=unit)]
-        assert sum(int(element.attributes["data-count"]) for element in drawn) > 0, unit
-    assert len(opened.having(class_="area")) == 1
-    assert "cycles 0 – 11,578" in opened.one(id_="view").text
-    used = {name for name, use in report.memory.items() if len(use.word)}
-    maps = {element.attributes["data-memory"] for element in opened.elements
-            if "data-memory" in element.attributes and element.tag == "div"}
-    assert maps == used
-    points = [element for element in opened.elements if element.tag == "circle"]
-    assert len(points) == len(roofline_points(report.figures)) > 2
+        size = page.evaluate(f"document.querySelector('#timeline .slice[data-unit={unit}]')"
+                             ".getBBox().width")
+        assert size > 1, unit
+    assert page.evaluate("document.querySelector('#timeline .area').getBBox().height") > 30
+    assert cycles_of(page.evaluate(VIEW)) == [0, report.frame.cycles, report.frame.cycles]
+    maps = page.evaluate("[...document.querySelectorAll('.map')].filter((map) => "
+                         "map.querySelector('path').getBBox().width > 0)"
+                         ".map((map) => map.dataset.memory)")
+    assert set(maps) == {name for name, use in report.memory.items() if len(use.word)}
+    points = page.evaluate("document.querySelectorAll('#roofline circle').length")
+    assert points == len(roofline_points(report.figures)) > 2
 
 
-def test_nothing_is_asked_of_the_network(page):
+def test_nothing_is_asked_of_the_network(text, page):
     """Neither a request, nor an address that could be one."""
-    more = ("<script>addEventListener('load', () => setTimeout(() => document.body.dataset.requests"
-            " = performance.getEntriesByType('resource').length, 500));</script>")
-    assert len(show(page, more=more).having(data_requests="0")) == 1
-    assert not re.search(r"(?i)\b(https?|wss?|ftp):|//\w|url\(|@import|<link|\bsrc=", page[1])
+    assert len(page.requests) == 1 and page.requests[0].startswith("file://")
+    assert not re.search(r"(?i)\b(https?|wss?|ftp):|//\w|url\(|@import|<link|\bsrc=", text)
 
 
-@pytest.mark.parametrize("more, message", [
+@pytest.mark.parametrize("more, words", [
     ("<img src='https://example.org/picture.png'>", "Content Security Policy"),
     ("<script>nothing();</script>", "nothing is not defined")])
-def test_a_page_that_fails_is_seen(page, more, message):
-    console = show(page, more=more).console
-    assert any(message in line for line in console), console
+def test_a_page_that_fails_is_seen(show, more, words):
+    complaints = show(more=more).complaints
+    assert any(words in line for line in complaints), complaints
 
 
-def test_zooming(page):
-    first, last = 6500, 7000
-    zoomed = show(page, fragment=f"cycles={first}-{last}")
-    assert "cycles 6,500 – 7,000" in zoomed.one(id_="view").text and zoomed.console == []
-    assert {element.text for element in zoomed.having(class_="to")} == {"cycle 7,000"}
-    steps = [step for step in page[0].frame.matrix if step.end > first and step.pop < last]
-    labels = [element.text for element in zoomed.elements if element.tag == "text"]
-    assert any("mlp.fc1" in label for label in labels) and len(steps) > 5
-    clicked = show(page, more="<script>document.querySelector('[data-view=binary]').click();"
-                              "document.querySelector('[data-zoom=\"0.5\"]').click();</script>")
-    numbers = re.findall(r"[\d,]+", clicked.one(id_="view").text)
-    binary = [step for step in page[0].frame.matrix if page[0].frame.layers[step.layer]["binary"]]
-    start, width = binary[0].pop, page[0].figures["binary_cycles"]
-    for text, expected in zip(numbers, (start + width / 4, start + width * 3 / 4, width / 2),
-                              strict=False):
-        assert int(text.replace(",", "")) == pytest.approx(expected, abs=1)
+def test_zooming(report, show):
+    page = show("#cycles=6500-7000")
+    assert cycles_of(page.evaluate(VIEW)) == [6500, 7000, 500]
+    labels = page.evaluate("[...document.querySelectorAll('#timeline .inside')]"
+                           ".map((label) => label.textContent)")
+    assert any("mlp.fc1" in label for label in labels)
+    maps = page.evaluate("[...document.querySelectorAll('svg.synced')]"
+                         ".map((map) => map.getAttribute('viewBox').split(' ').slice(0, 3))")
+    assert set(map(tuple, maps)) == {("6500", "0", "500")}
+    page.evaluate("document.querySelector('[data-view=binary]').click()")
+    binary = [step for step in report.frame.matrix if report.frame.layers[step.layer]["binary"]]
+    start, width = binary[0].pop, report.figures["binary_cycles"]
+    assert cycles_of(page.evaluate(VIEW)) == [start, start + width, width]
+    page.evaluate("document.querySelector('[data-zoom=\"0.5\"]').click()")
+    assert cycles_of(page.evaluate(VIEW)) == pytest.approx(
+        [start + width / 4, start + width * 3 / 4, width / 2], abs=1)
+    page.evaluate("document.getElementById('timeline').focus()")
+    page.call("Input.dispatchKeyEvent", type="keyDown", key="Home")
+    assert cycles_of(page.evaluate(VIEW)) == [0, report.frame.cycles, report.frame.cycles]
+    assert page.complaints == []
 
 
-def test_sorting(page):
-    more = ("<script>document.querySelectorAll('#layers th button')[6].click();"
-            "document.querySelectorAll('#layers th button')[6].click();</script>")
-    rows = [element.attributes["data-layer"] for element in show(page, more=more).elements
-            if "data-layer" in element.attributes]
-    busy = {row["name"]: row["busy"] for row in page[0].figures["layers"]}
+def test_what_the_pointer_is_on(report, show):
+    """The tip names the step under it; dragging moves the part in view."""
+    step = max((step for step in report.frame.matrix if step.wait), key=lambda step: step.pop)
+    page = show(f"#cycles={step.pop - 60}-{step.pop + 140}")
+    left, top, width = page.evaluate(
+        "(() => { const svg = document.getElementById('timeline'); svg.scrollIntoView();"
+        "const box = svg.getBoundingClientRect(), lane = document.querySelector("
+        "'#timeline .slice[data-unit=MM]').getBoundingClientRect();"
+        "return [box.left, lane.top, box.width]; })()")
+    pixel = (width - 96) / 200  # margins of the picture: 84 and 12
+    page.mouse("mouseMoved", left + 84 + 62 * pixel, top + 20)
+    tip = page.evaluate("document.getElementById('tip').innerText")
+    assert report.frame.layers[step.layer]["name"] in tip and step.opcode.name in tip
+    assert f"cycles {step.pop:,} – {step.end - 1:,} ({step.occupancy:,})" in tip
+    assert f"before: {step.wait.cycles:,} cycles" in tip
+    page.mouse("mousePressed", left + 84 + 62 * pixel, top + 20, button="left", clickCount=1)
+    page.mouse("mouseMoved", left + 84 + 112 * pixel, top + 20, button="left", buttons=1)
+    page.mouse("mouseReleased", left + 84 + 112 * pixel, top + 20, button="left", clickCount=1)
+    assert cycles_of(page.evaluate(VIEW)) == pytest.approx([step.pop - 110, step.pop + 90, 200],
+                                                           abs=1)
+
+
+def test_sorting(report, show):
+    page = show()
+    for _ in range(2):
+        page.evaluate("document.querySelectorAll('#layers th button')[6].click()")
+    rows = page.evaluate("[...document.querySelectorAll('[data-layer]')]"
+                         ".map((row) => row.dataset.layer)")
+    busy = {row["name"]: row["busy"] for row in report.figures["layers"]}
     assert [busy[name] for name in rows] == sorted(busy.values(), reverse=True)
 
 
-def test_equal_builds_give_equal_pages(page, digits_build):
-    assert page_html(make_report(digits_build)) == page[1] and len(page[1]) < 200_000
+def test_equal_builds_give_equal_pages(text, digits_build):
+    assert page_html(make_report(digits_build)) == text and len(text) < 200_000
