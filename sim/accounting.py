@@ -18,7 +18,7 @@ CAUSES = {
     "columns": "columns without a channel or key",
     "lanes": "bits behind the end of the dot product",
     "repeated": "products made again, or for constants",
-    "drain": "results leave slower than products come",
+    "drain": "results leave too slowly",
     "8-bit layers": "8-bit operands, plane by plane",
     "numbers alone": "additions and bends without a product",
     "load": "array waits for pixels",

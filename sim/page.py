@@ -63,8 +63,8 @@ def _tiles(figures):
         (None, "Images a second", f"{CLOCK_HZ / cycles:,.1f}", "one after another"),
         ("utilization", "Array utilisation", _percent(figures["utilization"]) or "–",
          "on binary layers"),
-        ("macs_per_cycle", "Binary MACs a cycle", f"{figures['macs_per_cycle']:,}",
-         f"{array['rows']} × {array['cols']} × {array['lanes']}"),
+        ("macs_per_cycle", "MACs a cycle", f"{figures['macs_per_cycle']:,}",
+         f"binary, {array['rows']} × {array['cols']} × {array['lanes']}"),
         ("binary_macs", "Binary MACs", f"{figures['binary_macs'] / 1e6:,.1f} M", "an image"),
         ("instructions", "Instructions", f"{figures['instructions']:,}", ""),
     ]

@@ -45,7 +45,7 @@ def roofline(report: Report) -> str:
         return "<p>This network has no binary layers.</p>"
     peak = arch.macs_per_cycle
     low_x = 2 ** math.floor(math.log2(min(point["length"] for point in points)) - 1)
-    high_x = 2 ** math.ceil(math.log2(max(max(point["length"] for point in points),
+    high_x = 2 ** math.ceil(math.log2(max(1.4 * max(point["length"] for point in points),
                                           2 * arch.lanes * arch.drain_cycles)))
     low_y = 2 ** math.floor(math.log2(min(min(point["macs_per_cycle"] for point in points),
                                           peak / 16)))
