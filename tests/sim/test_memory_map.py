@@ -9,7 +9,7 @@ import pytest
 from bivit.compiler.accesses import CONSTANTS, accesses
 from bivit.hw.targets import TARGETS
 from bivit.sim.frame import frame_of
-from bivit.sim.memory_map import memory_map
+from bivit.sim.memory_map import _peak, memory_map
 from bivit.sim.memory_picture import _areas, constant_strips, memory_areas
 from bivit.sim.report import Report, make_report
 from programs import random_program
@@ -75,6 +75,14 @@ def test_random_programs(seed):
 def test_digits(digits_build):
     report = make_report(digits_build)
     check(report.frame, report.figures["memory"]["program"]["words"])
+
+
+def test_the_fullest_moment():
+    def peak(*spans):
+        return _peak(*map(np.array, zip(*spans, strict=True)))
+
+    assert peak((0, 5), (5, 9)) == 2 and peak((0, 5), (6, 9)) == 1
+    assert peak((3, 3)) == 1 and peak((0, 9), (1, 2), (2, 3), (3, 4)) == 3
 
 
 def test_areas_cover_what_is_held(digits_build):

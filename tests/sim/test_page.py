@@ -90,9 +90,10 @@ def test_bars_are_full(page):
 def test_everything_is_drawn(report, page):
     assert page.complaints == []
     for unit in ("LOAD", "MM", "SOFTMAX", "VEC"):
-        size = page.evaluate(f"document.querySelector('#timeline .slice[data-unit={unit}]')"
-                             ".getBBox().width")
-        assert size > 1, unit
+        width, height = page.evaluate(
+            "(({width, height}) => [width, height])(document.querySelector("
+            f"'#timeline .slice[data-unit={unit}]').getBBox())")
+        assert width > 1 and height > 40, unit
     assert page.evaluate("document.querySelector('#timeline .area').getBBox().height") > 30
     assert cycles_of(page.evaluate(VIEW)) == [0, report.frame.cycles, report.frame.cycles]
     maps = page.evaluate("[...document.querySelectorAll('.map')].filter((map) => "

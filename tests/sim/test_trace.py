@@ -101,6 +101,11 @@ def test_slices_are_the_steps(traced, digits_build):
         assert all(value in (fields[name], _choice(name, fields[name]))
                    for name, value in event["args"].items() if name in FORMATS[opcode])
     waits = collections.Counter()
+    for event in trace["traceEvents"]:
+        if event["ph"] in "sf":
+            target = report.frame.steps[event["id"]]
+            step = report.frame.steps[target.wait.source] if event["ph"] == "s" else target
+            assert event["tid"] == tracks[step.unit.name] and step.pop <= event["ts"] < step.end
     for event in slices:
         if event["tid"] == tracks["MM waits for"]:
             waits[event["name"]] += event["dur"]
