@@ -113,7 +113,7 @@ def _point(point, x, y, peak, labels):
             f"{100 * point['macs_per_cycle'] / peak:.1f} % of the array")
     at_x, at_y = x(point["length"]), y(point["macs_per_cycle"])
     low = at_y + 15
-    for other_x, other_y in labels:
+    for other_x, other_y in sorted(labels, key=lambda place: place[1]):
         if abs(other_x - at_x) < _LABEL and abs(other_y - low) < 14:
             low = other_y + 14
     labels.append((at_x, low))
