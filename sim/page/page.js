@@ -10,7 +10,8 @@
 
   // Slices of a unit: absolute first and last cycle from the gaps and lengths in the file.
   const lanes = Object.entries(data.units).map(([name, unit], index) => {
-    const count = unit.length.length, begin = new Float64Array(count), end = new Float64Array(count);
+    const count = unit.length.length;
+    const begin = new Float64Array(count), end = new Float64Array(count);
     let at = 0;
     for (let i = 0; i < count; i++) {
       begin[i] = at + unit.gap[i];
@@ -198,7 +199,8 @@
       show(held.view[0] + bounded, held.view[1] + bounded);
       return;
     }
-    const box = svg.getBoundingClientRect(), x = event.clientX - box.left, y = event.clientY - box.top;
+    const box = svg.getBoundingClientRect();
+    const x = event.clientX - box.left, y = event.clientY - box.top;
     const text = describe(x, y);
     tip.hidden = !text;
     if (!text) return;
