@@ -7,10 +7,11 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
+from bivit.compiler.expand import Execution
 from bivit.compiler.ir.graph import Graph
 from bivit.hw.arch import Arch
-from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit, decode
-from bivit.sim.cycles import simulate_cycles
+from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit
+from bivit.sim.cycles import executed_cycles
 
 __all__ = ["Frame", "Step", "Wait", "frame_of", "product_lengths"]
 
@@ -38,6 +39,8 @@ class Step:
 
     Parameters
     ----------
+    counter : int
+        Its place in the program.
     layer : int
         Row of the table of layers.
     dispatch, pop, done : int
@@ -52,6 +55,7 @@ class Step:
 
     opcode: Opcode
     fields: dict[str, int]
+    counter: int
     layer: int
     dispatch: int
     pop: int
@@ -106,32 +110,32 @@ _FIRST_POP = 2
 """Cycles from a dispatch to the first possible pop."""
 
 
-def frame_of(arch: Arch, program: Sequence[int], layers: Sequence[dict], entries: Sequence[dict],
+def frame_of(arch: Arch, execution: Execution, layers: Sequence[dict], entries: Sequence[dict],
              lengths: Mapping[str, int]) -> Frame:
     """Run the cycle model on a program.
 
     Parameters
     ----------
-    program : list of int
-        Encoded instructions up to HALT.
+    execution : Execution
+        What the program does.
     layers, entries : sequence of dict
-        ``layers`` and ``instructions`` of the manifest.
+        ``layers`` and ``executed`` of the manifest.
     lengths : mapping of str to int
         Length of the dot products of each binary layer (:func:`product_lengths`).
     """
-    timing = simulate_cycles(arch, program)
-    count = len(timing.pop) - 1  # without HALT
-    instructions = [decode(word) for word in program[:count]]
+    timing = executed_cycles(arch, execution)
+    instructions = execution.instructions[:-1]  # without HALT
     works = _works(instructions, entries, layers, lengths)
     start = timing.dispatch[0] + _FIRST_POP
     free, sent, steps = dict.fromkeys(Unit, start), {unit: [] for unit in Unit}, []
-    for index, (opcode, fields) in enumerate(instructions):
+    for index, (opcode, fields, counter, _) in enumerate(instructions):
         unit, pop = UNIT_OF[opcode], timing.pop[index]
         wait = None
         if pop > free[unit]:
             wait = Wait(pop - free[unit], _source(fields, sent, timing, index))
-        steps.append(Step(opcode, fields, entries[index]["layer"], timing.dispatch[index], pop,
-                          timing.occupancy[index], timing.done[index], wait, works[index]))
+        steps.append(Step(opcode, fields, counter, entries[index]["layer"],
+                          timing.dispatch[index], pop, timing.occupancy[index],
+                          timing.done[index], wait, works[index]))
         free[unit] = steps[-1].end
         sent[unit].append(index)
     return Frame(arch, layers, steps, timing.cycles, timing.busy, start)
@@ -168,14 +172,14 @@ def _works(instructions, entries, layers, lengths):
     rows of the attention bits that are made of them. A product without either makes constants.
     """
     works, scores = [None] * len(instructions), {}
-    for index, (opcode, fields) in enumerate(instructions):
+    for index, (opcode, fields, _, _) in enumerate(instructions):
         entry, layer = entries[index], layers[entries[index]["layer"]]
         observe = entry.get("observe") or entry.get("observe_bits")
         if opcode is Opcode.SOFTMAX and fields["slot"] in scores and observe:
             first = scores.pop(fields["slot"])
             length = lengths.get(layers[entries[first]["layer"]]["name"])
             if length:
-                works[first] = (_rows(observe), instructions[first][1]["keys"], length)
+                works[first] = (_rows(observe), instructions[first].fields["keys"], length)
         elif opcode is Opcode.MM_SCORE:
             scores[fields["slot"]] = index
         elif UNIT_OF[opcode] is Unit.MM and observe and layer["name"] in lengths:

@@ -66,7 +66,8 @@ def _tiles(figures):
         ("macs_per_cycle", "MACs a cycle", f"{figures['macs_per_cycle']:,}",
          f"binary, {array['rows']} × {array['cols']} × {array['lanes']}"),
         ("binary_macs", "Binary MACs", f"{figures['binary_macs'] / 1e6:,.1f} M", "an image"),
-        ("instructions", "Instructions", f"{figures['instructions']:,}", ""),
+        ("instructions", "Instructions", f"{figures['instructions']:,}",
+         f"{figures['executed']:,} executed"),
     ]
     return '<dl class="tiles">' + "".join(
         f"<div><dt>{name}</dt><dd{_figure(key, key and figures[key])}>{text} "

@@ -3,6 +3,7 @@
 import dataclasses
 
 from bivit.compiler.build import load_build
+from bivit.compiler.expand import expand
 from bivit.hw.blocks.matmul import passes_of
 from bivit.hw.isa import Unit
 from bivit.sim.accounting import CAUSES, account, binary_window, in_cycles, product_slots
@@ -42,8 +43,9 @@ def report(folder) -> dict:
     Returns
     -------
     dict
-        Also ``folder``, ``target``, ``instructions``, and ``memory``: for each memory its width,
-        depth, the words that the program reads or writes, and the most at the same time.
+        Also ``folder``, ``target``, ``instructions`` (in the program), ``executed`` (for each
+        image, HALT included), and ``memory``: for each memory its width, depth, the words that the
+        program reads or writes, and the most at the same time.
     """
     return make_report(folder).figures
 
@@ -51,11 +53,12 @@ def report(folder) -> dict:
 def make_report(folder) -> Report:
     """:func:`report`, with the frame and the memory map that it is made from."""
     build = load_build(folder)
-    entries, layers = build.manifest["instructions"], build.manifest["layers"]
-    frame = frame_of(build.arch, build.words, layers, entries, product_lengths(build.graph))
+    frame = frame_of(build.arch, expand(build.arch, build.words), build.manifest["layers"],
+                     build.manifest["executed"], product_lengths(build.graph))
     products, memory = product_slots(frame), memory_map(frame, len(build.words))
     return Report({
         "folder": str(folder), "target": build.arch.name, "instructions": len(build.words),
+        "executed": len(frame.steps) + 1,
         **analyse(frame, products),
         "memory": {name: {"width": use.width, "depth": use.depth, "words": use.words,
                           "peak": use.peak} for name, use in memory.items()},

@@ -72,7 +72,8 @@ def _slices(frame):
                    "args": {"layer": layer["name"]}}
         yield {"ph": "X", "pid": _PROCESS, "tid": track, "cat": step.opcode.name,
                "name": layer["name"], "ts": step.pop, "dur": step.occupancy,
-               "args": {"step": number, "opcode": step.opcode.name, "dispatch": step.dispatch,
+               "args": {"step": number, "position": step.counter,
+                        "opcode": step.opcode.name, "dispatch": step.dispatch,
                         "done": step.done} | _fields(step)}
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bivit.compiler.accesses import CONSTANTS, accesses
+from bivit.compiler.expand import expand
 from bivit.hw.targets import TARGETS
 from bivit.sim.frame import frame_of
 from bivit.sim.memory_map import _peak, memory_map
@@ -65,7 +66,7 @@ def test_random_programs(seed):
     program = random_program(rng, arch, length=25, ordered=True)
     layers = [{"name": str(i), "op": "rescale", "binary": False, "macs": 0} for i in range(4)]
     entries = [{"layer": rng.randrange(4)} for _ in program]
-    frame = frame_of(arch, program, layers, entries, {})
+    frame = frame_of(arch, expand(arch, program), layers, entries, {})
     check(frame, len(program))
     report = Report({}, frame, [], memory_map(frame, len(program)))
     assert memory_areas(report).count("<svg") + constant_strips(report).count("<svg") == sum(

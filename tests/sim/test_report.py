@@ -4,12 +4,14 @@ import random
 
 import pytest
 
-from bivit.hw.isa import UNIT_OF, Opcode, Unit, decode, encode
+from bivit.compiler.expand import expand
+from bivit.hw.isa import UNIT_OF, Opcode, Unit, encode
 from bivit.hw.targets import TARGETS
 from bivit.sim.accounting import CAUSES, product_slots
 from bivit.sim.cycles import simulate_cycles
 from bivit.sim.frame import frame_of
 from bivit.sim.report import analyse, report
+from looped_programs import looped_program
 from programs import random_program
 
 NAMES = ("a", "b", "c", "d")
@@ -29,16 +31,19 @@ def layers(macs):
 
 
 def analysed(arch, program, entries, macs, length):
-    frame = frame_of(arch, program, layers(macs), entries, {"a": length})
+    frame = frame_of(arch, expand(arch, program), layers(macs), entries, {"a": length})
     return frame, analyse(frame, product_slots(frame))
 
 
+@pytest.mark.parametrize("make", [
+    lambda rng, arch: random_program(rng, arch, length=60),
+    lambda rng, arch: looped_program(rng, arch, longest=200)], ids=["straight", "loops"])
 @pytest.mark.parametrize("target", ["tiny", "odd", "zynq-7020"])
 @pytest.mark.parametrize("seed", range(5))
-def test_every_cycle_has_one_cause(target, seed):
+def test_every_cycle_has_one_cause(target, seed, make):
     rng, arch = random.Random(seed), TARGETS[target]
-    program = random_program(rng, arch, length=60)
-    instructions = [decode(word) for word in program]
+    program = make(rng, arch)
+    instructions = [executed[:2] for executed in expand(arch, program).instructions]
     length = arch.lanes - 3
     entries, macs = [], 0
     for opcode, fields in instructions:
@@ -59,7 +64,7 @@ def test_every_cycle_has_one_cause(target, seed):
         assert result[kind]["useful"] == (macs - repeated) / arch.macs_per_cycle
         assert result[kind]["repeated"] >= repeated / arch.macs_per_cycle
     assert result["cycles_per_image"] == simulate_cycles(arch, program).cycles
-    assert sum(row["instructions"] for row in result["layers"]) == len(program) - 1
+    assert sum(row["instructions"] for row in result["layers"]) == len(instructions) - 1
     for row in result["layers"]:
         if row["spent"]:
             assert sum(row["spent"].values()) == pytest.approx(row["busy"])

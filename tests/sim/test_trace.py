@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from bivit.compiler.build import load_build
+from bivit.compiler.expand import expand
 from bivit.hw.isa import (
     FORMATS,
     AddSource,
@@ -15,7 +17,6 @@ from bivit.hw.isa import (
     Opcode,
     SoftmaxMode,
     Unit,
-    decode,
 )
 from bivit.sim.report import make_report
 from bivit.sim.trace import trace_bytes
@@ -89,12 +90,12 @@ def test_slices_are_the_steps(traced, digits_build):
     for unit in Unit:
         own = [event for event in slices if event["tid"] == tracks[unit.name]]
         assert sum(event["dur"] for event in own) == report.figures["units"][unit.name]["busy"]
-    binary = (digits_build / "program.bin").read_bytes()
-    size = len(binary) // report.figures["instructions"]
+    build = load_build(digits_build)
+    executed = expand(build.arch, build.words).instructions[:-1]
     steps = [event for event in slices if event["cat"] != "wait"]
-    assert [event["args"]["step"] for event in steps] == list(range(len(report.frame.steps)))
-    for number, event in enumerate(steps):
-        opcode, fields = decode(int.from_bytes(binary[number * size:(number + 1) * size], "little"))
+    assert [event["args"]["step"] for event in steps] == list(range(len(executed)))
+    for event, (opcode, fields, counter, _) in zip(steps, executed, strict=True):
+        assert event["args"]["position"] == counter
         assert event["cat"] == event["args"]["opcode"] == opcode.name
         shown = {name for name in event["args"] if name in FORMATS[opcode]}
         assert shown == {name for name in FORMATS[opcode] if fields[name]}
