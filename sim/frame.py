@@ -145,7 +145,7 @@ def _source(fields, sent, timing, index):
     """The step whose end was the last condition to come true, None for the dispatch."""
     ready, source = timing.dispatch[index] + _FIRST_POP, None
     for unit, name in WAIT_FIELDS.items():
-        if fields[name]:
+        if 0 < fields[name] <= len(sent[unit]):
             other = sent[unit][-fields[name]]
             if timing.done[other] + 1 > ready:
                 ready, source = timing.done[other] + 1, other
