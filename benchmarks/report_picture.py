@@ -16,7 +16,7 @@ from bivit.sim.report_files import report_with_files
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-WIDTH, SCALE = 1180, 1.25
+WIDTH, SCALE = 1180, 1
 
 
 def main():
@@ -35,8 +35,7 @@ def main():
                 " + scrollY - 30)"))  # as high as the timeline's end
             data = base64.b64decode(page.call("Page.captureScreenshot")["data"])
     picture = Image.open(io.BytesIO(data)).convert("RGB")
-    palette = picture.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    palette.save(ROOT / "docs" / "pictures" / "report.png", optimize=True)
+    picture.save(ROOT / "docs" / "pictures" / "report.png", optimize=True)
 
 
 def _resize(page, height):
