@@ -224,15 +224,26 @@ def simulate(
 @app.command(short_help="Show where the cycles go, and the memory in use.")
 def report(
     folder: Annotated[Path, typer.Argument(help="Build folder.")],
+    html: Annotated[Path | None, typer.Option(
+        help="Write a page with timeline, lost cycles, roofline and memory map there; it needs no "
+             "network.")] = None,
+    trace: Annotated[Path | None, typer.Option(
+        help="Write a trace for ui.perfetto.dev there (.json or .json.gz); a cycle is 1 us.")]
+    = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
+    = False,
     as_json: Json = False, debug: Debug = False,
 ):
     """Show cycles per layer and unit, where the array's cycles go, and the memory in use."""
     from bivit.cli import show
 
     def action(progress):
-        from bivit.sim.report import report
+        from bivit.sim import report, report_files
 
-        return report(folder)
+        if html or trace:
+            return report_files.report_with_files(folder, html=html, trace=trace,
+                                                  overwrite=overwrite)
+        return report.report(folder)
 
     execute(action, show.report, as_json=as_json, debug=debug)
 

@@ -7,20 +7,6 @@ from rich.text import Text
 __all__ = ["compiled", "converted", "demo", "digit_pictures", "facts", "imported", "models",
            "report", "simulate", "train"]
 
-EXPLANATIONS = {
-    "useful": "a full array needs these for the binary MACs",
-    "padding": "rows, columns or lanes without work",
-    "drain": "results leave more slowly than products come",
-    "other layers": "8-bit layers between binary ones",
-    "load": "array waits for pixels",
-    "matrix results": "array waits for its own results",
-    "softmax": "array waits for attention bits",
-    "vector": "array waits for LayerNorm",
-    "dispatch": "array waits for an instruction",
-    "pipeline": "start, and way of the last results",
-}
-
-
 def _table(title, *columns):
     """A table; the first column is text, the others are numbers unless called ``(text)``."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
@@ -89,13 +75,16 @@ def simulate(result, console):
 
 def report(result, console):
     """Memory in use, cycles per layer and unit, where the array's cycles go."""
-    table = _table("Memories", "memory", "words used", "of", "share", "kbit")
+    table = _table("Memories", "memory", "words used", "of", "share", "at once", "kbit")
     for name, memory in result["memory"].items():
         table.add_row(name, f"{memory['words']:,}", f"{memory['depth']:,}",
-                      _percent(memory["words"] / memory["depth"]),
+                      _percent(memory["words"] / memory["depth"]), f"{memory['peak']:,}",
                       f"{memory['width'] * memory['depth'] / 1024:,.0f}")
     console.print(table)
     _cycles(result, console)
+    for kind in ("html", "trace"):
+        if kind in result:
+            console.print(f"wrote {result[kind]}", markup=False)
 
 
 def _cycles(result, console):
@@ -110,15 +99,18 @@ def _cycles(result, console):
     for name, unit in result["units"].items():
         table.add_row(name, f"{unit['busy']:,}", _percent(unit["share"]))
     console.print(table)
-    if result["utilization"] is not None:
-        table = _table("The array, from the first binary layer's start to the last one's end",
-                       "cycles", "number", "share", "what they are ")
-        for cause, cycles in result["spent"].items():
-            if cycles:
-                table.add_row(cause, f"{cycles:,.0f}", _percent(cycles / result["binary_cycles"]),
-                              EXPLANATIONS[cause])
-        table.add_row("all", f"{result['binary_cycles']:,}", _percent(1.0), "")
-        console.print(table)
+    from bivit.sim.accounting import CAUSES
+
+    table = _table("The array: the whole frame; from the first binary layer's start to the last "
+                   "one's end", "cycles", "frame", "share", "binary", "share", "what they are ")
+    frame, window = result["array_cycles"], result["spent"]
+    rows = {cause: (frame[cause], window[cause], text) for cause, text in CAUSES.items()
+            if frame[cause] or window[cause]}
+    rows["all"] = result["cycles_per_image"], result["binary_cycles"], ""
+    for cause, (whole, part, text) in rows.items():
+        table.add_row(cause, f"{whole:,.0f}", _percent(whole / result["cycles_per_image"]),
+                      f"{part:,.0f}", _percent(part / (result["binary_cycles"] or 1)), text)
+    console.print(table)
     console.print(f"target {result['target']}: {result['macs_per_cycle']:,} binary MACs per cycle, "
                   f"{result['cycles_per_image']:,} cycles per image"
                   + (f", utilisation {_percent(result['utilization'])}"

@@ -224,6 +224,22 @@ def test_defect_is_no_traceback(good, capsys, monkeypatch):
         main(["report", str(good / "build"), "--debug"])
 
 
+@pytest.mark.parametrize("option, name, words", [
+    ("--html", "missing/page.html", ("missing", "is no folder")),
+    ("--html", ".", ("is a folder",)),
+    ("--html", "build/page.html", ("build folder", "elsewhere")),
+    ("--trace", "trace.txt", ("trace.txt", ".json.gz"))])
+def test_files_of_a_report(good, capsys, option, name, words):
+    line = refused(capsys, "report", good / "build", option, good / name)
+    assert all(word in line for word in words)
+
+
+def test_one_file_cannot_be_two(good, capsys):
+    line = refused(capsys, "report", good / "build", "--html", good / "x.json", "--trace",
+                   good / "x.json")
+    assert "both" in line and not (good / "x.json").exists()
+
+
 def test_a_folder_that_is_no_build(tmp_path, capsys):
     line = refused(capsys, "simulate", tmp_path, "--engine", "iss")
     assert "is no build folder" in line and "manifest.json" in line
