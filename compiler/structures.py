@@ -133,6 +133,8 @@ class Stored:
         What every tile or chunk holds, as :class:`Form` has it.
     period : int
         Tiles after which the channels start again (a view of copies), or 0.
+    filled : bool
+        Rows that hold no token are written as well.
     """
 
     base: Address
@@ -143,6 +145,7 @@ class Stored:
     positions: object = None
     chunks: tuple[tuple[int, int], ...] = ()
     period: int = 0
+    filled: bool = True
 
     def at(self, block: int, offset: int = 0) -> Address:
         """Address of a word of a block."""
@@ -200,7 +203,8 @@ class Observe:
 class Instruction:
     """One instruction; a field is an integer, or an :class:`Address` before placement.
 
-    `observe_bits` are the bits of an MM_ACC that makes bits as well.
+    `observe_bits` are the bits of an MM_ACC that makes bits as well. `operation` counts the fused
+    operations, `iteration` what an operation does again and again: blocks of tokens, strips.
     """
 
     opcode: Opcode
@@ -208,6 +212,8 @@ class Instruction:
     layer: int
     observe: Observe | None = None
     observe_bits: Observe | None = None
+    operation: int = 0
+    iteration: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
