@@ -1,16 +1,23 @@
 """The passes from a graph to a program, in one list, with a legality check after each."""
 
+import dataclasses
 import math
 
 from bivit.compiler.check import IllegalProgram, check_program
-from bivit.compiler.encode import encode_program
+from bivit.compiler.depend import dependencies
+from bivit.compiler.encode import Unwaitable, encode_program, wait_distances
 from bivit.compiler.fuse import fuse
 from bivit.compiler.ir.graph import OBSERVED_KINDS, Graph
+from bivit.compiler.lifetimes import lifetimes_of_loops, lifetimes_of_order
 from bivit.compiler.pack import pack
-from bivit.compiler.place import place
+from bivit.compiler.pipeline import find_pipelines
+from bivit.compiler.place import place, spread
 from bivit.compiler.schedule import schedule
-from bivit.compiler.structures import Address, CompileError, Plan, Program
+from bivit.compiler.streams import find_rolls
+from bivit.compiler.structures import Address, Code, CompileError, Plan, Program
+from bivit.compiler.subroutines import assemble
 from bivit.compiler.tile import tile
+from bivit.compiler.timeline import measure
 from bivit.compiler.verify import verify
 from bivit.hw.arch import Arch
 
@@ -19,7 +26,18 @@ __all__ = ["RUN_WORDS", "lower"]
 RUN_WORDS = (4096, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
 _MANY = 6000
-"""Instructions of a network for which nothing shorter is tried."""
+"""Instructions of a network for which no straight program is tried."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Candidate:
+    """A program for the network; `cycles` is an estimate."""
+
+    plan: Plan
+    where: dict
+    code: Code
+    waits: list
+    cycles: int
 
 
 def lower(graph: Graph, arch: Arch) -> Program:
@@ -33,35 +51,70 @@ def lower(graph: Graph, arch: Arch) -> Program:
     verify(graph, arch)
     fused = fuse(graph, arch)
     _check_operations(fused[0])
-    best, lengths = None, set()
-    for run_words in RUN_WORDS:
-        if best is not None and len(best[0].plan.instructions) > _MANY:
-            break
-        plan = tile(graph, fused, arch, run_words)
-        _check_plan(plan)
-        if lengths and (len(plan.instructions) in lengths
-                        or len(plan.instructions) > arch.program_depth):
-            continue  # nothing new, or more than there is room for
-        lengths.add(len(plan.instructions))
-        plan, where = place(plan, arch)
-        scheduled = schedule(plan, arch)
-        _check_order(scheduled)
-        if best is None or scheduled.cycles < best[0].cycles:
-            best = scheduled, where
-    scheduled, where = best
-    words, instructions = encode_program(scheduled)
-    if len(words) > arch.program_depth:
-        raise CompileError(f"layer {graph.nodes[-1].name}: the program takes {len(words)} "
+    found = list(_candidates(graph, fused, arch))
+    fitting = [program for program in found if len(program.code.lines) <= arch.program_depth]
+    if not fitting:
+        needed = min(len(program.code.lines) for program in found)
+        raise CompileError(f"layer {graph.nodes[-1].name}: the program takes {needed} "
                            f"instructions and target {arch.name} has {arch.program_depth}; raise "
-                           f"program_depth to {len(words)}")
-    constants = pack(scheduled.plan, where)
+                           f"program_depth to {needed}")
+    best = min(fitting, key=lambda program: program.cycles)
+    words, instructions = encode_program(best.plan, best.code, best.waits)
+    constants = pack(best.plan, best.where)
     try:
         check_program(words, arch, {name: len(values) for name, values in constants.items()})
     except IllegalProgram as error:
         raise AssertionError(f"the compiler made an illegal program: {error}") from error
-    return Program(arch, graph, words, constants, instructions, plan.layers,
-                   _observations(graph, instructions),
-                   {segment.name: where[segment.name] for segment in scheduled.plan.segments})
+    steps = tuple((line, None if index is None else best.plan.instructions[index])
+                  for line, index in best.code.steps)
+    return Program(arch, graph, words, constants, instructions, steps, best.plan.layers,
+                   _observations(graph, steps),
+                   {segment.name: best.where[segment.name] for segment in best.plan.segments})
+
+
+def _candidates(graph, fused, arch):
+    """Programs with loops, and straight ones of small networks; at least one."""
+    problem, count, lengths = None, 0, set()
+    for run_words in RUN_WORDS:
+        plan = tile(graph, fused, arch, run_words)
+        _check_plan(plan)
+        if len(plan.instructions) in lengths:
+            continue
+        lengths.add(len(plan.instructions))
+        makers = [_looped] if run_words == RUN_WORDS[0] else []
+        if len(plan.instructions) <= min(_MANY, arch.program_depth) or not count:
+            makers.append(_straight)
+        for maker in makers:
+            try:
+                yield maker(plan, arch)
+                count += 1
+            except (Unwaitable, CompileError) as error:
+                problem = problem or error
+        if len(plan.instructions) > _MANY and count:
+            break
+    if not count:
+        raise problem
+
+
+def _straight(plan, arch):
+    placed, where = place(plan, arch, lifetimes_of_order(plan))
+    needs = dependencies(placed.instructions, arch)
+    return _candidate(placed, where, schedule(placed, arch, needs), needs, arch)
+
+
+def _looped(plan, arch):
+    apart = spread(plan)
+    needs = dependencies(apart.instructions, arch)
+    parts = find_pipelines(apart.instructions, find_rolls(apart.instructions), needs, plan.layers)
+    placed, where = place(plan, arch, lifetimes_of_loops(plan, parts, apart, arch))
+    needs = dependencies(placed.instructions, arch)
+    return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch)
+
+
+def _candidate(plan, where, code, needs, arch):
+    _check_order(code, needs)
+    waits = wait_distances(plan, code, needs)
+    return _Candidate(plan, where, code, waits, measure(arch, plan, code, waits))
 
 
 def _check_operations(operations):
@@ -87,16 +140,20 @@ def _check_plan(plan: Plan):
                 assert 0 <= value.offset < sizes[value.region], instruction
 
 
-def _check_order(scheduled):
-    """Dependencies point backwards."""
-    for position, needs in enumerate(scheduled.waits):
-        assert all(other < position for other in needs), position
+def _check_order(code: Code, needs):
+    """Everything runs once, behind what it depends on."""
+    seen = set()
+    for _, index in code.steps:
+        if index is not None:
+            assert index not in seen and needs[index].keys() <= seen, index
+            seen.add(index)
+    assert len(seen) == len(needs)
 
 
-def _observations(graph, instructions):
+def _observations(graph, steps):
     """Values that instructions make, in the graph's order; all of each must be covered."""
     covered = {}
-    places = (place for instruction in instructions
+    places = (place for _, instruction in steps if instruction is not None
               for place in (instruction.observe, instruction.observe_bits))
     for observe in places:
         if observe:

@@ -8,7 +8,7 @@ from bivit.compiler.ir.graph import Graph
 from bivit.hw.arch import Arch
 from bivit.hw.isa import Opcode
 
-__all__ = ["Address", "CompileError", "Form", "Instruction", "Layer", "Observe", "Operation",
+__all__ = ["Address", "Code", "CompileError", "Form", "Instruction", "Layer", "Line", "Observe", "Operation", "Order",
            "Plan", "Program", "Region", "Rows", "Segment", "Stored"]
 
 
@@ -227,17 +227,70 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True)
+class Order:
+    """Numbers of streams in their order in the body, and the stage of each stream by its number."""
+
+    body: tuple[int, ...]
+    stages: tuple[int, ...]
+
+    @property
+    def tail(self) -> int:
+        """The last stage."""
+        return max(self.stages)
+
+    def steps(self, count: int):
+        """Stream and iteration of every instruction, in the order of execution.
+
+        A skipped one has iteration None; the end of a body is None.
+        """
+        for turn in range(count + self.tail):
+            for stream in self.body:
+                iteration = turn - self.stages[stream]
+                yield stream, iteration if 0 <= iteration < count else None
+            yield None
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of the program without waits; `instruction` is one that it executes, by its number
+    in canonical order, or None for what the sequencer does itself."""
+
+    opcode: Opcode
+    fields: dict[str, int] = dataclasses.field(default_factory=dict)
+    instruction: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Code:
+    """A program without waits.
+
+    Parameters
+    ----------
+    lines : tuple of Line
+    steps : tuple of (line, instruction)
+        What runs, in the order of dispatch: the number of the line, and the instruction in
+        canonical order that it is this time, or None if it is skipped or the sequencer's own.
+    """
+
+    lines: tuple[Line, ...]
+    steps: tuple[tuple[int, int | None], ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Program:
     """What the machine is given, and what is known about it.
 
     Parameters
     ----------
     words : list of int
-        Encoded instructions, HALT last.
+        Encoded instructions: up to HALT, then subroutines.
     constants : dict of str to list of int
         Words of the constant memories besides the program's, from address 0 on.
     instructions : tuple of Instruction
         The same as `words`, waits included.
+    steps : tuple of (line, Instruction or None)
+        What runs, in the order of dispatch, with the fields that reach the unit; None for what is
+        skipped or the sequencer's own.
     observations : list of dict
         ``name``, ``kind`` and ``shape`` of every value that can be looked at.
     """
@@ -247,6 +300,7 @@ class Program:
     words: list[int]
     constants: dict[str, list[int]]
     instructions: tuple[Instruction, ...]
+    steps: tuple[tuple[int, Instruction | None], ...]
     layers: tuple[Layer, ...]
     observations: list[dict]
     segments: dict[str, tuple[str, int, int]] = dataclasses.field(default_factory=dict)

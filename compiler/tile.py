@@ -78,7 +78,6 @@ class Tiler:
         self.segments, self._same_words, self._layer_numbers = {}, {}, {}
         self.stored = {}
         self.last_use, self.readers = self._last_uses()
-        self.scores = 0
         self.patches = None
 
     def _last_uses(self):

@@ -64,6 +64,7 @@ class _Attention:
         words = max(self.value_layout.stride)
         blocks = list(self.query.rows.blocks(self.arch.rows))
         pieces = min(self.heads * len(blocks), max(self.arch.pmem_depth // words, 1))
+        pieces -= pieces % self.heads if pieces > self.heads else 0
         probabilities = self.tiler.region(f"{self.operation.name}/attention", "pmem",
                                           pieces * words, self.softmax.name)
         window_blocks = self.key_layout.window_blocks
@@ -72,8 +73,7 @@ class _Attention:
             window = block // window_blocks if self.key_layout.windows > 1 else 0
             bias = self._bias_words(low, begin, end)
             for head in range(self.heads):
-                slot = self.tiler.scores % self.arch.score_slots
-                self.tiler.scores += 1
+                slot = head % self.arch.score_slots
                 bits_at = probabilities.plus((number * self.heads + head) % pieces * words)
                 self._score(block, head, window, slot, bias)
                 copies = 1 + abs(self.value_layout.zeros[head])
