@@ -52,19 +52,31 @@ def wait_distances(plan: Plan, code: Code,
         runs[line] += 1
         for unit, distance in distances.items():
             nearest[line][unit] = min(nearest[line].get(unit, _LONGEST), distance)
-    # A wait counts in every run of a line, so in the first ones there must be something to count.
+    # A wait counts in every run of a line. Where fewer were sent in the first runs, it is left out
+    # if all that it is for is known anyway, else it is for a later one.
+    fewer = [dict(waits) for waits in nearest]
     for line, _, _, _, sent in targets:
-        nearest[line] = {unit: min(distance, sent[unit])
-                         for unit, distance in nearest[line].items() if sent[unit]}
-    clock = KnownDone()
+        fewer[line] = {unit: min(distance, sent[unit]) for unit, distance in fewer[line].items()}
+    same = [{unit: distance for unit, distance in waits.items() if fewest[unit] == distance}
+            for waits, fewest in zip(nearest, fewer, strict=True)]
+    try:
+        return _checked(same, targets, runs)
+    except Unwaitable:
+        return _checked([{unit: distance for unit, distance in waits.items() if distance}
+                         for waits in fewer], targets, runs)
+
+
+def _checked(waits, targets, runs):
+    """The waits, those of lines that run once made anew, if everything is waited for."""
+    clock, found = KnownDone(), list(waits)
     for position, (line, opcode, _, wanted, _) in enumerate(targets):
         if runs[line] == 1:
-            nearest[line] = _shortest(clock, UNIT_OF[opcode], wanted)
+            found[line] = _shortest(clock, UNIT_OF[opcode], wanted)
         known = clock.add(position, opcode, {WAIT_FIELDS[unit]: distance
-                                             for unit, distance in nearest[line].items()})
+                                             for unit, distance in found[line].items()})
         if any(known[unit] < number for unit, number in wanted.items()):
             raise Unwaitable(opcode.name)
-    return nearest
+    return found
 
 
 def _targets(plan, code, needs):
