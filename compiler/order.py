@@ -18,6 +18,10 @@ __all__ = ["find_order", "stages_of"]
 
 _EFFORT = 400_000
 """Instructions that all tries for one loop may have together."""
+_ENDS = 10
+"""Iterations at either end of a long loop that are looked at."""
+_GOOD_ENOUGH = 1.002
+"""Time over that of the busiest unit for which no better order is looked for."""
 _NEVER = 1 << 60
 
 
@@ -55,26 +59,27 @@ def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[
     body = list(range(len(calls[0].streams)))
     fits = model.steps(body) <= STEPS
     best, left = (model.time(body) if fits else _NEVER, body), _EFFORT // (model.length + 1)
-    groups = _groups(instructions, calls[0])
-    for units in (groups, [[stream] for stream in body]):
+    for units in (_groups(instructions, calls[0]), [[stream] for stream in body]):
         moved = True
-        while moved and left > 0:
+        while moved and left > 0 and best[0] > model.ideal:
             moved = False
-            for unit in units:
-                chosen = set(unit)
-                own = [stream for stream in best[1] if stream in chosen]
-                rest = [stream for stream in best[1] if stream not in chosen]
-                for position in _positions(rest, units):
-                    trial = rest[:position] + own + rest[position:]
-                    if trial == best[1]:
-                        continue
-                    left -= 1
-                    time = model.time(trial)
-                    if time < best[0] and model.steps(trial) <= STEPS:
-                        best, moved = (time, trial), True
-                if left <= 0:
+            for trial in _moves(best, units):
+                left -= 1
+                time = model.time(trial, best[0])
+                if time < best[0] and model.steps(trial) <= STEPS:
+                    best, moved = (time, trial), True
                     break
     return Order(tuple(best[1]), model.stages(best[1]))
+def _moves(best, units):
+    """Orders in which one group has moved."""
+    for unit in units:
+        chosen = set(unit)
+        own = [stream for stream in best[1] if stream in chosen]
+        rest = [stream for stream in best[1] if stream not in chosen]
+        for position in _positions(rest, units):
+            trial = rest[:position] + own + rest[position:]
+            if trial != best[1]:
+                yield trial
 
 
 def _positions(rest, units):
@@ -95,61 +100,56 @@ def _groups(instructions, pipeline):
 
 
 class _Model:
-    """The time that a loop takes with an order of its streams, run twice if there are two calls."""
+    """The time that a loop takes with an order of its streams, run twice if there are two calls.
+
+    Of a long loop the first and the last iterations are run.
+    """
 
     def __init__(self, arch, instructions, needs, calls):
         self.arch = arch
-        self.count, self.width = calls[0].count, len(calls[0].streams)
-        self.lags = {}
+        self._lags = {}
         for call in calls:
             for key, lag in lags_of(call, needs).items():
-                self.lags[key] = max(self.lags.get(key, lag), lag)
-        calls = calls[-2:]
-        self.calls, self._courses = calls, courses_of(instructions, calls[0])
+                self._lags[key] = max(self._lags.get(key, lag), lag)
+        self._courses = courses_of(instructions, calls[0])
+        self._real, calls = calls[0].count, [_shortened(call) for call in calls[-2:]]
+        self._calls, self._count, self._width = len(calls), calls[0].count, len(calls[0].streams)
         self._firsts = firsts = [instructions[indices[0]] for indices in calls[0].streams]
-        self.kinds = [Timeline.kind(arch, first.opcode, first.fields) for first in firsts]
-        self.units = [UNIT_OF[first.opcode] for first in firsts]
+        self._kinds = [Timeline.kind(arch, first.opcode, first.fields) for first in firsts]
+        self._units = [UNIT_OF[first.opcode] for first in firsts]
         place = {index: (number, stream, iteration) for number, call in enumerate(calls)
                  for stream, indices in enumerate(call.streams)
                  for iteration, index in enumerate(indices)}
-        self.needs = [[[self._needs(needs[index], place) for index in indices]
-                       for indices in call.streams] for call in calls]
-        self.length = len(calls) * self.count * self.width
-
-    def _needs(self, needs, place):
-        """The last iteration of each stream that must be done."""
-        found = {}
-        for other, hazard in needs.items():
-            if hazard and other in place:
-                number, stream, iteration = place[other]
-                key = number, stream
-                found[key] = max(found.get(key, 0), iteration)
-        return [(number, stream, iteration) for (number, stream), iteration in found.items()]
+        self._needs = [[[_last_of_each(needs[index], place) for index in indices]
+                        for indices in call.streams] for call in calls]
+        self.length = self._calls * self._count * self._width
+        self._work = max(sum(kind[0] for kind, own in zip(self._kinds, self._units, strict=True)
+                             if own is unit) for unit in Unit)
+        self.ideal = self._work * self._count * self._calls * _GOOD_ENOUGH
 
     def stages(self, body):
         """Stages of an order, or None."""
-        stages = stages_of(body, self.lags)
-        return stages if stages is not None and max(stages) <= LARGEST_TAIL else None
+        return stages_of(body, self._lags)
 
     def steps(self, body):
         """Changes of registers behind the body."""
-        return steps_needed(self._courses, self.stages(body), self._firsts, self.count)
+        return steps_needed(self._courses, self.stages(body), self._firsts, self._real)
 
-    def time(self, body):
-        """Cycles until everything is done."""
+    def time(self, body, limit=_NEVER):
+        """Cycles until everything is done; no more than `limit` matters."""
         stages = self.stages(body)
         if stages is None:
             return _NEVER
-        steps = list(Order(tuple(body), stages).steps(self.count))
-        return self._run(steps, self._distances(steps))
+        steps = list(Order(tuple(body), stages).steps(self._count))
+        return self._run(steps, self._distances(steps), max(stages), limit)
 
     def _distances(self, steps):
         """The nearest distance at which each stream needs each unit."""
         sent = [0] * len(Unit)
-        numbers = [[[0] * self.count for _ in range(self.width)] for _ in self.calls]
-        found = [{} for _ in range(self.width)]
-        units = self.units
-        for call, needs in enumerate(self.needs):
+        numbers = [[[0] * self._count for _ in range(self._width)] for _ in self._needs]
+        found = [{} for _ in range(self._width)]
+        units = self._units
+        for call, needs in enumerate(self._needs):
             own = numbers[call]
             for step in steps:
                 if step is None or step[1] is None:
@@ -166,15 +166,41 @@ class _Model:
                 sent[unit] += 1
         return [list(nearest.items()) for nearest in found]
 
-    def _run(self, steps, distances):
-        timeline = Timeline(self.arch)
-        for _ in self.calls:
+    def _run(self, steps, distances, tail, limit):
+        timeline, turns, marks = Timeline(self.arch), 0, []
+        end = self._calls * self._count
+        for _ in range(self._calls):
             timeline.control(1)
             for step in steps:
                 if step is None:
                     timeline.end(STEPS)
+                    turns += 1
+                    marks.append(timeline.sent)
+                    left = end - turns + tail
+                    if timeline.sent + (left - 2 * tail) * self._work > limit:
+                        return _NEVER
                 elif step[1] is None:
                     timeline.control(1)
                 else:
-                    timeline.send(self.units[step[0]], self.kinds[step[0]], distances[step[0]])
-        return timeline.finished
+                    timeline.send(self._units[step[0]], self._kinds[step[0]], distances[step[0]])
+        middle = (self._count + tail) // 2
+        rest = (self._real - self._count) * self._calls
+        return timeline.finished + rest * (marks[middle] - marks[middle - 2]) // 2
+
+
+def _shortened(pipeline):
+    """The first and the last iterations of a loop."""
+    if pipeline.count <= 2 * _ENDS:
+        return pipeline
+    return Pipeline(tuple((*stream[:_ENDS], *stream[-_ENDS:]) for stream in pipeline.streams))
+
+
+def _last_of_each(needs, place):
+    """The last iteration of each stream that must be done."""
+    found = {}
+    for other, hazard in needs.items():
+        if hazard and other in place:
+            number, stream, iteration = place[other]
+            key = number, stream
+            found[key] = max(found.get(key, 0), iteration)
+    return [(number, stream, iteration) for (number, stream), iteration in found.items()]

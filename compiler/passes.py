@@ -23,7 +23,7 @@ from bivit.hw.arch import Arch
 
 __all__ = ["RUN_WORDS", "lower"]
 
-RUN_WORDS = (4096, 64, 32)
+RUN_WORDS = (1 << 20, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
 _MANY = 6000
 """Instructions of a network for which no straight program is tried."""
@@ -74,25 +74,24 @@ def lower(graph: Graph, arch: Arch) -> Program:
 
 def _candidates(graph, fused, arch):
     """Programs with loops, and straight ones of small networks; at least one."""
-    problem, count, lengths = None, 0, set()
+    problem, found, lengths = None, False, set()
     for run_words in RUN_WORDS:
         plan = tile(graph, fused, arch, run_words)
         _check_plan(plan)
-        if len(plan.instructions) in lengths:
-            continue
-        lengths.add(len(plan.instructions))
-        makers = [_looped] if run_words == RUN_WORDS[0] else []
-        if len(plan.instructions) <= min(_MANY, arch.program_depth) or not count:
-            makers.append(_straight)
-        for maker in makers:
+        length = len(plan.instructions)
+        if not lengths:
             try:
-                yield maker(plan, arch)
-                count += 1
+                yield _looped(plan, arch)
+                found = True
             except (Unwaitable, CompileError) as error:
-                problem = problem or error
-        if len(plan.instructions) > _MANY and count:
+                problem = error
+        if length not in lengths and (not found or length <= min(_MANY, arch.program_depth)):
+            yield _straight(plan, arch)
+            found = True
+        lengths.add(length)
+        if length > _MANY:
             break
-    if not count:
+    if not found:
         raise problem
 
 

@@ -68,6 +68,11 @@ class Timeline:
         return start
 
     @property
+    def sent(self) -> int:
+        """The cycle of the last dispatch."""
+        return self._time
+
+    @property
     def finished(self) -> int:
         """When everything is done."""
         return max(done[-1] for done in self._done if done)
