@@ -94,7 +94,7 @@ def write_manifest(folder: pathlib.Path, program: Program) -> None:
                           **{key: place and dataclasses.asdict(place) for key, place in (
                               ("observe", instruction.observe),
                               ("observe_bits", instruction.observe_bits))}}
-                         for instruction in program.instructions],
+                         for instruction in program.executed],
         "observations": program.observations,
         "files": {str(path.relative_to(folder)): _sha256(path)
                   for path in sorted(folder.rglob("*"))

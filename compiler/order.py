@@ -173,7 +173,7 @@ class _Model:
             timeline.control(1)
             for step in steps:
                 if step is None:
-                    timeline.end(STEPS)
+                    timeline.control(STEPS + 1)
                     turns += 1
                     marks.append(timeline.sent)
                     left = end - turns + tail

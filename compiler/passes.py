@@ -65,10 +65,10 @@ def lower(graph: Graph, arch: Arch) -> Program:
         check_program(words, arch, {name: len(values) for name, values in constants.items()})
     except IllegalProgram as error:
         raise AssertionError(f"the compiler made an illegal program: {error}") from error
-    steps = tuple((line, None if index is None else best.plan.instructions[index])
-                  for line, index in best.code.steps)
-    return Program(arch, graph, words, constants, instructions, steps, best.plan.layers,
-                   _observations(graph, steps),
+    executed = tuple(best.plan.instructions[index] for _, index in best.code.steps
+                     if index is not None)
+    return Program(arch, graph, words, constants, instructions, executed, best.plan.layers,
+                   _observations(graph, executed),
                    {segment.name: best.where[segment.name] for segment in best.plan.segments})
 
 
@@ -149,10 +149,10 @@ def _check_order(code: Code, needs):
     assert len(seen) == len(needs)
 
 
-def _observations(graph, steps):
+def _observations(graph, executed):
     """Values that instructions make, in the graph's order; all of each must be covered."""
     covered = {}
-    places = (place for _, instruction in steps if instruction is not None
+    places = (place for instruction in executed
               for place in (instruction.observe, instruction.observe_bits))
     for observe in places:
         if observe:

@@ -47,11 +47,10 @@ class Pipeline:
 class _Open:
     """A loop that may still grow; `stages` are those of the canonical order."""
 
-    def __init__(self):
-        self.before, self.after, self.columns = [], [], []
-        self.first = self.last = 0
+    def __init__(self, roll: Roll):
+        self.first, self.before, self.after = roll.first, roll.before, roll.after
+        self.columns, self.stages = [], []
         self.place = {}  # instruction -> stream, iteration
-        self.stages = []
         self.kinds = set()
 
 
@@ -62,71 +61,49 @@ def find_pipelines(instructions: Sequence[Instruction], rolls: Sequence[Roll],
 
     Products of binary layers and others are kept apart, so that neither waits for the other.
     """
-    parts, loop = [], _Open()
+    parts, loop = [], None
     for roll in rolls:
         kinds = {layers[instructions[column[0]].layer].binary for column in roll.columns
                  if UNIT_OF[instructions[column[0]].opcode] is Unit.MM}
-        if loop.columns and (len(loop.kinds | kinds) > 1 or not _join(loop, roll, needs)):
+        if loop and (len(loop.kinds | kinds) > 1 or not _fits(loop, roll, needs)):
             parts += _close(loop)
-            loop = _Open()
-        if not loop.columns:
-            if not roll.columns:
-                parts.append(Straight((*roll.before, *roll.after)))
-                continue
-            loop.before += roll.before
-            loop.after += roll.after
-            loop.first, loop.last = roll.first, roll.first + len(roll.columns[0])
-            _add(loop, roll, loop.first, loop.last, needs)
+            loop = None
+        if not roll.columns:
+            parts.append(Straight((*roll.before, *roll.after)))
+            continue
+        loop = loop or _Open(roll)
+        _add(loop, roll, needs)
         loop.kinds |= kinds
-    return [part for part in parts + _close(loop)
-            if isinstance(part, Pipeline) or part.instructions]
+    parts += _close(loop) if loop else []
+    return [part for part in parts if isinstance(part, Pipeline) or part.instructions]
 
 
-def _join(loop, roll, needs):
-    """Let an operation into a loop, if it can run there."""
-    if not roll.columns:
+def _fits(loop, roll, needs):
+    """Whether an operation can run in a loop: all of it, and no instruction needs what comes too
+    late."""
+    if (roll.before or roll.after or loop.after or roll.first != loop.first
+            or len(roll.columns[0] if roll.columns else ()) != len(loop.columns[0])):
         return False
-    first = max(loop.first, roll.first)
-    last = min(loop.last, roll.first + len(roll.columns[0]))
-    if (first, last) != (loop.first, loop.last) or not _fits(loop, roll, first, last, needs):
-        return False
-    _add(loop, roll, first, last, needs)
-    steps = list(zip(*roll.columns, strict=True))
-    early, late = steps[:first - roll.first], steps[last - roll.first:]
-    loop.before += [*roll.before, *(index for step in early for index in step)]
-    loop.after += [*(index for step in late for index in step), *roll.after]
-    return True
-
-
-def _fits(loop, roll, first, last, needs):
-    """Whether no instruction needs what comes too late."""
-    late, steps = set(loop.after), list(zip(*roll.columns, strict=True))
-    before = (*roll.before, *(index for step in steps[:first - roll.first] for index in step))
-    if any(other in loop.place or other in late for index in before for other in needs[index]):
-        return False
-    for number, step in enumerate(steps[first - roll.first:last - roll.first]):
-        for index in step:
+    for column in roll.columns:
+        for iteration, index in enumerate(column):
             for other in needs[index]:
-                if other in late:
-                    return False
                 if other in loop.place:
-                    stream, iteration = loop.place[other]
-                    if loop.stages[stream] + iteration - number > LARGEST_TAIL:
+                    stream, at = loop.place[other]
+                    if loop.stages[stream] + at - iteration > LARGEST_TAIL:
                         return False
     return True
 
 
-def _add(loop, roll, first, last, needs):
+def _add(loop, roll, needs):
     for column in roll.columns:
-        stream = len(loop.columns)
-        own = column[first - roll.first:last - roll.first]
-        loop.columns.append(own)
-        loop.place |= {index: (stream, iteration) for iteration, index in enumerate(own)}
-    for column in loop.columns[len(loop.stages):]:
+        loop.place |= {index: (len(loop.columns), iteration)
+                       for iteration, index in enumerate(column)}
+        loop.columns.append(column)
+    for column in roll.columns:
         lags = _lags(column, loop.place, needs)
-        loop.stages.append(max((loop.stages[producer] + lag for producer, lag in lags.items()
-                                if producer < len(loop.stages)), default=0))
-        loop.stages[-1] = max(loop.stages[-1], 0)
+        stage = max((loop.stages[producer] + lag for producer, lag in lags.items()
+                     if producer < len(loop.stages)), default=0)
+        loop.stages.append(max(stage, 0))
 
 
 def _lags(column, place, needs):
@@ -150,7 +127,5 @@ def lags_of(pipeline: Pipeline, needs: Sequence[dict[int, bool]]) -> dict[tuple[
 
 
 def _close(loop):
-    if not loop.columns:
-        return []
     return [Straight(tuple(loop.before)), Pipeline(tuple(loop.columns)),
             Straight(tuple(loop.after))]

@@ -288,9 +288,8 @@ class Program:
         Words of the constant memories besides the program's, from address 0 on.
     instructions : tuple of Instruction
         The same as `words`, waits included.
-    steps : tuple of (line, Instruction or None)
-        What runs, in the order of dispatch, with the fields that reach the unit; None for what is
-        skipped or the sequencer's own.
+    executed : tuple of Instruction
+        What is dispatched, in this order, with the fields that reach the unit, without waits.
     observations : list of dict
         ``name``, ``kind`` and ``shape`` of every value that can be looked at.
     """
@@ -300,7 +299,7 @@ class Program:
     words: list[int]
     constants: dict[str, list[int]]
     instructions: tuple[Instruction, ...]
-    steps: tuple[tuple[int, Instruction | None], ...]
+    executed: tuple[Instruction, ...]
     layers: tuple[Layer, ...]
     observations: list[dict]
     segments: dict[str, tuple[str, int, int]] = dataclasses.field(default_factory=dict)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from bivit.compiler.structures import Code, Plan
 from bivit.hw.arch import Arch
 from bivit.hw.blocks import load, matmul, softmax, vector
-from bivit.hw.isa import UNIT_OF, Opcode, Unit
+from bivit.hw.blocks.flow import control_cycles
+from bivit.hw.isa import CONTROL, UNIT_OF, Opcode, Unit
 
 __all__ = ["Timeline", "duration", "measure"]
 
@@ -20,9 +21,6 @@ def duration(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, i
 
 class Timeline:
     """Follows instructions in the order of dispatch."""
-
-    JUMP = 4
-    """Cycles of dispatch that a jump costs."""
 
     def __init__(self, arch: Arch):
         self._depth, self._time = arch.queue_depth, 0
@@ -41,10 +39,6 @@ class Timeline:
     def control(self, cycles: int) -> None:
         """Cycles of the sequencer's own, or of an instruction that is skipped."""
         self._time += cycles
-
-    def end(self, steps: int) -> None:
-        """The end of a body, and back."""
-        self._time += max(steps, 1) + self.JUMP
 
     def send(self, unit: Unit, kind: tuple[int, int, int, int], waits) -> int:
         """An instruction, and (unit, distance) of what it waits for; gives its start."""
@@ -83,10 +77,11 @@ def measure(arch: Arch, plan: Plan, code: Code, waits: Sequence[dict[Unit, int]]
     timeline, kinds = Timeline(arch), {}
     for line, index in code.steps:
         opcode, fields = code.lines[line].opcode, code.lines[line].fields
-        if opcode is Opcode.END:
-            timeline.end(fields["used"])
+        if opcode in CONTROL:
+            jumps = opcode in (Opcode.END, Opcode.RETURN) or bool(fields.get("call"))
+            timeline.control(control_cycles(opcode, fields, jumps=jumps))
         elif index is None or opcode is Opcode.HALT:
-            timeline.control(fields.get("used", 0) + 1)
+            timeline.control(1)
         else:
             if line not in kinds:
                 kinds[line] = Timeline.kind(arch, opcode, plan.instructions[index].fields)

@@ -16,7 +16,7 @@ __all__ = ["verify"]
 def verify(graph, arch, images=2):
     """Every observation point and the logits; gives the program."""
     program = lower(graph, arch)
-    manifest = {"instructions": [dataclasses.asdict(i) for i in program.instructions],
+    manifest = {"instructions": [dataclasses.asdict(i) for i in program.executed],
                 "observations": program.observations}
     observed = [pc for pc, entry in enumerate(manifest["instructions"])
                 if entry["observe"] or entry["observe_bits"]]

@@ -33,7 +33,7 @@ def test_every_observation_point(name, tmp_path):
     convert_random(name, 0, tmp_path / "checkpoint.safetensors", images)
     graph = checkpoint.load(tmp_path / "checkpoint.safetensors")
     program = lower(graph, LARGE)
-    manifest = {"instructions": [dataclasses.asdict(i) for i in program.instructions],
+    manifest = {"instructions": [dataclasses.asdict(i) for i in program.executed],
                 "observations": program.observations}
     observed = [pc for pc, entry in enumerate(manifest["instructions"])
                 if entry["observe"] or entry["observe_bits"]]

@@ -90,7 +90,7 @@ def observation_table(program):
     return {"observations": program.observations,
             "instructions": [{key: place and dataclasses.asdict(place) for key, place in (
                 ("observe", instruction.observe), ("observe_bits", instruction.observe_bits))}
-                for instruction in program.instructions]}
+                for instruction in program.executed]}
 
 
 def numpy_reference(graph, names, images):
