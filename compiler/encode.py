@@ -1,6 +1,5 @@
 """Eighth pass: wait distances from dependencies, and lines to words."""
 
-import dataclasses
 from collections.abc import Sequence
 
 from bivit.compiler.clock import KnownDone
@@ -20,10 +19,10 @@ def encode_program(plan: Plan, code: Code, waits: Sequence[dict[Unit, int]],
                    ) -> tuple[list[int], tuple[Instruction, ...]]:
     """Words, and what is on each line, with what :func:`wait_distances` gives for it."""
     words, instructions = [], []
-    for line, waits in zip(code.lines, waits, strict=True):
+    for line, own in zip(code.lines, waits, strict=True):
         known = line.instruction is not None
         layer = plan.instructions[line.instruction if known else -1].layer
-        fields = line.fields | {WAIT_FIELDS[unit]: distance for unit, distance in waits.items()}
+        fields = line.fields | {WAIT_FIELDS[unit]: distance for unit, distance in own.items()}
         try:
             words.append(encode(line.opcode, **fields))
         except ValueError as error:

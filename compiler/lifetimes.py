@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from bivit.compiler.accesses import accesses
-from bivit.compiler.pipeline import Pipeline, Straight
-from bivit.compiler.structures import Address, Plan
+from bivit.compiler.structures import Address, Pipeline, Plan, Straight
 from bivit.hw.arch import Arch
 
 __all__ = ["Lifetimes", "lifetimes_of_loops", "lifetimes_of_order"]

@@ -7,9 +7,9 @@ is moved to the place where the loop, run twice, ends soonest in a model of the 
 
 from collections.abc import Sequence
 
-from bivit.compiler.pipeline import LARGEST_TAIL, Pipeline, lags_of
+from bivit.compiler.pipeline import lags_of
 from bivit.compiler.registers import courses_of, steps_needed
-from bivit.compiler.structures import Instruction, Order
+from bivit.compiler.structures import LARGEST_TAIL, Instruction, Order, Pipeline
 from bivit.compiler.timeline import Timeline
 from bivit.hw.arch import Arch
 from bivit.hw.isa import STEPS, UNIT_OF, Opcode, Unit
@@ -111,10 +111,10 @@ class _Model:
         for call in calls:
             for key, lag in lags_of(call, needs).items():
                 self._lags[key] = max(self._lags.get(key, lag), lag)
-        self._courses = courses_of(instructions, calls[0])
+        self._courses = [courses_of(instructions, stream) for stream in calls[0].streams]
         self._real, calls = calls[0].count, [_shortened(call) for call in calls[-2:]]
         self._calls, self._count, self._width = len(calls), calls[0].count, len(calls[0].streams)
-        self._firsts = firsts = [instructions[indices[0]] for indices in calls[0].streams]
+        firsts = [instructions[indices[0]] for indices in calls[0].streams]
         self._kinds = [Timeline.kind(arch, first.opcode, first.fields) for first in firsts]
         self._units = [UNIT_OF[first.opcode] for first in firsts]
         place = {index: (number, stream, iteration) for number, call in enumerate(calls)
@@ -133,7 +133,7 @@ class _Model:
 
     def steps(self, body):
         """Changes of registers behind the body."""
-        return steps_needed(self._courses, self.stages(body), self._firsts, self._real)
+        return steps_needed(self._courses, self.stages(body), self._real)
 
     def time(self, body, limit=_NEVER):
         """Cycles until everything is done; no more than `limit` matters."""

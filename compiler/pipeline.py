@@ -5,51 +5,22 @@ stream may join the loop of those before it if what it needs of them lies no mor
 iterations ahead; all else is a barrier, behind which a new loop begins.
 """
 
-import dataclasses
+import copy
 from collections.abc import Sequence
 
+from bivit.compiler.registers import courses_of, steps_needed
 from bivit.compiler.streams import Roll
-from bivit.compiler.structures import Instruction, Layer
-from bivit.hw.isa import FORMATS, HEADER, UNIT_OF, Opcode, Unit
+from bivit.compiler.structures import LARGEST_TAIL, Instruction, Layer, Pipeline, Straight
+from bivit.hw.isa import STEPS, UNIT_OF, Unit
 
-__all__ = ["LARGEST_TAIL", "Pipeline", "Straight", "find_pipelines", "lags_of"]
-
-LARGEST_TAIL = (1 << HEADER["stage"]) - 1
-"""Iterations by which streams of a loop can be apart."""
-_LARGEST_COUNT = (1 << FORMATS[Opcode.LOOP]["count"]) - 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Straight:
-    """Instructions that follow each other, by their positions in canonical order."""
-
-    instructions: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Pipeline:
-    """Streams that run in one loop, in canonical order.
-
-    Parameters
-    ----------
-    streams : tuple of tuple of int
-        The instructions of each stream, by iteration: positions in canonical order.
-    """
-
-    streams: tuple[tuple[int, ...], ...]
-
-    @property
-    def count(self) -> int:
-        """Iterations of each stream."""
-        return len(self.streams[0])
+__all__ = ["find_pipelines", "lags_of"]
 
 
 class _Open:
     """A loop that may still grow; `stages` are those of the canonical order."""
 
-    def __init__(self, roll: Roll):
-        self.first, self.before, self.after = roll.first, roll.before, roll.after
-        self.columns, self.stages = [], []
+    def __init__(self):
+        self.columns, self.stages, self.courses = [], [], []
         self.place = {}  # instruction -> stream, iteration
         self.kinds = set()
 
@@ -65,24 +36,22 @@ def find_pipelines(instructions: Sequence[Instruction], rolls: Sequence[Roll],
     for roll in rolls:
         kinds = {layers[instructions[column[0]].layer].binary for column in roll.columns
                  if UNIT_OF[instructions[column[0]].opcode] is Unit.MM}
-        if loop and (len(loop.kinds | kinds) > 1 or not _fits(loop, roll, needs)):
-            parts += _close(loop)
+        if loop and (not roll.columns or len(loop.kinds | kinds) > 1
+                     or not _fits(loop, roll, instructions, needs)):
+            parts.append(Pipeline(tuple(loop.columns)))
             loop = None
         if not roll.columns:
-            parts.append(Straight((*roll.before, *roll.after)))
+            parts.append(Straight(roll.rest))
             continue
-        loop = loop or _Open(roll)
-        _add(loop, roll, needs)
+        loop = loop or _Open()
+        _add(loop, roll, instructions, needs)
         loop.kinds |= kinds
-    parts += _close(loop) if loop else []
-    return [part for part in parts if isinstance(part, Pipeline) or part.instructions]
+    return parts + ([Pipeline(tuple(loop.columns))] if loop else [])
 
 
-def _fits(loop, roll, needs):
-    """Whether an operation can run in a loop: all of it, and no instruction needs what comes too
-    late."""
-    if (roll.before or roll.after or loop.after or roll.first != loop.first
-            or len(roll.columns[0] if roll.columns else ()) != len(loop.columns[0])):
+def _fits(loop, roll, instructions, needs):
+    """Whether a loop has registers for an operation, and nothing is needed that comes too late."""
+    if len(roll.columns[0]) != len(loop.columns[0]):
         return False
     for column in roll.columns:
         for iteration, index in enumerate(column):
@@ -91,14 +60,17 @@ def _fits(loop, roll, needs):
                     stream, at = loop.place[other]
                     if loop.stages[stream] + at - iteration > LARGEST_TAIL:
                         return False
-    return True
+    trial = copy.deepcopy(loop)
+    _add(trial, roll, instructions, needs)
+    return steps_needed(trial.courses, trial.stages, len(roll.columns[0])) <= STEPS
 
 
-def _add(loop, roll, needs):
+def _add(loop, roll, instructions, needs):
     for column in roll.columns:
         loop.place |= {index: (len(loop.columns), iteration)
                        for iteration, index in enumerate(column)}
         loop.columns.append(column)
+        loop.courses.append(courses_of(instructions, column))
     for column in roll.columns:
         lags = _lags(column, loop.place, needs)
         stage = max((loop.stages[producer] + lag for producer, lag in lags.items()
@@ -124,8 +96,3 @@ def lags_of(pipeline: Pipeline, needs: Sequence[dict[int, bool]]) -> dict[tuple[
              for iteration, index in enumerate(indices)}
     return {(producer, stream): lag for stream, indices in enumerate(pipeline.streams)
             for producer, lag in _lags(indices, place, needs).items()}
-
-
-def _close(loop):
-    return [Straight(tuple(loop.before)), Pipeline(tuple(loop.columns)),
-            Straight(tuple(loop.after))]

@@ -7,9 +7,8 @@ loop differ by the same amounts, share a register.
 import dataclasses
 from collections.abc import Sequence
 
-from bivit.compiler.pipeline import LARGEST_TAIL, Pipeline
 from bivit.compiler.streams import Course, course_of
-from bivit.compiler.structures import Instruction, Order
+from bivit.compiler.structures import LARGEST_TAIL, Instruction, Order, Pipeline
 from bivit.hw.isa import FORMATS, INDEXED, REGISTER_BITS, REGISTERS, STEPS
 
 __all__ = ["Indexing", "Unrolled", "courses_of", "index_fields", "steps_needed"]
@@ -43,21 +42,19 @@ class Indexing:
     steps: tuple[tuple[int, int, int, int], ...]
 
 
-def courses_of(instructions: Sequence[Instruction], pipeline: Pipeline) -> list[dict[str, Course]]:
-    """The course of every indexed field of every stream."""
-    return [{name: course_of([instructions[index].fields[name] for index in indices])
-             for name in INDEXED[instructions[indices[0]].opcode]}
-            for indices in pipeline.streams]
+def courses_of(instructions: Sequence[Instruction], stream: Sequence[int]) -> dict[str, Course]:
+    """The course of every indexed field of a stream."""
+    return {name: course_of([instructions[index].fields[name] for index in stream])
+            for name in INDEXED[instructions[stream[0]].opcode]}
 
 
-def steps_needed(courses: Sequence[dict[str, Course]], stages: Sequence[int],
-                 firsts: Sequence[Instruction], count: int) -> int:
+def steps_needed(courses: Sequence[dict[str, Course]], stages: Sequence[int], count: int) -> int:
     """Steps of END that the courses take with these stages, if all calls were equal."""
     registers = _Registers(1, count)
-    for stream, (fields, first) in enumerate(zip(courses, firsts, strict=True)):
-        for name, course in fields.items():
-            if course.step or course.wrap:
-                registers.of(course.later(stages[stream]), (0,), _width(first.opcode, name))
+    for stream, fields in enumerate(courses):
+        for course in fields.values():
+            if course.moves:
+                registers.of(course, stages[stream], (0,))
     return len(registers.steps())
 
 
@@ -70,7 +67,7 @@ def index_fields(instructions: Sequence[Instruction], calls: Sequence[Pipeline],
     Unrolled
         If there are not enough of them, or of steps.
     """
-    courses = courses_of(instructions, calls[0])
+    courses = [courses_of(instructions, stream) for stream in calls[0].streams]
     registers = _Registers(len(calls), calls[0].count)
     fields = []
     for stream, indices in enumerate(calls[0].streams):
@@ -82,7 +79,7 @@ def index_fields(instructions: Sequence[Instruction], calls: Sequence[Pipeline],
             offsets = tuple(start - least for start in starts)
             if width > REGISTER_BITS and max(offsets) >= _MODULUS:
                 raise Unrolled(f"{name} differs too much from call to call")
-            register, first = registers.of(course.later(stage), offsets, width)
+            register, first = registers.of(course, stage, offsets)
             immediate = least + _shifted(course, stage) - first
             found[name] = immediate % (1 << width), register
         fields.append(found)
@@ -94,6 +91,8 @@ def index_fields(instructions: Sequence[Instruction], calls: Sequence[Pipeline],
 
 def _shifted(course, stage):
     """What a course has added, begun `stage` iterations later, in the iteration of its start."""
+    if course.pulse:
+        return -int(course.phase == 0)
     if not course.period:
         return -course.step * stage
     later = course.later(stage)
@@ -112,22 +111,21 @@ class _Registers:
     def __init__(self, calls, count):
         self._same, self._count = (0,) * calls, count
         self._numbers, self._rings = {}, {}
-        self._plain, self._limited, self._wrapped = [], [], {}
+        self._plain, self._cleared, self._limited, self._wrapped = [], [], [], {}
         self.fixed, self.given, self.used = {}, {}, 0
 
-    def of(self, course: Course, offsets: tuple[int, ...], width: int) -> tuple[int, int]:
-        """The register of a course, and its value before `offsets` are added."""
+    def of(self, course: Course, stage: int, offsets: tuple[int, ...]) -> tuple[int, int]:
+        """The register of a course that begins with a stage, and its value before `offsets` are
+        added."""
+        begun, course = course.phase, course.later(stage)
         offsets = tuple(offset % _MODULUS for offset in offsets)
         same = offsets == self._same
-        if same and not course.step and not course.wrap:
+        if same and not course.moves:
             return 0, 0
-        if same and course.period:
-            if course.wrap == -course.step * course.period:
-                return self._ring(course), course.step * course.phase
-            change = course.period - course.phase
-            if width == 1 and not course.step and course.wrap % 2 and (
-                    change + course.period >= self._count + LARGEST_TAIL):
-                return self._pulse(change), 1
+        if course.pulse:
+            return self._pulse(course, offsets, at_start=begun == 0), 0
+        if same and course.period and course.wrap == -course.step * course.period:
+            return self._ring(course), course.step * course.phase
         key = course, offsets
         if key not in self._numbers:
             number = self._numbers[key] = self._new(0, offsets)
@@ -163,15 +161,25 @@ class _Registers:
                 return number
         return self._ring(Course(1, -course.period, course.period, course.phase))
 
-    def _pulse(self, change):
-        """A register that is odd before iteration `change` and even from then on."""
-        key = "pulse", change
-        if key not in self._numbers:
-            self._numbers[key] = self._new(-1 - 2 * (change - 1), self._same)
+    def _pulse(self, course, offsets, *, at_start):
+        """A register whose lowest bit is the course."""
+        if offsets != self._same:
+            raise Unrolled("a pulse that differs from call to call")
+        key = course, offsets
+        if key in self._numbers:
+            return self._numbers[key]
+        before = (course.period - course.phase) % course.period
+        if at_start and before + course.period >= self._count + LARGEST_TAIL:  # odd, then even
+            self._numbers[key] = self._new(-1 - 2 * before, self._same)
             self._limited.append((self._numbers[key], 2, 1, 0))
-        return self._numbers[key]
+            return self._numbers[key]
+        counter = self._counter(course)
+        self._numbers[key] = number = self._new(int(course.phase == 0), self._same)
+        self._cleared.append((number, 0, 1, 0))
+        self._wrapped[counter].append((number, 1, 0, 1))
+        return number
 
     def steps(self):
         """The steps of END."""
-        return tuple(self._plain + [step for limited in self._limited
+        return tuple(self._plain + self._cleared + [step for limited in self._limited
                                     for step in (limited, *self._wrapped.get(limited[0], ()))])

@@ -1,29 +1,38 @@
-"""Fourth pass: what an operation does again and again, as streams of instructions.
+"""What an operation does again and again, as streams of instructions.
 
 The instructions of an operation with one place in its iterations form a stream: equal but for
-indexed fields, each of which follows ``start + step * i``, and a further step at every `period`-th
-iteration. Iterations at the beginning or the end that are different stay straight code.
+indexed fields, each of which follows a :class:`Course`. An operation is cut where a course would
+break, and what repeats nowhere stays straight code.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bivit.compiler.structures import Instruction
 from bivit.hw.isa import INDEXED, Opcode
 
 __all__ = ["Course", "Roll", "course_of", "find_rolls", "fixed_fields"]
+
 _ONCE = 16
 """A wrap that comes once has a period longer than any loop."""
+_LONGEST_PATTERN = 64
+"""Instructions that may repeat as a whole in an operation without iterations."""
+_OVERHEAD = 3
+"""Lines that a loop takes beside its body."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Course:
-    """What a field adds up: ``step * i + wrap * ((i + phase) // period)``; no period, no wraps."""
+    """What a field adds up: ``step * i + wrap * ((i + phase) // period)``; no period, no wraps.
+
+    With `pulse` it is 1 where ``(i + phase) % period`` is 0, and 0 elsewhere.
+    """
 
     step: int = 0
     wrap: int = 0
     period: int = 0
     phase: int = 0
+    pulse: bool = False
 
     def later(self, iterations: int) -> "Course":
         """The same course, begun some iterations later."""
@@ -31,30 +40,26 @@ class Course:
             return self
         return dataclasses.replace(self, phase=(self.phase - iterations) % self.period)
 
-    def at(self, iteration: int) -> int:
-        """What is added to the value at iteration 0."""
-        wraps = (iteration + self.phase) // self.period if self.period else 0
-        return self.step * iteration + self.wrap * wraps
+    @property
+    def moves(self) -> bool:
+        """Whether it changes anything."""
+        return bool(self.step or self.wrap or self.pulse)
 
 
 @dataclasses.dataclass(frozen=True)
 class Roll:
-    """Iterations of an operation that are alike.
+    """Iterations of an operation that are alike, or instructions that are not.
 
     Parameters
     ----------
-    first : int
-        Number of the first of them.
     columns : tuple of tuple of int
         Instructions by place in the iteration, then by iteration: positions in canonical order.
-    before, after : tuple of int
-        The other instructions of the operation.
+    rest : tuple of int
+        Instructions that follow each other, if there are no columns.
     """
 
-    first: int
-    columns: tuple[tuple[int, ...], ...]
-    before: tuple[int, ...]
-    after: tuple[int, ...]
+    columns: tuple[tuple[int, ...], ...] = ()
+    rest: tuple[int, ...] = ()
 
 
 def fixed_fields(instruction: Instruction) -> tuple:
@@ -70,55 +75,125 @@ def course_of(values: Sequence[int]) -> Course | None:
     kinds = set(steps)
     if len(kinds) <= 1:
         return Course(steps[0] if steps else 0)
+    if set(values) == {0, 1}:
+        ones = [index for index, value in enumerate(values) if value]
+        period = _period(ones, len(values))
+        return Course(period=period, phase=-ones[0] % period, pulse=True) if period else None
     if len(kinds) > 2:
         return None
     common, other = sorted(kinds, key=lambda step: (-steps.count(step), step))
     for usual, rare in ((common, other), (other, common)):
         wraps = [index + 1 for index, step in enumerate(steps) if step == rare]
-        gaps = {after - before for before, after in zip(wraps, wraps[1:], strict=False)}
-        period = gaps.pop() if gaps else 2 * len(values) + _ONCE
-        if not gaps and wraps[0] <= period and len(values) - wraps[-1] <= period:
+        if period := _period(wraps, len(values)):
             return Course(usual, rare - usual, period, -wraps[0] % period)
     return None
 
 
+def _period(places, length):
+    """Distance between places that are equally far apart, or 0."""
+    gaps = {after - before for before, after in zip(places, places[1:], strict=False)}
+    period = gaps.pop() if gaps else 2 * length + _ONCE
+    even = not gaps and places[0] <= period and length - places[-1] <= period
+    return period if even else 0
+
+
 def find_rolls(instructions: Sequence[Instruction]) -> list[Roll]:
-    """The operations, each with the longest range of iterations that are alike."""
+    """The operations, in pieces that are alike or straight."""
     operations = {}
     for index, instruction in enumerate(instructions):
-        iterations = operations.setdefault(instruction.operation, {})
-        iterations.setdefault(instruction.iteration, []).append(index)
-    return [_roll(instructions, iterations) for iterations in operations.values()]
+        if instruction.opcode is not Opcode.HALT:
+            iterations = operations.setdefault(instruction.operation, {})
+            iterations.setdefault(instruction.iteration, []).append(index)
+    rolls = [roll for iterations in operations.values()
+             for roll in _pieces(instructions, list(iterations.values()))]
+    return [*rolls, Roll(rest=(len(instructions) - 1,))]
 
 
-def _roll(instructions, iterations):
-    numbers, rows = list(iterations), list(iterations.values())
-    if any(instructions[index].opcode is Opcode.HALT for index in rows[-1]):
-        return Roll(0, (), tuple(index for row in rows for index in row), ())
+def _pieces(instructions, rows) -> Iterator[Roll]:
+    """Iterations, grouped as far as they are alike; the others, as far as something repeats."""
     signatures = [tuple(fixed_fields(instructions[index]) for index in row) for row in rows]
-    begin, end = _longest(signatures)
-    for first, last in ((begin, end), (begin + 1, end), (begin, end - 1), (begin + 1, end - 1)):
-        columns = tuple(zip(*rows[first:last], strict=True))
-        if last - first > 1 and all(_is_stream(instructions, column) for column in columns):
-            break
-    else:
-        first, last, columns = len(rows), len(rows), ()
-    return Roll(numbers[first] if columns else 0, columns,
-                tuple(index for row in rows[:first] for index in row),
-                tuple(index for row in rows[last:] for index in row))
+    begin, straight = 0, []
+    while begin < len(rows):
+        end = begin + 1
+        while end < len(rows) and signatures[end] == signatures[begin]:
+            end += 1
+        end = begin + _regular(instructions, rows[begin:], _alike(instructions, rows[begin:end]))
+        if end - begin > 1:
+            yield from _patterns(instructions, straight)
+            straight = []
+            yield Roll(tuple(zip(*rows[begin:end], strict=True)))
+        else:
+            straight += rows[begin]
+        begin = end
+    yield from _patterns(instructions, straight)
 
 
-def _longest(signatures):
-    """Range of the longest run of equal neighbours."""
-    best, begin = (0, 0), 0
-    for index in range(1, len(signatures) + 1):
-        if index == len(signatures) or signatures[index] != signatures[begin]:
-            best = max(best, (begin, index), key=lambda run: run[1] - run[0])
-            begin = index
-    return best
+def _alike(instructions, rows):
+    """How many iterations from the first on have courses."""
+    low, high = 1, len(rows)
+    if all(_has_courses(instructions, column) for column in zip(*rows, strict=True)):
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        columns = zip(*rows[:middle], strict=True)
+        if all(_has_courses(instructions, column) for column in columns):
+            low = middle
+        else:
+            high = middle
+    return low
 
 
-def _is_stream(instructions, column):
+def _regular(instructions, rows, count):
+    """Fewer iterations, if a course that breaks off soon had a single wrap: before it."""
+    if count == len(rows):
+        return count
+    courses = (course_of([instructions[index].fields[name] for index in column])
+               for column in zip(*rows[:count], strict=True)
+               for name in INDEXED[instructions[column[0]].opcode])
+    return min((course.period - course.phase for course in courses
+                if course.wrap and course.period > count), default=count)
+
+
+def _has_courses(instructions, column):
     names = INDEXED[instructions[column[0]].opcode]
     return all(course_of([instructions[index].fields[name] for index in column]) is not None
                for name in names)
+
+
+def _patterns(instructions, indices) -> Iterator[Roll]:
+    """Straight code, what repeats in it rolled up."""
+    signatures = [fixed_fields(instructions[index]) for index in indices]
+    begin, straight = 0, []
+    while begin < len(indices):
+        saved, rows = max(((_saving(rows), rows) for rows in _repeats(
+            instructions, indices, signatures, begin)), key=lambda found: found[0],
+            default=(0, None))
+        if saved > 0:
+            if straight:
+                yield Roll(rest=tuple(straight))
+                straight = []
+            yield Roll(tuple(zip(*rows, strict=True)))
+            begin += len(rows) * len(rows[0])
+        else:
+            straight.append(indices[begin])
+            begin += 1
+    if straight:
+        yield Roll(rest=tuple(straight))
+
+
+def _saving(rows):
+    return (len(rows) - 1) * len(rows[0]) - _OVERHEAD
+
+
+def _repeats(instructions, indices, signatures, begin):
+    """Rows of instructions from one on that are alike, for every length of a row."""
+    for length in range(1, min(_LONGEST_PATTERN, (len(indices) - begin) // 2) + 1):
+        count = 1
+        while signatures[begin:begin + length] == signatures[begin + count * length:
+                                                             begin + (count + 1) * length]:
+            count += 1
+        if count > 1:
+            rows = [indices[begin + k * length:begin + (k + 1) * length] for k in range(count)]
+            rows = rows[:_alike(instructions, rows)]
+            if len(rows) > 1:
+                yield rows

@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from bivit.compiler.ir.errors import UserError
 from bivit.compiler.ir.graph import Graph
 from bivit.hw.arch import Arch
-from bivit.hw.isa import Opcode
+from bivit.hw.isa import HEADER, Opcode
 
-__all__ = ["Address", "Code", "CompileError", "Form", "Instruction", "Layer", "Line", "Observe", "Operation", "Order",
-           "Plan", "Program", "Region", "Rows", "Segment", "Stored"]
+__all__ = ["LARGEST_TAIL", "Address", "Code", "CompileError", "Form", "Instruction", "Layer",
+           "Line", "Observe", "Operation", "Order", "Pipeline", "Plan", "Program", "Region", "Rows",
+           "Segment", "Stored", "Straight"]
+
+LARGEST_TAIL = (1 << HEADER["stage"]) - 1
+"""Iterations by which streams of a loop can be apart."""
 
 
 class CompileError(UserError):
@@ -224,6 +228,31 @@ class Plan:
     regions: tuple[Region, ...]
     segments: tuple[Segment, ...]
     layers: tuple[Layer, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Straight:
+    """Instructions that follow each other, by their positions in canonical order."""
+
+    instructions: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """Streams that run in one loop, in canonical order.
+
+    Parameters
+    ----------
+    streams : tuple of tuple of int
+        The instructions of each stream, by iteration: positions in canonical order.
+    """
+
+    streams: tuple[tuple[int, ...], ...]
+
+    @property
+    def count(self) -> int:
+        """Iterations of each stream."""
+        return len(self.streams[0])
 
 
 @dataclasses.dataclass(frozen=True)

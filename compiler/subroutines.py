@@ -8,10 +8,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from bivit.compiler.order import find_order
-from bivit.compiler.pipeline import Pipeline, Straight
 from bivit.compiler.registers import Indexing, Unrolled, courses_of, index_fields
 from bivit.compiler.streams import fixed_fields
-from bivit.compiler.structures import Code, Instruction, Line, Order
+from bivit.compiler.structures import Code, Instruction, Line, Order, Pipeline, Straight
 from bivit.hw.arch import Arch
 from bivit.hw.isa import SETS, Opcode, register_of
 
@@ -56,10 +55,9 @@ def _bodies(arch, instructions, parts, needs):
     found, alike = {}, {}
     for part in parts:
         if isinstance(part, Pipeline):
-            key = part.count, tuple(
-                (fixed_fields(instructions[indices[0]]), tuple(courses.items()))
-                for indices, courses in zip(part.streams, courses_of(instructions, part),
-                                            strict=True))
+            key = part.count, tuple((fixed_fields(instructions[stream[0]]),
+                                     tuple(courses_of(instructions, stream).items()))
+                                    for stream in part.streams)
             alike.setdefault(key, []).append(part)
     for calls in alike.values():
         order = find_order(arch, instructions, needs, calls)

@@ -171,7 +171,7 @@ class _Rows:
     def emit(self):
         """All strips."""
         most = max(part.rows for part in self.parts)
-        size = min(self.arch.sums_depth // self.tiles, _ROWS // most)
+        size = self._strip_size(min(self.arch.sums_depth // self.tiles, _ROWS // most))
         self._numbers = {id(part.source): row_numbers(part.source.rows, self.arch.rows)
                          for part in self.parts}
         for begin in range(0, self.tokens, size):
@@ -180,6 +180,13 @@ class _Rows:
                 self._strip(begin, end, [part for part in self.parts if part.row == row])
             for result in self.results:
                 self._write(result, begin, end)
+
+    def _strip_size(self, most):
+        """Rows of a strip: strips are alike if they are equally long and lie alike in blocks."""
+        rows = self.arch.rows
+        even = [size for size in range(1, most + 1) if not self.tokens % size
+                and (not rows % size or not size % rows)]
+        return even[-1] if 2 * even[-1] >= min(most, self.tokens) else most
 
     def _write(self, result, begin, end):
         block, row = self.rows.place(begin, self.arch.rows)

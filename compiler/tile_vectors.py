@@ -99,8 +99,8 @@ def _norm_result(tiler, node, source, chunks, heads):
     if node.op == "norm_numbers":
         words = number_words(arch, chunks)
         base = tiler.region(node.name, "vmem", blocks * words, node.name)
-        return (Stored(base, rows, words, NumberSource.VMEM, chunks=chunks, filled=filled), Opcode.NORM_NUMBERS,
-                extra | {"sat": node.attributes["bits"]})
+        stored = Stored(base, rows, words, NumberSource.VMEM, chunks=chunks, filled=filled)
+        return stored, Opcode.NORM_NUMBERS, extra | {"sat": node.attributes["bits"]}
     if heads > 1:
         chunks = query_form(arch, heads, chunks).chunks
     k_words = -(-len(chunks) // arch.chunks_per_word)
