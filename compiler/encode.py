@@ -19,14 +19,18 @@ def encode_program(plan: Plan, code: Code, waits: Sequence[dict[Unit, int]],
                    ) -> tuple[list[int], tuple[Instruction, ...]]:
     """Words, and what is on each line, with what :func:`wait_distances` gives for it."""
     words, instructions = [], []
-    for line, own in zip(code.lines, waits, strict=True):
-        known = line.instruction is not None
-        layer = plan.instructions[line.instruction if known else -1].layer
+    layers = [set() for _ in code.lines]
+    for place, index in code.steps:
+        if index is not None:
+            layers[place].add(plan.instructions[index].layer)
+    for place, (line, own) in enumerate(zip(code.lines, waits, strict=True)):
+        layer = layers[place].pop() if len(layers[place]) == 1 else None
         fields = line.fields | {WAIT_FIELDS[unit]: distance for unit, distance in own.items()}
         try:
             words.append(encode(line.opcode, **fields))
         except ValueError as error:
-            raise CompileError(f"layer {plan.layers[layer].name}: {error}; make the "
+            name = plan.layers[plan.instructions[line.instruction or -1].layer].name
+            raise CompileError(f"layer {name}: {error}; make the "
                                "network or the memories of the target smaller") from None
         fields = dict.fromkeys(FORMATS[line.opcode], 0) | fields
         instructions.append(Instruction(line.opcode, fields, layer))

@@ -46,12 +46,13 @@ class MachineError(RuntimeError):
     code : int
         As in the ERROR register.
     program_counter : int
+    reason : str
     """
 
     def __init__(self, code, program_counter, reason):
         super().__init__(f"the machine stops at instruction {program_counter} with error "
                          f"{code.value}: {reason}")
-        self.code, self.program_counter = code.value, program_counter
+        self.code, self.program_counter, self.reason = code.value, program_counter, reason
 
 
 class EndlessProgram(UserError):
@@ -83,11 +84,14 @@ class Execution:
     error : MachineError or None
     unset : int or None
         Program counter of the first instruction that uses a register that was never set.
+    reached : set of int
+        Program counters of all that was executed or skipped.
     """
 
     instructions: list[Executed]
     error: MachineError | None
     unset: int | None
+    reached: set[int]
 
 
 def expand(arch: Arch, words: Sequence[int]) -> Execution:
@@ -191,7 +195,7 @@ class _Sequencer:
                              "counts of its loops")
 
     def _result(self, error):
-        return Execution(self.instructions, error, self.unset)
+        return Execution(self.instructions, error, self.unset, set(self.static))
 
     def _fetch(self):
         counter = self.counter

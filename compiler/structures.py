@@ -207,17 +207,26 @@ class Observe:
 class Instruction:
     """One instruction; a field is an integer, or an :class:`Address` before placement.
 
-    `observe_bits` are the bits of an MM_ACC that makes bits as well. `operation` counts the fused
-    operations, `iteration` what an operation does again and again: blocks of tokens, strips.
+    `layer` is None for what belongs to several. `observe_bits` are the bits of an MM_ACC that makes
+    bits as well. `operation` counts the fused operations, `iteration` what an operation does again
+    and again: blocks of tokens, strips.
     """
 
     opcode: Opcode
     fields: dict[str, "int | Address"]
-    layer: int
+    layer: int | None
     observe: Observe | None = None
     observe_bits: Observe | None = None
     operation: int = 0
     iteration: int = 0
+
+    def description(self) -> dict:
+        """What the manifest says of it: layer and observed results, those that there are."""
+        places = {"observe": self.observe, "observe_bits": self.observe_bits}
+        return {"layer": self.layer} | {
+            key: {field.name: getattr(place, field.name) for field in dataclasses.fields(place)
+                  if getattr(place, field.name) != field.default}
+            for key, place in places.items() if place}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -318,7 +327,8 @@ class Program:
     instructions : tuple of Instruction
         The same as `words`, waits included.
     executed : tuple of Instruction
-        What is dispatched, in this order, with the fields that reach the unit, without waits.
+        What is dispatched, in that order, as it was before it was put into loops: layers, fields
+        that reach the unit, observed results.
     observations : list of dict
         ``name``, ``kind`` and ``shape`` of every value that can be looked at.
     """

@@ -23,7 +23,8 @@ from bivit.hw.isa import (
 )
 from bivit.hw.memories import constant_memories, threshold_bits
 
-__all__ = ["WAIT_BITS", "input_stream", "random_constants", "random_program", "write_files"]
+__all__ = ["WAIT_BITS", "input_stream", "random_constants", "random_fields", "random_program",
+           "random_waits", "write_files"]
 
 WAIT_BITS = sum(255 << layout_of(Opcode.HALT)[name].offset for name in WAIT_FIELDS.values())
 """The waits of the header."""
@@ -56,16 +57,16 @@ def random_program(rng, arch, *, length, ordered=False):
     for position, opcode in enumerate(opcodes):
         if opcode is Opcode.SOFTMAX and not slots:
             opcode = Opcode.MM_SCORE
-        fields = _fields(rng, arch, opcode, slots)
+        fields = random_fields(rng, arch, opcode, slots)
         if opcode is Opcode.LOAD:
             fields["last"] = int(position == loads[-1])
-        program.append(encode(opcode, **fields, **_waits(rng, sent, ordered)))
+        program.append(encode(opcode, **fields, **random_waits(rng, sent, ordered)))
         sent[UNIT_OF[opcode]] += 1
     return [*program, encode(Opcode.HALT)]
 
 
 def input_stream(rng, program):
-    """Random bytes of the input stream: what the LOAD instructions of a program take."""
+    """Random bytes of the input stream: what the LOAD instructions of a program take once each."""
     instructions = [decode(word) for word in program]
     return rng.randbytes(sum(4 * fields["tokens"] * -(-fields["pixels"] // 4)
                              for opcode, fields in instructions if opcode is Opcode.LOAD))
@@ -130,7 +131,7 @@ def _score_bias(rng, arch):
     return value & (1 << SCORE_BIAS_BITS) - 1
 
 
-def _waits(rng, sent, ordered):
+def random_waits(rng, sent, ordered):
     waits = {}
     for unit, name in WAIT_FIELDS.items():
         if sent[unit] and ordered:
@@ -141,7 +142,7 @@ def _waits(rng, sent, ordered):
     return waits
 
 
-def _fields(rng, arch, opcode, slots):
+def random_fields(rng, arch, opcode, slots):
     """Fields of an instruction; `slots` has tiles and keys of the scores of each slot."""
     read, written = rng.sample((0, REGION), 2)
     match opcode:

@@ -1,7 +1,5 @@
 """Networks of full size: a photograph on the instruction-set simulator against PyTorch."""
 
-import dataclasses
-
 import pytest
 
 from bivit.compiler.ir import checkpoint
@@ -11,7 +9,7 @@ from bivit.models.photographs import photographs
 from bivit.models.random_networks import convert_random
 from bivit.sim.compare import compare
 from bivit.sim.iss import InstructionSimulator
-from bivit.sim.observe import observations
+from bivit.sim.observe import RESULTS, observations
 from bivit.sim.reference import Reference
 from bivit.sim.stream import image_stream
 from named_networks import FULL
@@ -33,10 +31,10 @@ def test_every_observation_point(name, tmp_path):
     convert_random(name, 0, tmp_path / "checkpoint.safetensors", images)
     graph = checkpoint.load(tmp_path / "checkpoint.safetensors")
     program = lower(graph, LARGE)
-    manifest = {"instructions": [dataclasses.asdict(i) for i in program.executed],
+    manifest = {"executed": [i.description() for i in program.executed],
                 "observations": program.observations}
-    observed = [pc for pc, entry in enumerate(manifest["instructions"])
-                if entry["observe"] or entry["observe_bits"]]
+    observed = [pc for pc, entry in enumerate(manifest["executed"])
+                if entry.keys() & set(RESULTS)]
     patch_size = next(n for n in graph.nodes if n.op == "patchify").attributes["patch_size"]
     simulator = InstructionSimulator(LARGE, program.words, program.constants)
     run = simulator.run([image_stream(images[0].numpy(), patch_size)], observe=observed, batch=1)
