@@ -1,10 +1,12 @@
 """Sixth pass: the order of the streams in a loop, and by how many iterations they are apart.
 
-The order decides everything: a stream in front of what it needs works one iteration behind it. So
-orders are tried out, beginning with the canonical one: each group of streams, then each stream,
-is moved to the place where the loop, run twice, ends soonest in a model of the units' time.
+A stream in front of what it needs works one iteration behind it, and one that keeps its distance one
+more. Orders are tried out, beginning with the canonical one: each group of streams, then each
+stream, is moved or kept away where that lets the loop, run twice, end sooner in a model of the
+units' time.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 from bivit.compiler.pipeline import lags_of
@@ -25,8 +27,24 @@ _GOOD_ENOUGH = 1.002
 _NEVER = 1 << 60
 
 
-def stages_of(body: Sequence[int], lags: dict[tuple[int, int], int]) -> tuple[int, ...] | None:
-    """The least stages with which every stream finds what it needs, or None if there are none."""
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    """An order of streams, and those that keep an iteration more between them and what they need.
+    """
+
+    body: tuple[int, ...]
+    late: frozenset[int] = frozenset()
+
+
+def stages_of(body: Sequence[int],
+              lags: dict[tuple[int, int], int]) -> tuple[int, ...] | None:
+    """The least stages with which every stream finds what it needs, or None if there are none.
+
+    Parameters
+    ----------
+    lags : dict of (int, int) to int
+        As :func:`bivit.compiler.pipeline.lags_of` gives them.
+    """
     place = {stream: position for position, stream in enumerate(body)}
     edges = [(producer, consumer, lag + (place[producer] > place[consumer]))
              for (producer, consumer), lag in lags.items() if producer != consumer]
@@ -55,31 +73,35 @@ def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[
     calls : sequence of Pipeline
         The same loop as often as it runs.
     """
-    model = _Model(arch, instructions, needs, calls)
-    body = list(range(len(calls[0].streams)))
-    fits = model.steps(body) <= STEPS
-    best, left = (model.time(body) if fits else _NEVER, body), _EFFORT // (model.length + 1)
-    for units in (_groups(instructions, calls[0]), [[stream] for stream in body]):
+    groups = _groups(instructions, calls[0])
+    model = _Model(arch, instructions, needs, calls, groups)
+    first = _Trial(tuple(range(len(calls[0].streams))))
+    best = model.time(first) if model.steps(first) <= STEPS else _NEVER, first
+    left = _EFFORT // (model.length + 1)
+    for units in (groups, [[stream] for stream in first.body]):
         moved = True
         while moved and left > 0 and best[0] > model.ideal:
             moved = False
-            for trial in _moves(best, units):
+            for trial in _moves(best[1], units):
                 left -= 1
                 time = model.time(trial, best[0])
                 if time < best[0] and model.steps(trial) <= STEPS:
                     best, moved = (time, trial), True
                     break
-    return Order(tuple(best[1]), model.stages(best[1]))
+    return Order(best[1].body, model.stages(best[1]))
+
+
 def _moves(best, units):
-    """Orders in which one group has moved."""
+    """Trials in which one group is later, or elsewhere, or both."""
     for unit in units:
-        chosen = set(unit)
-        own = [stream for stream in best[1] if stream in chosen]
-        rest = [stream for stream in best[1] if stream not in chosen]
-        for position in _positions(rest, units):
-            trial = rest[:position] + own + rest[position:]
-            if trial != best[1]:
-                yield trial
+        chosen = frozenset(unit)
+        own = tuple(stream for stream in best.body if stream in chosen)
+        rest = tuple(stream for stream in best.body if stream not in chosen)
+        for late in (best.late, best.late ^ chosen):
+            for position in _positions(rest, units):
+                trial = _Trial(rest[:position] + own + rest[position:], late)
+                if trial != best:
+                    yield trial
 
 
 def _positions(rest, units):
@@ -105,8 +127,9 @@ class _Model:
     Of a long loop the first and the last iterations are run.
     """
 
-    def __init__(self, arch, instructions, needs, calls):
+    def __init__(self, arch, instructions, needs, calls, groups):
         self.arch = arch
+        self._group = {stream: number for number, group in enumerate(groups) for stream in group}
         self._lags = {}
         for call in calls:
             for key, lag in lags_of(call, needs).items():
@@ -127,20 +150,25 @@ class _Model:
                              if own is unit) for unit in Unit)
         self.ideal = self._work * self._count * self._calls * _GOOD_ENOUGH
 
-    def stages(self, body):
+    def stages(self, trial):
         """Stages of an order, or None."""
-        return stages_of(body, self._lags)
+        lags = self._lags
+        if trial.late:
+            lags = {(producer, stream): lag + (stream in trial.late and
+                                               self._group[producer] != self._group[stream])
+                    for (producer, stream), lag in lags.items()}
+        return stages_of(trial.body, lags)
 
-    def steps(self, body):
+    def steps(self, trial):
         """Changes of registers behind the body."""
-        return steps_needed(self._courses, self.stages(body), self._real)
+        return steps_needed(self._courses, self.stages(trial), self._real)
 
-    def time(self, body, limit=_NEVER):
+    def time(self, trial, limit=_NEVER):
         """Cycles until everything is done; no more than `limit` matters."""
-        stages = self.stages(body)
+        stages = self.stages(trial)
         if stages is None:
             return _NEVER
-        steps = list(Order(tuple(body), stages).steps(self._count))
+        steps = list(Order(trial.body, stages).steps(self._count))
         return self._run(steps, self._distances(steps), max(stages), limit)
 
     def _distances(self, steps):
