@@ -112,18 +112,18 @@ def _cause(instructions, timing, index):
     ready, cause = timing.dispatch[index] + 2, "dispatch"
     for unit, name in WAIT_FIELDS.items():
         if fields[name]:
-            done = timing.done[_earlier(instructions, index, unit, fields[name])]
-            if done + 1 > ready:
-                ready, cause = done + 1, _WAITING[unit]
+            earlier = _earlier(instructions, index, unit, fields[name])
+            if earlier is not None and timing.done[earlier] + 1 > ready:
+                ready, cause = timing.done[earlier] + 1, _WAITING[unit]
     return cause
 
 
 def _earlier(instructions, index, unit, distance):
-    """Index of the `distance`-th most recent instruction of `unit` before `index`."""
-    while distance:
+    """Index of the `distance`-th most recent instruction of `unit` before `index`, or None."""
+    while distance and index:
         index -= 1
         distance -= UNIT_OF[instructions[index][0]] is unit
-    return index
+    return None if distance else index
 
 
 def _layers(arch, instructions, timing, layers, layer_of):

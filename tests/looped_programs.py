@@ -10,7 +10,6 @@ from bivit.hw.isa import (
     STEPS,
     UNIT_OF,
     Opcode,
-    Unit,
     encode,
     register_of,
 )
@@ -38,7 +37,7 @@ def looped_program(rng, arch, *, longest, ordered=False, opcodes=tuple(UNIT_OF))
         Of the units.
     """
     while True:
-        program = _Program(rng, arch, opcodes)
+        program = _Program(rng, arch, opcodes, ordered)
         words = [encode(opcode, **fields) for opcode, fields in program.instructions]
         try:
             execution = expand(arch, words)
@@ -46,16 +45,7 @@ def looped_program(rng, arch, *, longest, ordered=False, opcodes=tuple(UNIT_OF))
             continue
         assert execution.error is None and execution.unset is None
         if 20 <= len(execution.instructions) <= longest and len(words) <= arch.program_depth:
-            break
-    sent, least = dict.fromkeys(Unit, 0), {}
-    for executed in execution.instructions:
-        before = least.setdefault(executed.counter, dict(sent))
-        least[executed.counter] = {unit: min(sent[unit], before[unit]) for unit in Unit}
-        if executed.opcode in UNIT_OF:
-            sent[UNIT_OF[executed.opcode]] += 1
-    return [encode(opcode, **fields, **random_waits(rng, least[counter], ordered)
-                   if counter in least and opcode in UNIT_OF else {})
-            for counter, (opcode, fields) in enumerate(program.instructions)]
+            return words
 
 
 def straightened(arch, words):
@@ -67,8 +57,8 @@ def straightened(arch, words):
 class _Program:
     """Instructions, subroutines behind HALT."""
 
-    def __init__(self, rng, arch, opcodes):
-        self.rng, self.arch, self.opcodes = rng, arch, opcodes
+    def __init__(self, rng, arch, opcodes, ordered):
+        self.rng, self.arch, self.opcodes, self.ordered = rng, arch, opcodes, ordered
         self.instructions, self.calls = [], []
         numbers = iter(range(1, REGISTERS))
         while part := list(itertools.islice(numbers, SETS)):
@@ -115,7 +105,8 @@ class _Program:
                 fields[register_of(name)] = rng.randrange(REGISTERS)
         # What SOFTMAX reads was written in the same iteration.
         always = opcode in (Opcode.MM_SCORE, Opcode.SOFTMAX)
-        self._emit(opcode, stage=0 if always else rng.randint(0, tail), **fields)
+        self._emit(opcode, stage=0 if always else rng.randint(0, tail), **fields,
+                   **random_waits(rng, self.ordered))
 
     def _steps(self):
         rng, used = self.rng, self.rng.randint(0, STEPS)

@@ -16,7 +16,6 @@ from bivit.hw.isa import (
     RowKind,
     RowOperation,
     SoftmaxMode,
-    Unit,
     decode,
     encode,
     layout_of,
@@ -53,20 +52,19 @@ def random_program(rng, arch, *, length, ordered=False):
         opcodes += [rng.choice(kinds)] * rng.choice((1, 1, 3, 20))
     opcodes, slots = opcodes[:length], {}
     loads = [position for position, opcode in enumerate(opcodes) if opcode is Opcode.LOAD]
-    sent, program = dict.fromkeys(Unit, 0), []
+    program = []
     for position, opcode in enumerate(opcodes):
         if opcode is Opcode.SOFTMAX and not slots:
             opcode = Opcode.MM_SCORE
         fields = random_fields(rng, arch, opcode, slots)
         if opcode is Opcode.LOAD:
             fields["last"] = int(position == loads[-1])
-        program.append(encode(opcode, **fields, **random_waits(rng, sent, ordered)))
-        sent[UNIT_OF[opcode]] += 1
+        program.append(encode(opcode, **fields, **random_waits(rng, ordered)))
     return [*program, encode(Opcode.HALT)]
 
 
 def input_stream(rng, program):
-    """Random bytes of the input stream: what the LOAD instructions of a program take once each."""
+    """Random bytes of the input stream: what LOAD instructions outside of loops take."""
     instructions = [decode(word) for word in program]
     return rng.randbytes(sum(4 * fields["tokens"] * -(-fields["pixels"] // 4)
                              for opcode, fields in instructions if opcode is Opcode.LOAD))
@@ -131,15 +129,11 @@ def _score_bias(rng, arch):
     return value & (1 << SCORE_BIAS_BITS) - 1
 
 
-def random_waits(rng, sent, ordered):
-    waits = {}
-    for unit, name in WAIT_FIELDS.items():
-        if sent[unit] and ordered:
-            waits[name] = 1
-        elif sent[unit] and rng.random() < 0.3:
-            furthest = min(sent[unit], 255)
-            waits[name] = rng.randint(1, rng.choice((1, min(furthest, 4), furthest)))
-    return waits
+def random_waits(rng, ordered):
+    """Waits of an instruction: for the latest of every unit, or random ones."""
+    waits = dict.fromkeys(WAIT_FIELDS.values(), 1)
+    return waits if ordered else {name: rng.randint(1, rng.choice((1, 4, 255))) for name in waits
+                                  if rng.random() < 0.3}
 
 
 def random_fields(rng, arch, opcode, slots):

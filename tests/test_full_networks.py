@@ -1,5 +1,7 @@
 """Networks of full size: a photograph on the instruction-set simulator against PyTorch."""
 
+import dataclasses
+
 import pytest
 
 from bivit.compiler.ir import checkpoint

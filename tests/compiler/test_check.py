@@ -60,9 +60,12 @@ def test_waiting_for_too_little(program):
     assert found > 20
 
 
-def test_waiting_for_what_was_not_sent(program):
-    with pytest.raises(IllegalProgram, match="wait_vec is 1"):
-        check(program, changed(program, 0, wait_vec=1))
+def test_a_wait_for_what_was_not_sent_is_for_nothing(program):
+    """The first iterations of a loop have no earlier ones to wait for."""
+    check(program, changed(program, 0, wait_vec=1))
+    position = find(program, Opcode.MM_ACC, wait_load=1)
+    with pytest.raises(IllegalProgram, match="without waiting"):
+        check(program, changed(program, position, wait_load=200))
 
 
 @pytest.mark.parametrize("field, value, message", (

@@ -20,7 +20,7 @@ IMAGES = 2
 
 
 @functools.cache
-def simulator_of(arch.name):
+def simulator_of(target):
     arch = TARGETS[target]
     return build_simulator(accelerator_verilog(arch), arch)
 
