@@ -6,13 +6,9 @@ from bivit.compiler.clock import KnownDone
 from bivit.compiler.structures import Code, CompileError, Instruction, Plan
 from bivit.hw.isa import FORMATS, HEADER, UNIT_OF, WAIT_FIELDS, Unit, encode
 
-__all__ = ["Unwaitable", "encode_program", "wait_distances"]
+__all__ = ["encode_program", "wait_distances"]
 
 _LONGEST = (1 << HEADER["wait_mm"]) - 1
-
-
-class Unwaitable(Exception):
-    """A line of a loop that needs a unit to which nothing was sent when it runs first."""
 
 
 def encode_program(plan: Plan, code: Code, waits: Sequence[dict[Unit, int]],
@@ -44,46 +40,25 @@ def wait_distances(plan: Plan, code: Code,
     A line that runs several times waits as its strictest time asks for. Of a line that runs once, a
     wait that follows from others is left out. A distance over the longest becomes that: the
     instruction then waits for a later one of an in-order unit.
-
-    Raises
-    ------
-    Unwaitable
     """
     targets = _targets(plan, code, needs)
     runs, nearest = [0] * len(code.lines), [{} for _ in code.lines]
-    for line, _, distances, _, _ in targets:
+    for line, _, distances, _ in targets:
         runs[line] += 1
         for unit, distance in distances.items():
             nearest[line][unit] = min(nearest[line].get(unit, _LONGEST), distance)
-    # A wait counts in every run of a line. Where fewer were sent in the first runs, it is left out
-    # if all that it is for is known anyway, else it is for a later one.
-    fewer = [dict(waits) for waits in nearest]
-    for line, _, _, _, sent in targets:
-        fewer[line] = {unit: min(distance, sent[unit]) for unit, distance in fewer[line].items()}
-    same = [{unit: distance for unit, distance in waits.items() if fewest[unit] == distance}
-            for waits, fewest in zip(nearest, fewer, strict=True)]
-    try:
-        return _checked(same, targets, runs)
-    except Unwaitable:
-        return _checked([{unit: distance for unit, distance in waits.items() if distance}
-                         for waits in fewer], targets, runs)
-
-
-def _checked(waits, targets, runs):
-    """The waits, those of lines that run once made anew, if everything is waited for."""
-    clock, found = KnownDone(), list(waits)
-    for position, (line, opcode, _, wanted, _) in enumerate(targets):
+    clock = KnownDone()
+    for position, (line, opcode, _, wanted) in enumerate(targets):
         if runs[line] == 1:
-            found[line] = _shortest(clock, UNIT_OF[opcode], wanted)
+            nearest[line] = _shortest(clock, UNIT_OF[opcode], wanted)
         known = clock.add(position, opcode, {WAIT_FIELDS[unit]: distance
-                                             for unit, distance in found[line].items()})
-        if any(known[unit] < number for unit, number in wanted.items()):
-            raise Unwaitable(opcode.name)
-    return found
+                                             for unit, distance in nearest[line].items()})
+        assert all(known[unit] >= number for unit, number in wanted.items()), opcode
+    return nearest
 
 
 def _targets(plan, code, needs):
-    """For each instruction that runs: line, opcode, distances, targets, and how much was sent."""
+    """For each instruction that runs: line, opcode, and distances and numbers of its targets."""
     place, sent, result = {}, [0] * len(Unit), []
     for line, index in code.steps:
         if index is None or plan.instructions[index].opcode not in UNIT_OF:
@@ -94,7 +69,7 @@ def _targets(plan, code, needs):
             if hazard:
                 wanted[unit] = max(wanted.get(unit, -1), number)
         distances = {unit: sent[unit] - number for unit, number in wanted.items()}
-        result.append((line, opcode, distances, wanted, tuple(sent)))
+        result.append((line, opcode, distances, wanted))
         place[index] = UNIT_OF[opcode], sent[UNIT_OF[opcode]]
         sent[UNIT_OF[opcode]] += 1
     return result

@@ -1,7 +1,7 @@
 """Sixth pass: the order of the streams in a loop, and by how many iterations they are apart.
 
-A stream in front of what it needs works one iteration behind it, and one that keeps its distance one
-more. Orders are tried out, beginning with the canonical one: each group of streams, then each
+A stream in front of what it needs works one iteration behind it, and one that keeps its distance
+one more. Orders are tried out, beginning with the canonical one: each group of streams, then each
 stream, is moved or kept away where that lets the loop, run twice, end sooner in a model of the
 units' time.
 """

@@ -5,7 +5,7 @@ import math
 
 from bivit.compiler.check import IllegalProgram, check_program
 from bivit.compiler.depend import dependencies
-from bivit.compiler.encode import Unwaitable, encode_program, wait_distances
+from bivit.compiler.encode import encode_program, wait_distances
 from bivit.compiler.fuse import fuse
 from bivit.compiler.ir.graph import OBSERVED_KINDS, Graph
 from bivit.compiler.lifetimes import lifetimes_of_loops, lifetimes_of_order
@@ -26,7 +26,7 @@ __all__ = ["RUN_WORDS", "lower"]
 RUN_WORDS = (1 << 20, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
 _MANY = 6000
-"""Instructions of a network for which no straight program is tried."""
+"""Instructions of a network from which on its program has loops, even if a straight one fits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,26 +73,19 @@ def lower(graph: Graph, arch: Arch) -> Program:
 
 
 def _candidates(graph, fused, arch):
-    """Programs with loops, and straight ones of small networks; at least one."""
-    problem, found, lengths = None, False, set()
+    """Straight programs of a small network that fit, cut in several ways; else one with loops."""
+    lengths = set()
     for run_words in RUN_WORDS:
         plan = tile(graph, fused, arch, run_words)
         _check_plan(plan)
         length = len(plan.instructions)
-        if not lengths:
-            try:
+        if length > min(_MANY, arch.program_depth):
+            if not lengths:
                 yield _looped(plan, arch)
-                found = True
-            except (Unwaitable, CompileError) as error:
-                problem = error
-        if length not in lengths and (not found or length <= min(_MANY, arch.program_depth)):
+            return
+        if length not in lengths:
             yield _straight(plan, arch)
-            found = True
         lengths.add(length)
-        if length > _MANY:
-            break
-    if not found:
-        raise problem
 
 
 def _straight(plan, arch):
