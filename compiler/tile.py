@@ -46,7 +46,7 @@ def tile(graph: Graph, fused: tuple[tuple[Operation, ...], Layouts], arch: Arch,
     operations, layouts = fused
     tiler = Tiler(graph, operations, layouts, arch, run_words, share, fill)
     for index, operation in enumerate(operations):
-        tiler.index = index
+        tiler.index, tiler.iteration = index, 0
         _EMITTERS[operation.kind](tiler, operation)
     return Plan(tuple(tiler.instructions), tuple(tiler.regions.values()),
                 tuple(tiler.segments.values()), tuple(tiler.layers.values()))
@@ -59,8 +59,8 @@ class Tiler:
     ----------
     stored : dict
         :class:`Stored` of a value by its name, or of one of its forms by (name, form).
-    index : int
-        Number of the operation that is being cut.
+    index, iteration : int
+        Number of the operation that is being cut, and of the block or strip in it.
     last_use : dict of str to int
         Number of the last operation that reads a region of numbers, by the value that made it.
     readers : dict of str to int
@@ -73,12 +73,11 @@ class Tiler:
         self.words = Words(arch, fill)
         self.nodes = {node.name: node for node in graph.nodes}
         self.types = graph.infer()
-        self.index = 0
+        self.index, self.iteration = 0, 0
         self.instructions, self.regions, self.layers = [], {}, {}
         self.segments, self._same_words, self._layer_numbers = {}, {}, {}
         self.stored = {}
         self.last_use, self.readers = self._last_uses()
-        self.scores = 0
         self.patches = None
 
     def _last_uses(self):
@@ -128,7 +127,8 @@ class Tiler:
         assert fields.keys() <= FORMATS[opcode].keys(), (opcode, fields)
         given = {name: getattr(value, "value", value) for name, value in fields.items()}
         fields = dict.fromkeys(FORMATS[opcode], 0) | given
-        self.instructions.append(Instruction(opcode, fields, layer, observe, observe_bits))
+        self.instructions.append(Instruction(opcode, fields, layer, observe, observe_bits,
+                                             self.index, self.iteration))
 
     def zero_product(self, *, bits=False) -> dict:
         """Fields of the shortest product there is, for what needs none."""

@@ -47,7 +47,8 @@ def bits(tiler, operation: Operation) -> None:
                                node.name)
         pieces = runs(arch, form.chunks, max(1, tiler.run_words // rows.k_words),
                       destinations.breaks)
-        for block, low, high, begin, end in rows.rows.blocks(arch.rows):
+        for block, low, _, begin, end in rows.rows.blocks(arch.rows):
+            tiler.iteration = block
             for run in pieces:
                 fields = destinations.fields(run.chunk, block)
                 tiler.emit(
@@ -56,8 +57,8 @@ def bits(tiler, operation: Operation) -> None:
                     a_src=rows.source, a_addr=rows.at(block), b_src=BSource.WEIGHT,
                     b_addr=weights.plus(run.tile * rows.k_words), n_tiles=len(run.tiles),
                     k_words=rows.k_words, param_addr=params.plus(run.tile),
-                    rows=high - low, dst_addr=fields.pop("bits_addr"), **fields)
-            destinations.finish(block, high - low, layer)
+                    rows=arch.rows, dst_addr=fields.pop("bits_addr"), **fields)
+            destinations.finish(block, layer)
 
 
 def accumulate(tiler, operation: Operation) -> None:
@@ -69,9 +70,10 @@ def accumulate(tiler, operation: Operation) -> None:
     post, layer = Post(tiler, operation, rows), tiler.layer_of(operation.name)
     product, pieces = tiler.zero_product(), post.runs(len(post.tiles))
     for block, low, high, begin, _ in rows.blocks(tiler.arch.rows):
+        tiler.iteration = block
         for run in pieces:
             post.emit(block, low, high, begin, run, layer, product)
-        post.finish(block, high, layer)
+        post.finish(block, layer)
 
 
 def _linear(tiler, operation):
@@ -101,12 +103,13 @@ def _linear(tiler, operation):
     pieces = post.runs(max(1, tiler.run_words // (a.k_words * a_planes * planes)))
     a_at = a.at if a.source is not ASource.IMEM else tiler.patches.at
     for block, low, high, begin, _ in rows.blocks(arch.rows):
+        tiler.iteration = block
         own_low = max(low, prefix - block * arch.rows)
         if own_low > low:  # rows before the patches: a product of scale 0, plus their table
             a_at(0)
             for run in post.runs(len(post.tiles)):
                 post.emit(block, low, min(own_low, high), begin, run, layer, tiler.zero_product(),
-                          params=post.zero, keep_before=True)
+                          params=post.zero, keep_before=True, keep_behind=own_low < high)
         if own_low < high:
             for run in pieces:
                 addresses = {
@@ -114,4 +117,4 @@ def _linear(tiler, operation):
                     "b_addr": weights.plus(run.tile * planes * a.k_words)}
                 post.emit(block, own_low, high, begin + own_low - low, run, layer,
                           product | addresses, keep_before=prefix > 0)
-        post.finish(block, high, layer)
+        post.finish(block, layer)

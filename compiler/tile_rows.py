@@ -107,7 +107,7 @@ class _Rows:
         bias = np.zeros(self.width, np.int64) if bias is None else bias
         words = number_words(self.arch, self.chunks)
         stored = Stored(self._region("vmem", words), self.rows, words, NumberSource.VMEM,
-                        chunks=self.chunks)
+                        chunks=self.chunks, filled=self._fills())
         self._result(stored, bias, {"kind": RowKind.NUMBERS, "sat": bits or self.arch.resid_bits,
                                     "shift": numeric.RESCALE_SHIFTS.index(shift)})
 
@@ -119,6 +119,10 @@ class _Rows:
                         bit_positions(self.arch, self.chunks), self.chunks)
         self._result(stored, bias, {"kind": RowKind.CODES, "k_words": k_words, "sat": 1,
                                     "shift": numeric.RESCALE_SHIFTS.index(shift)})
+
+    def _fills(self):
+        """Whether every row of every block holds a token."""
+        return self.rows.length % self.arch.rows == 0
 
     def _region(self, memory, block_words, name=None):
         blocks = self.rows.segments * self.rows.segment_blocks(self.arch.rows)
@@ -167,15 +171,22 @@ class _Rows:
     def emit(self):
         """All strips."""
         most = max(part.rows for part in self.parts)
-        size = min(self.arch.sums_depth // self.tiles, _ROWS // most)
+        size = self._strip_size(min(self.arch.sums_depth // self.tiles, _ROWS // most))
         self._numbers = {id(part.source): row_numbers(part.source.rows, self.arch.rows)
                          for part in self.parts}
         for begin in range(0, self.tokens, size):
-            end = min(begin + size, self.tokens)
+            self.tiler.iteration, end = begin // size, min(begin + size, self.tokens)
             for row in range(most):
                 self._strip(begin, end, [part for part in self.parts if part.row == row])
             for result in self.results:
                 self._write(result, begin, end)
+
+    def _strip_size(self, most):
+        """Rows of a strip: strips are alike if they are equally long and lie alike in blocks."""
+        rows = self.arch.rows
+        even = [size for size in range(1, most + 1) if not self.tokens % size
+                and (not rows % size or not size % rows)]
+        return even[-1] if 2 * even[-1] >= min(most, self.tokens) else most
 
     def _write(self, result, begin, end):
         block, row = self.rows.place(begin, self.arch.rows)
