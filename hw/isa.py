@@ -9,6 +9,9 @@ A unit finishes its instructions in order. The ``wait_*`` fields of the header s
 instructions must have finished first: ``wait_mm = d`` waits for the d-th most recent instruction
 that was sent to the matrix unit before this one (1 is the latest), 0 waits for nothing. A wait can
 only point backwards, so no program can hang.
+
+The sequencer executes LOOP, END, SET, RETURN and HALT itself (``docs/loops.md``). Each field in
+``INDEXED`` has the number of a register beside it, and the unit gets their sum.
 """
 
 import functools
@@ -17,16 +20,33 @@ from amaranth.hdl import unsigned
 from amaranth.lib import data, enum
 
 __all__ = [
-    "ASource", "AddSource", "BSource", "Destination", "FOLD_STEP", "FORMATS", "HEADER",
-    "INSTR_BITS", "LEVELS", "MoveSource", "NumberSource", "Opcode", "RowKind", "RowOperation",
+    "ASource", "AddSource", "BSource", "Destination", "FOLD_STEP", "FORMATS", "HEADER", "INDEXED",
+    "INSTR_BITS", "LEVELS", "MoveSource", "NumberSource", "OPCODE_BITS", "OPCODE_MASK", "Opcode",
+    "REGISTERS", "REGISTER_BITS", "RowKind", "RowOperation", "SETS", "STACK", "STEPS",
     "SoftmaxMode", "UNIT_OF", "Unit", "WAIT_FIELDS", "decode", "encode", "layout_of",
+    "register_of",
 ]
 
-INSTR_BITS = 352
-"""Width of every instruction: eleven 32-bit words."""
+INSTR_BITS = 448
+"""Width of every instruction: fourteen 32-bit words."""
+
+OPCODE_BITS = 5
+OPCODE_MASK = (1 << OPCODE_BITS) - 1
+
+REGISTERS = 32
+"""Registers of the sequencer; register 0 is always 0."""
+REGISTER_BITS = 24
+STACK = 4
+"""Calls and loops that can be open at the same time."""
+STEPS = 7
+"""Changes of registers in one END."""
+SETS = 12
+"""Values of registers in one SET."""
+
+_NUMBER = (REGISTERS - 1).bit_length()  # bits of the number of a register
 
 
-class Opcode(enum.Enum, shape=unsigned(4)):
+class Opcode(enum.Enum, shape=unsigned(OPCODE_BITS)):
     """What an instruction does; 0 is illegal so that an empty memory stops at once."""
 
     HALT = 1
@@ -42,9 +62,13 @@ class Opcode(enum.Enum, shape=unsigned(4)):
     ROWS_ADD = 11
     ROWS_OUT = 12
     MOVE = 13
+    LOOP = 14
+    END = 15
+    SET = 16
+    RETURN = 17
 
 
-class Unit(enum.IntEnum, shape=unsigned(2)):
+class Unit(enum.IntEnum, shape=unsigned(3)):
     """The units with a queue of their own."""
 
     LOAD = 0
@@ -61,7 +85,7 @@ UNIT_OF = {
     Opcode.NORM_NUMBERS: Unit.VEC, Opcode.ROWS_ADD: Unit.VEC, Opcode.ROWS_OUT: Unit.VEC,
     Opcode.MOVE: Unit.VEC,
 }
-"""Which unit runs an opcode; HALT is the sequencer's own."""
+"""Which unit runs an opcode; the others are the sequencer's own."""
 
 
 class ASource(enum.Enum, shape=unsigned(2)):
@@ -143,7 +167,7 @@ class RowKind(enum.Enum, shape=unsigned(2)):
 
 WAIT_FIELDS = {Unit.LOAD: "wait_load", Unit.MM: "wait_mm", Unit.SOFTMAX: "wait_softmax",
                Unit.VEC: "wait_vec"}
-HEADER = {"opcode": Opcode, **{name: 8 for name in WAIT_FIELDS.values()}}
+HEADER = {"opcode": Opcode, "stage": 3, **{name: 8 for name in WAIT_FIELDS.values()}}
 
 _MATMUL = {
     "a_src": ASource, "a_addr": 16, "b_src": BSource, "b_addr": 24,
@@ -192,6 +216,12 @@ _ROW_DESTINATION = {
     "segment": 12,      # rows that lie behind each other before a new block starts; 0: all
     "segment_left": 12,  # rows of the segment from the first one on; 0 with `segment` 0
 }
+
+
+def _numbered(count: int, fields: dict[str, int]) -> dict[str, int]:
+    """The same fields `count` times, with a number behind each name."""
+    return {f"{name}_{index}": width for index in range(count) for name, width in fields.items()}
+
 
 FORMATS = {
     Opcode.HALT: {},
@@ -266,16 +296,47 @@ FORMATS = {
     },
     # `count` numbers of row `row` to the output stream
     Opcode.OUTPUT: {"src": NumberSource, "src_addr": 16, "row": 6, "count": 12},
+    # the body up to END runs `count` times; stages up to `tail`
+    Opcode.LOOP: {"count": 16, "tail": 3},
+    # R[reg] += add, and 0 where that is `limit`; `on_wrap`: only where the limit before it was met
+    Opcode.END: {"used": 3} | _numbered(
+        STEPS, {"reg": _NUMBER, "add": REGISTER_BITS, "limit": REGISTER_BITS, "on_wrap": 1}),
+    # R[reg] = value; `call`: go to `target`, until RETURN
+    Opcode.SET: {"used": 4, "call": 1, "target": 16} | _numbered(
+        SETS, {"reg": _NUMBER, "value": REGISTER_BITS}),
+    Opcode.RETURN: {},
 }
+
+_INDEXED = {
+    "a_addr", "b_addr", "param_addr", "dst_addr", "add_addr", "add2_addr", "thr_addr", "bits_addr",
+    "bend_addr", "bias_addr", "pv_addr", "src_addr",
+    "dst_pos", "dst_col", "pv_first", "rows", "row_hi", "slot", "row", "last",
+    "shift", "bend_shift", "eps", "delta", "multiplier", "threshold", "flip",
+    "src_row", "sum_row", "dst_row", "segment_left", "first",
+}
+INDEXED = {opcode: tuple(name for name in FORMATS[opcode]
+                         if name in _INDEXED or (opcode, name) == (Opcode.OUTPUT, "count"))
+           for opcode in UNIT_OF}
+"""Fields that a register is added to, of each opcode of a unit."""
+
+
+def register_of(name: str) -> str:
+    """Name of the field with the number of the register that is added to an indexed field."""
+    return f"{name}_reg"
 
 
 @functools.cache
 def layout_of(opcode: Opcode) -> data.StructLayout:
     """Layout of an instruction with `opcode`, reserved bits included; first field lowest."""
-    fields = HEADER | FORMATS[opcode]
-    used = data.StructLayout(fields).size
+    fields, numbers = HEADER | FORMATS[opcode], _registers(opcode)
+    used = data.StructLayout(fields | numbers).size
     assert used < INSTR_BITS, f"{opcode} takes {used} bits"
-    return data.StructLayout(fields | {"reserved": INSTR_BITS - used})
+    return data.StructLayout(fields | numbers | {"reserved": INSTR_BITS - used})
+
+
+def _registers(opcode):
+    """Fields with numbers of registers."""
+    return {register_of(name): _NUMBER for name in INDEXED.get(opcode, ())}
 
 
 @functools.cache
@@ -289,7 +350,7 @@ def encode(opcode: Opcode, **fields: int) -> int:
 
     Raises ``ValueError`` for an unknown field or a value that does not fit.
     """
-    word, position, known = 0, 0, {**HEADER, **FORMATS[opcode]}
+    word, position, known = 0, 0, {**HEADER, **FORMATS[opcode], **_registers(opcode)}
     if unknown := set(fields) - set(known):
         raise ValueError(f"{opcode.name} has no field {sorted(unknown)[0]!r}")
     for name, width in _widths(opcode)[:-1]:
@@ -307,7 +368,7 @@ def decode(word: int) -> tuple[Opcode, dict[str, int]]:
 
     Raises ``ValueError`` for an unknown opcode or a non-zero reserved bit.
     """
-    opcode = Opcode(word & 15)
+    opcode = Opcode(word & OPCODE_MASK)
     fields, position = {}, 0
     for name, width in _widths(opcode):
         fields[name] = word >> position & ((1 << width) - 1)

@@ -9,11 +9,16 @@ from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.isa import (
     FORMATS,
     HEADER,
+    INDEXED,
     INSTR_BITS,
     LEVELS,
+    REGISTERS,
+    SETS,
+    STEPS,
     UNIT_OF,
     Opcode,
     layout_of,
+    register_of,
 )
 
 __all__ = ["isa_reference"]
@@ -106,6 +111,24 @@ Copies rows of `words` words of bits, walked through as by ROWS_ADD, to rows of 
 each other as those of ROWS_OUT, or to columns of KMEM.""",
     Opcode.OUTPUT: """\
 `count` numbers of row `row` to the output stream, sign-extended to 32 bits, tlast on the last.""",
+    Opcode.LOOP: """\
+The instructions behind it, up to END, run `count` times; one of stage s is taken in iterations
+`s <= i < count - (tail - s)`.""",
+    Opcode.END: """\
+Ends an iteration. For each k below `used`:
+
+    taken = wrapped or not on_wrap_k              # wrapped is false at first
+    if taken:
+        R[reg_k] = (R[reg_k] + add_k) % 2**24
+    if limit_k != 0:
+        wrapped = taken and R[reg_k] == limit_k
+        if wrapped:
+            R[reg_k] = 0
+
+Then the body runs again, or what follows.""",
+    Opcode.SET: """\
+`R[reg_k] = value_k` for each k below `used`. With `call`, `target` comes next, until RETURN.""",
+    Opcode.RETURN: "The instruction behind the SET that called comes next.",
 }
 
 _FIELDS = {
@@ -152,6 +175,9 @@ _FIELDS = {
     "first": "start the sums", "kind": "what becomes of the sums",
     "dst_row": "row of the first block", "segment": "rows until a new block starts; 0: all",
     "segment_left": "the same for the first row; 0 with `segment` 0",
+    "stage": "iterations of the innermost loop in which it is taken",
+    "tail": "the greatest stage in the body", "used": "steps", "call": "go to `target`",
+    "target": "program counter of the subroutine",
     "to_keys": "to columns of KMEM, else to rows of XMEM", "words": "words of a row",
 }
 _FIELDS |= {f"{name}_{level}": text.format(level) for level in range(LEVELS) for name, text in (
@@ -159,6 +185,12 @@ _FIELDS |= {f"{name}_{level}": text.format(level) for level in range(LEVELS) for
     ("blocks", "blocks from step to step of loop {}"),
     ("rows", "rows from step to step of loop {}"),
     ("sums", "sum rows from step to step of loop {}"))}
+_FIELDS |= {f"{name}_{index}": text for name, text, count in (
+    ("reg", "a register", max(STEPS, SETS)),
+    ("add", "what is added to it", STEPS),
+    ("limit", "what becomes 0; 0: nothing", STEPS),
+    ("on_wrap", "only if the limit before it was met", STEPS),
+    ("value", "what it becomes", SETS)) for index in range(count)}
 _FIELDS |= {name: f"distance to an earlier instruction of unit {name[5:].upper()}"
             for name in HEADER if name.startswith("wait_")}
 
@@ -168,22 +200,27 @@ _INTRODUCTION = f"""\
 This page is made by `hw/isa_reference.py` from `hw/isa.py`; memories and layouts are in
 [architecture.md](architecture.md).
 
-An instruction has {INSTR_BITS} bits: the header, the fields of its opcode, then zeros. A program is
-a straight list that ends with HALT. `wait_mm = d` waits for the d-th most recent instruction that
-was sent to unit MM before this one; 0 waits for nothing.
+An instruction has {INSTR_BITS} bits: the header, the fields of its opcode, then zeros. A program
+ends with HALT; [loops.md](loops.md) says how LOOP, END, SET and RETURN work. `wait_mm = d` waits
+for the d-th most recent instruction that was sent to unit MM before this one; 0 waits for nothing.
+To a field with a `register` (the bits with the number of one of {REGISTERS}, the first always 0)
+its value is added, modulo 2 to the width of the field.
 """
 
 
-def _table(names, layout):
-    lines = ["| bits | field | |", "|---|---|---|"]
+def _bits(field):
+    last = field.offset + field.width - 1
+    return str(last) if field.width == 1 else f"{last}:{field.offset}"
+
+
+def _table(names, layout, indexed=()):
+    lines = ["| bits | field | register | |", "|---|---|---|---|"]
     for name in names:
-        field = layout[name]
-        last = field.offset + field.width - 1
-        bits = str(last) if field.width == 1 else f"{last}:{field.offset}"
+        register = _bits(layout[register_of(name)]) if name in indexed else ""
         text = _FIELDS[name]
         if isinstance(names[name], type) and names[name] is not Opcode:
             text += ": " + ", ".join(f"{choice.value} {choice.name}" for choice in names[name])
-        lines.append(f"| {bits} | `{name}` | {text} |")
+        lines.append(f"| {_bits(layout[name])} | `{name}` | {register} | {text} |")
     return "\n".join(lines)
 
 
@@ -194,7 +231,8 @@ def isa_reference() -> str:
         unit = UNIT_OF[opcode].name if opcode in UNIT_OF else "the sequencer"
         part = f"## {opcode.name}\n\nOpcode {opcode.value}, {unit}. {_ACTIONS[opcode]}\n"
         if FORMATS[opcode]:
-            part += "\n" + _table(FORMATS[opcode], layout_of(opcode)) + "\n"
+            part += "\n" + _table(FORMATS[opcode], layout_of(opcode),
+                                 INDEXED.get(opcode, ())) + "\n"
         parts.append(part)
     errors = "\n".join(f"| {code.value} | {code.name} |" for code in ErrorCode)
     parts.append(f"## Errors\n\nCodes of the ERROR register.\n\n| code | |\n|---|---|\n{errors}\n")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from bivit.hw.arch import Arch
 from bivit.hw.blocks import load, matmul, softmax, vector
 from bivit.hw.blocks.sequencer import DISPATCH_LATENCY
-from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit, layout_of
+from bivit.hw.isa import OPCODE_MASK, UNIT_OF, WAIT_FIELDS, Opcode, Unit, layout_of
 
 __all__ = ["CycleReport", "Timing", "simulate_cycles", "unit_timings"]
 
@@ -135,9 +135,9 @@ _TABLES = {opcode.value: _field_table(opcode) for opcode in Opcode}
 
 def _decode(word):
     """Opcode, fields and non-zero waits; quicker than ``isa.decode``."""
-    if word & 15 not in _TABLES:
-        raise ValueError(f"opcode {word & 15} is illegal")
-    opcode, table, waits = _TABLES[word & 15]
+    if word & OPCODE_MASK not in _TABLES:
+        raise ValueError(f"opcode {word & OPCODE_MASK} is illegal")
+    opcode, table, waits = _TABLES[word & OPCODE_MASK]
     fields = {name: word >> position & mask for name, position, mask in table}
     return opcode, fields, [(unit, distance) for unit, position, mask in waits
                             if (distance := word >> position & mask)]

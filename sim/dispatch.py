@@ -1,7 +1,7 @@
 """Program words to instructions, and the errors with which the sequencer stops."""
 
 from bivit.hw.blocks.checks import ErrorCode, count_faults
-from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit, decode
+from bivit.hw.isa import OPCODE_MASK, UNIT_OF, WAIT_FIELDS, Opcode, Unit, decode
 
 __all__ = ["MachineError", "decode_program"]
 
@@ -37,9 +37,9 @@ def decode_program(arch, words):
     instructions, dispatched = [], dict.fromkeys(Unit, 0)
     known = {opcode.value for opcode in Opcode}
     for position, word in enumerate(words):
-        if word & 15 not in known:
+        if word & OPCODE_MASK not in known:
             return instructions, MachineError(ErrorCode.OPCODE, position,
-                                              f"opcode {word & 15} does not exist")
+                                              f"opcode {word & OPCODE_MASK} does not exist")
         try:
             opcode, fields = decode(word)
         except ValueError as error:

@@ -19,11 +19,14 @@ from bivit.hw.isa import (
     Unit,
     decode,
     encode,
+    layout_of,
 )
 from bivit.hw.memories import constant_memories, threshold_bits
 
-__all__ = ["input_stream", "random_constants", "random_program", "write_files"]
+__all__ = ["WAIT_BITS", "input_stream", "random_constants", "random_program", "write_files"]
 
+WAIT_BITS = sum(255 << layout_of(Opcode.HALT)[name].offset for name in WAIT_FIELDS.values())
+"""The waits of the header."""
 CONSTANT_WORDS = 64
 """Words of each constant memory that are not zero."""
 REGION = 192
@@ -42,7 +45,7 @@ def random_program(rng, arch, *, length, ordered=False):
         Every instruction waits for all before it, so that results do not depend on time; else
         waits are random.
     """
-    kinds = [opcode for opcode in Opcode if opcode is not Opcode.HALT]
+    kinds = list(UNIT_OF)
     opcodes = []
     while len(opcodes) < length:
         # Bursts of one kind, so that queues fill up and instructions follow each other.

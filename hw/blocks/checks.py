@@ -7,6 +7,7 @@ from bivit.hw.arch import Arch
 from bivit.hw.isa import (
     FORMATS,
     LEVELS,
+    OPCODE_BITS,
     UNIT_OF,
     Destination,
     Opcode,
@@ -79,7 +80,7 @@ def unit_bits(unit: Unit) -> int:
 def check_instruction(m: Module, arch: Arch, word: Value) -> Signal:
     """The first error that `word` alone shows, or ``ErrorCode.NONE``."""
     error = Signal(ErrorCode, init=ErrorCode.OPCODE)
-    with m.Switch(word[:4]):
+    with m.Switch(word[:OPCODE_BITS]):
         for opcode in Opcode:
             with m.Case(opcode.value):
                 view = data.View(layout_of(opcode), word)

@@ -12,7 +12,7 @@ from amaranth.utils import bits_for, ceil_log2
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import ErrorCode, check_instruction, unit_bits
 from bivit.hw.emit import place
-from bivit.hw.isa import HEADER, INSTR_BITS, UNIT_OF, WAIT_FIELDS, Opcode, Unit
+from bivit.hw.isa import HEADER, INSTR_BITS, OPCODE_BITS, UNIT_OF, WAIT_FIELDS, Opcode, Unit
 
 __all__ = ["DISPATCH_LATENCY", "INSTRUCTION", "InstructionQueue", "Sequencer"]
 
@@ -24,7 +24,6 @@ DISPATCH_LATENCY = 4
 
 _FETCH_DEPTH = 4  # cycles from an address until its slot is free again
 _HEADER_BITS = data.StructLayout(HEADER).size
-_OPCODE_BITS = 4
 
 
 class InstructionQueue(wiring.Component):
@@ -158,7 +157,7 @@ class Sequencer(wiring.Component):
         ]
         error = check_instruction(m, arch, read.data)
         unit = Signal(Unit)
-        with m.Switch(read.data[:_OPCODE_BITS]):
+        with m.Switch(read.data[:OPCODE_BITS]):
             for opcode, owner in UNIT_OF.items():
                 with m.Case(opcode.value):
                     m.d.comb += unit.eq(owner)
@@ -212,7 +211,7 @@ class Sequencer(wiring.Component):
         """Queue of one unit, the check of its head's waits, its counters."""
         bits = unit_bits(unit)
         entry = data.StructLayout({
-            "opcode": _OPCODE_BITS, "fields": bits - _HEADER_BITS, "tag": 16,
+            "opcode": OPCODE_BITS, "fields": bits - _HEADER_BITS, "tag": 16,
             "targets": targets.shape()})
         queue = place(m, platform, f"{unit.name.lower()}_queue",
                       InstructionQueue(width=entry.size, depth=self.arch.queue_depth),
@@ -222,12 +221,12 @@ class Sequencer(wiring.Component):
             count >= target for count, target in zip(completed, head.targets, strict=True)))
         m.d.comb += [
             queue.i.valid.eq(dispatch & (stage.unit == unit)),
-            queue.i.payload.eq(Cat(stage.word[:_OPCODE_BITS], stage.word[_HEADER_BITS:bits],
+            queue.i.payload.eq(Cat(stage.word[:OPCODE_BITS], stage.word[_HEADER_BITS:bits],
                                    stage.tag, targets.as_value())),
             instructions.valid.eq(self.busy & queue.o.valid & met),
             instructions.payload.tag.eq(head.tag),
             instructions.payload.word.eq(
-                Cat(head.opcode, C(0, _HEADER_BITS - _OPCODE_BITS), head.fields)),
+                Cat(head.opcode, C(0, _HEADER_BITS - OPCODE_BITS), head.fields)),
             queue.o.ready.eq(instructions.valid & instructions.ready),
         ]
         with m.If(self.busy):

@@ -8,9 +8,8 @@ from units import ARCH
 
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.isa import INSTR_BITS, UNIT_OF, WAIT_FIELDS, Opcode, Unit, decode, encode
-from programs import random_program
+from programs import WAIT_BITS, random_program
 
-WAIT_BITS = sum(255 << position for position in range(4, 36, 8))
 SOFTMAX, OUTPUT, HALT = (encode(Opcode.SOFTMAX, n_tiles=1), encode(Opcode.OUTPUT, count=1),
                          encode(Opcode.HALT))
 
@@ -96,7 +95,7 @@ async def order_and_waits(dut, p_ready, longest):
 
 @cocotb.test(timeout_time=50, timeout_unit="us")
 @cocotb.parametrize((("word", "code"), [
-    (0, ErrorCode.OPCODE), (15, ErrorCode.OPCODE),
+    (0, ErrorCode.OPCODE), (18, ErrorCode.OPCODE),
     (HALT | 1 << INSTR_BITS - 1, ErrorCode.RESERVED),
     (encode(Opcode.OUTPUT, count=1, wait_softmax=2), ErrorCode.WAIT),
     (encode(Opcode.OUTPUT), ErrorCode.COUNT),
