@@ -20,7 +20,7 @@ from amaranth.hdl import unsigned
 from amaranth.lib import data, enum
 
 __all__ = [
-    "ASource", "AddSource", "BSource", "Destination", "FOLD_STEP", "FORMATS", "HEADER", "INDEXED",
+    "ASource", "AddSource", "BSource", "ConstantMemory", "Destination", "FOLD_STEP", "FORMATS", "HEADER", "INDEXED",
     "INSTR_BITS", "LEVELS", "MoveSource", "NumberSource", "OPCODE_BITS", "OPCODE_MASK", "Opcode",
     "REGISTERS", "REGISTER_BITS", "RowKind", "RowOperation", "SETS", "STACK", "STEPS",
     "SoftmaxMode", "UNIT_OF", "Unit", "WAIT_FIELDS", "decode", "encode", "layout_of",
@@ -66,6 +66,7 @@ class Opcode(enum.Enum, shape=unsigned(OPCODE_BITS)):
     END = 15
     SET = 16
     RETURN = 17
+    FETCH = 18
 
 
 class Unit(enum.IntEnum, shape=unsigned(3)):
@@ -75,6 +76,7 @@ class Unit(enum.IntEnum, shape=unsigned(3)):
     MM = 1
     SOFTMAX = 2
     VEC = 3
+    FETCH = 4
 
 
 UNIT_OF = {
@@ -84,6 +86,7 @@ UNIT_OF = {
     Opcode.NORM_BITS: Unit.VEC, Opcode.NORM_CODES: Unit.VEC, Opcode.OUTPUT: Unit.VEC,
     Opcode.NORM_NUMBERS: Unit.VEC, Opcode.ROWS_ADD: Unit.VEC, Opcode.ROWS_OUT: Unit.VEC,
     Opcode.MOVE: Unit.VEC,
+    Opcode.FETCH: Unit.FETCH,
 }
 """Which unit runs an opcode; the others are the sequencer's own."""
 
@@ -136,6 +139,19 @@ class MoveSource(enum.Enum, shape=unsigned(1)):
     HMEM = 1
 
 
+class ConstantMemory(enum.Enum, shape=unsigned(3)):
+    """The memories of constants, by the numbers of LOAD_SELECT; FETCH writes all but the first."""
+
+    PROGRAM = 0
+    WEIGHT = 1
+    THR = 2
+    SCALE = 3
+    NORM = 4
+    POS = 5
+    BEND = 6
+    BIAS = 7
+
+
 class SoftmaxMode(enum.Enum, shape=unsigned(2)):
     """What an attention bit is compared with."""
 
@@ -166,7 +182,7 @@ class RowKind(enum.Enum, shape=unsigned(2)):
 
 
 WAIT_FIELDS = {Unit.LOAD: "wait_load", Unit.MM: "wait_mm", Unit.SOFTMAX: "wait_softmax",
-               Unit.VEC: "wait_vec"}
+               Unit.VEC: "wait_vec", Unit.FETCH: "wait_fetch"}
 HEADER = {"opcode": Opcode, "stage": 3, **{name: 8 for name in WAIT_FIELDS.values()}}
 
 _MATMUL = {
@@ -305,6 +321,12 @@ FORMATS = {
     Opcode.SET: {"used": 4, "call": 1, "target": 16} | _numbered(
         SETS, {"reg": _NUMBER, "value": REGISTER_BITS}),
     Opcode.RETURN: {},
+    # `words` words of a constant memory from external memory
+    Opcode.FETCH: {
+        "memory": ConstantMemory,
+        "src_addr": 24,  # first beat of the image in external memory
+        "dst_addr": 24, "words": 16,
+    },
 }
 
 _INDEXED = {

@@ -1,6 +1,6 @@
 """Program words to instructions, and the errors with which the sequencer stops."""
 
-from bivit.hw.blocks.checks import ErrorCode, count_faults
+from bivit.hw.blocks.checks import ErrorCode, count_faults, opcodes_of
 from bivit.hw.isa import OPCODE_MASK, UNIT_OF, WAIT_FIELDS, Opcode, Unit, decode
 
 __all__ = ["MachineError", "decode_program"]
@@ -35,7 +35,7 @@ def decode_program(arch, words):
     tuple of list of tuple (Opcode, dict of str to int), MachineError or None
     """
     instructions, dispatched = [], dict.fromkeys(Unit, 0)
-    known = {opcode.value for opcode in Opcode}
+    known = {opcode.value for opcode in opcodes_of(arch)}
     for position, word in enumerate(words):
         if word & OPCODE_MASK not in known:
             return instructions, MachineError(ErrorCode.OPCODE, position,

@@ -16,7 +16,8 @@ from bivit.hw.isa import (
     layout_of,
 )
 
-__all__ = ["ErrorCode", "check_instruction", "count_faults", "unit_bits"]
+__all__ = ["ErrorCode", "check_instruction", "count_faults", "opcodes_of", "unit_bits",
+           "units_of"]
 
 
 class ErrorCode(enum.Enum, shape=unsigned(8)):
@@ -29,6 +30,8 @@ class ErrorCode(enum.Enum, shape=unsigned(8)):
     COUNT = 4         # a count is zero, or a count, a row or a number of a choice too large
     STREAM_SHORT = 5  # the input stream ended early
     STREAM_LONG = 6   # no tlast on the final beat
+    MEMORY_ERROR = 9   # external memory answers with an error
+    MEMORY_SILENT = 10  # external memory does not answer
 
 
 _COUNTS = {"n_tiles", "k_words", "pixels", "channels", "count", "a_planes", "b_planes", "groups",
@@ -60,6 +63,8 @@ def count_faults(arch: Arch, opcode: Opcode, fields):
             yield name, (field == 0) & used[name]
         if name in largest and largest[name] < (1 << Shape.cast(shape).width) - 1:
             yield name, (field > largest[name]) & used[name]
+    if opcode is Opcode.FETCH:
+        yield "memory", fields["memory"] == 0
     if opcode is Opcode.LOAD:
         yield "row + tokens", fields["row"] + fields["tokens"] > arch.rows
     if opcode is Opcode.MM_ACC:
@@ -69,6 +74,16 @@ def count_faults(arch: Arch, opcode: Opcode, fields):
     if "segment" in FORMATS[opcode]:
         yield "segment_left", (fields["segment_left"] == 0) & (fields["segment"] != 0)
         yield "segment_left", fields["segment_left"] > fields["segment"]
+
+
+def units_of(arch: Arch) -> tuple[Unit, ...]:
+    """The units that a target has; instructions of others are illegal."""
+    return tuple(unit for unit in Unit if unit is not Unit.FETCH or arch.weights == "streamed")
+
+
+def opcodes_of(arch: Arch) -> tuple[Opcode, ...]:
+    """The legal opcodes of a target."""
+    return tuple(opcode for opcode in Opcode if UNIT_OF.get(opcode) in (None, *units_of(arch)))
 
 
 def unit_bits(unit: Unit) -> int:
@@ -81,7 +96,7 @@ def check_instruction(m: Module, arch: Arch, word: Value) -> Signal:
     """The first error that `word` alone shows, or ``ErrorCode.NONE``."""
     error = Signal(ErrorCode, init=ErrorCode.OPCODE)
     with m.Switch(word[:OPCODE_BITS]):
-        for opcode in Opcode:
+        for opcode in opcodes_of(arch):
             with m.Case(opcode.value):
                 view = data.View(layout_of(opcode), word)
                 fields = {name: Value.cast(view[name]) for name in FORMATS[opcode]}

@@ -11,7 +11,7 @@ from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.read_port import burst_layout
 from bivit.hw.blocks.sequencer import INSTRUCTION, InstructionQueue
-from bivit.hw.isa import FORMATS, Opcode, layout_of
+from bivit.hw.isa import FORMATS, ConstantMemory, Opcode, layout_of
 from bivit.hw.memories import beats_per_word, constant_memories, constant_order, fetched_memories
 
 __all__ = ["FetchUnit", "MemoryTiming", "Timer", "estimate", "port_beats"]
@@ -168,8 +168,7 @@ class FetchUnit(wiring.Component):
 
     def _beats(self, m, memory, name):
         """Beats of a word of `memory`."""
-        counts = {number: port_beats(self.arch, constant_order[number])
-                  for number in range(1, len(constant_order))}
+        counts = {ConstantMemory[name.upper()]: port_beats(self.arch, name) for name in self.sizes}
         beats = Signal(range(max(counts.values()) + 1), name=name)
         with m.Switch(memory):
             for number, count in counts.items():
@@ -235,7 +234,7 @@ class FetchUnit(wiring.Component):
         for name, size in self.sizes.items():
             inside = Signal(name=f"write_{name}")
             m.d.comb += [
-                inside.eq(write & (memory == constant_order.index(name))),
+                inside.eq(write & (memory == ConstantMemory[name.upper()])),
                 getattr(self, f"{name}_we").eq(inside.replicate(size.width)),
                 getattr(self, f"{name}_addr").eq(address),
                 getattr(self, f"{name}_data").eq(Cat(parts)),

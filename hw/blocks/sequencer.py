@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.checks import ErrorCode, check_instruction, unit_bits
+from bivit.hw.blocks.checks import ErrorCode, check_instruction, unit_bits, units_of
 from bivit.hw.emit import place
 from bivit.hw.isa import HEADER, INSTR_BITS, OPCODE_BITS, UNIT_OF, WAIT_FIELDS, Opcode, Unit
 
@@ -121,7 +121,7 @@ class Sequencer(wiring.Component):
         stage = Signal(data.StructLayout({
             "valid": 1, "word": INSTR_BITS, "tag": 16, "error": ErrorCode, "unit": Unit}))
         queues = [self._unit(m, platform, unit, completed, targets, stage, dispatch)
-                  for unit in Unit]
+                  for unit in units_of(self.arch)]
         for unit in Unit:
             m.d.sync += completed[unit].eq(completed[unit] + self.done[unit])
             m.d.sync += sent[unit].eq(sent[unit] + (dispatch & (stage.unit == unit)))
