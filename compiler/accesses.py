@@ -4,8 +4,10 @@ The scheduler and the hazard check take this from the encoded instruction, not f
 compiler meant: so a wrong address shows as a read of words that nothing wrote.
 """
 
+import bisect
+import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -25,10 +27,10 @@ from bivit.hw.isa import (
 )
 from bivit.hw.memories import constant_order
 
-__all__ = ["Accesses", "CONSTANTS", "accesses"]
+__all__ = ["Accesses", "CONSTANTS", "WordKeys", "accesses"]
 
 CONSTANTS = constant_order[1:]
-"""Memories that no instruction writes."""
+"""Memories that only FETCH writes."""
 
 _A_MEMORIES = {source.value: source.name.lower() for source in ASource}
 _B_MEMORIES = {source.value: source.name.lower() for source in BSource}
@@ -51,9 +53,46 @@ class Accesses:
     updates: tuple[tuple[str, Sequence[int]], ...] = ()
 
 
+class WordKeys:
+    """Names for the words of memories, so that two accesses share a name where they share a word.
+
+    Words of constant memories that are always touched together have one name, and none if no
+    instruction writes any.
+
+    Parameters
+    ----------
+    touched : sequence of Accesses
+        Of the whole program.
+    """
+
+    def __init__(self, touched: Sequence[Accesses]):
+        self._edges = {}
+        if any(memory in CONSTANTS for access in touched for memory, _ in access.writes):
+            edges = collections.defaultdict(set)
+            for access in touched:
+                for memory, words in (*access.reads, *access.writes):
+                    if memory in CONSTANTS:
+                        edges[memory] |= {words[0], words[-1] + 1}
+            self._edges = {memory: sorted(found) for memory, found in edges.items()}
+
+    def __call__(self, ranges) -> Iterator[tuple[str, int]]:
+        """Memory and first word of each name in (memory, words) pairs."""
+        for memory, words in ranges:
+            if memory in CONSTANTS:
+                edges = self._edges.get(memory, ())
+                first = bisect.bisect_left(edges, words[0])
+                words = edges[first:bisect.bisect_right(edges, words[-1])]
+            for word in words:
+                yield memory, word
+
+
 def accesses(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> Accesses:
     """Accesses of an instruction; rows that it does not use do not count."""
     return _ACCESSES[opcode](arch, fields)
+
+
+def _fetch(arch, f):
+    return Accesses(writes=((constant_order[f["memory"]], _span(f["dst_addr"], f["words"])),))
 
 
 def _load(arch, f):
@@ -247,5 +286,5 @@ _ACCESSES = {
     Opcode.MM_SCORE: _score, Opcode.MM_ACC: _accumulate, Opcode.SOFTMAX: _softmax,
     Opcode.NORM_BITS: _norm(1), Opcode.NORM_CODES: _norm(8), Opcode.NORM_NUMBERS: _norm_numbers,
     Opcode.ROWS_ADD: _rows_add, Opcode.ROWS_OUT: _rows_out, Opcode.MOVE: _move,
-    Opcode.OUTPUT: _output,
+    Opcode.OUTPUT: _output, Opcode.FETCH: _fetch,
 }

@@ -9,6 +9,7 @@ from bivit.hw.isa import (
     AddSource,
     ASource,
     BSource,
+    ConstantMemory,
     Destination,
     MoveSource,
     NumberSource,
@@ -88,6 +89,8 @@ def _fields(instruction):
 
 
 def _is_used(opcode, name, values):
+    if name == "memory":  # it stands before the address
+        return False
     if name == "pv_addr":
         return (values.get("use_pv") or values.get("from_pv") or values.get("to_bits", 1)
                 and values["dst"] == Destination.V.value)
@@ -98,6 +101,9 @@ def _is_used(opcode, name, values):
 
 def _memory(opcode, name, values):
     """Memory that an address names, or None."""
+    if opcode is Opcode.FETCH:
+        return {"src_addr": "EXTERNAL",
+                "dst_addr": ConstantMemory(values["memory"]).name}.get(name)
     if name == "dst_addr" and opcode is Opcode.MM_BITS:
         return Destination(values["dst"]).name
     if name == "dst_addr" and opcode is Opcode.ROWS_OUT:

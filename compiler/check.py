@@ -6,11 +6,12 @@ within a unit.
 """
 
 import collections
+import contextlib
 
-from bivit.compiler.accesses import CONSTANTS, accesses
+from bivit.compiler.accesses import WordKeys, accesses
 from bivit.compiler.clock import KnownDone
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.checks import count_faults
+from bivit.hw.blocks.checks import count_faults, opcodes_of
 from bivit.hw.isa import UNIT_OF, Destination, Opcode, decode
 from bivit.hw.memories import memories
 
@@ -28,7 +29,8 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
     ----------
     words : sequence of int
     constant_words : dict of str to int
-        Words that are in each constant memory; nothing behind them may be read.
+        Words that are in each constant memory at start; nothing behind them may be read. None of a
+        `streamed` target.
 
     Raises
     ------
@@ -37,43 +39,53 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
     if len(words) > arch.program_depth:
         raise IllegalProgram(f"{len(words)} instructions do not fit a program memory of "
                              f"{arch.program_depth}")
-    checker = _Checker(arch, constant_words)
+    instructions = []
     for position, word in enumerate(words):
-        try:
+        with _named(position):
             opcode, fields = decode(word)
             if opcode is Opcode.HALT:
                 if position + 1 != len(words):
                     raise ValueError("something follows HALT")
                 if any(fields.values()):
                     raise ValueError("HALT has waits")
-                return
-            checker.instruction(position, opcode, fields)
-        except ValueError as error:
-            raise IllegalProgram(f"instruction {position}: {error}") from None
-    raise IllegalProgram("the program has no HALT")
+                break
+            _check_counts(arch, opcode, fields)
+            instructions.append((opcode, fields, accesses(arch, opcode, fields)))
+    else:
+        raise IllegalProgram("the program has no HALT")
+    checker = _Checker(arch, constant_words, WordKeys([touched for *_, touched in instructions]))
+    for position, instruction in enumerate(instructions):
+        with _named(position):
+            checker.instruction(position, *instruction)
+
+
+@contextlib.contextmanager
+def _named(position):
+    """Errors say which instruction is wrong."""
+    try:
+        yield
+    except ValueError as error:
+        raise IllegalProgram(f"instruction {position}: {error}") from None
 
 
 class _Checker:
     """State of a walk through a program."""
 
-    def __init__(self, arch, constant_words):
-        self.arch = arch
+    def __init__(self, arch, constant_words, keys):
+        self.keys = keys
         self.limits = {name: size.depth for name, size in memories(arch).items()} | constant_words
         self.clock = KnownDone()
         self.place = {}  # position -> unit, number in the unit
         self.writer = {}
         self.readers = collections.defaultdict(list)
 
-    def instruction(self, position, opcode, fields):
-        _check_counts(self.arch, opcode, fields)
+    def instruction(self, position, opcode, fields, touched):
         unit = UNIT_OF[opcode]
         self.place[position] = (unit, len(self.clock.sent[unit]))
         known = self.clock.add(position, opcode, fields)
-        touched = accesses(self.arch, opcode, fields)
         _check_overlap(touched, fields)
         for memory, word in self._within(touched.reads):
-            if memory not in CONSTANTS:
-                self._read(position, known, memory, word)
+            self._read(position, known, memory, word)
         for memory, word in self._within(touched.updates):
             if (memory, word) not in self.writer:
                 raise ValueError(f"adds to {memory.upper()} word {word}, which nothing wrote")
@@ -85,8 +97,7 @@ class _Checker:
             if words and not 0 <= words[0] <= words[-1] < self.limits[memory]:
                 raise ValueError(f"words {words[0]} to {words[-1]} of {memory.upper()} are not "
                                  f"all within its {self.limits[memory]}")
-            for word in words:
-                yield memory, word
+            yield from self.keys(((memory, words),))
 
     def _read(self, position, known, memory, word):
         key = (memory, word)
@@ -114,6 +125,8 @@ class _Checker:
 
 def _check_counts(arch, opcode, fields):
     """What the sequencer checks, and the places that it does not."""
+    if opcode not in opcodes_of(arch):
+        raise ValueError(f"target {arch.name} has no {opcode.name}")
     for name, wrong in count_faults(arch, opcode, fields):
         if wrong:
             raise ValueError(f"{name} is {sum(fields[part] for part in name.split(' + '))}")

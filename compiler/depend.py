@@ -7,7 +7,7 @@ such pairs only keep their order. What the matrix unit reads of its own results 
 
 import collections
 
-from bivit.compiler.accesses import CONSTANTS, accesses
+from bivit.compiler.accesses import WordKeys, accesses
 from bivit.compiler.structures import Instruction
 from bivit.hw.arch import Arch
 from bivit.hw.isa import UNIT_OF, Opcode, Unit
@@ -21,6 +21,9 @@ def dependencies(instructions: tuple[Instruction, ...], arch: Arch) -> list[dict
     HALT depends on nothing here: it is last, and the machine waits for all units.
     """
     writer, readers = {}, collections.defaultdict(list)
+    all_touched = [accesses(arch, instruction.opcode, instruction.fields)
+                   for instruction in instructions]
+    keys = WordKeys(all_touched)
     last_load = None
     result = []
     for index, instruction in enumerate(instructions):
@@ -34,12 +37,12 @@ def dependencies(instructions: tuple[Instruction, ...], arch: Arch) -> list[dict
             foreign = UNIT_OF[instructions[other].opcode] is not unit
             found[other] = found.get(other, False) or foreign or hazard
 
-        touched = accesses(arch, instruction.opcode, instruction.fields)
-        for key in _words(touched.reads):
+        touched = all_touched[index]
+        for key in keys(touched.reads):
             if key in writer:
                 need(writer[key], True)
             readers[key].append(index)
-        for key in _words(touched.writes + touched.updates):
+        for key in keys(touched.writes + touched.updates):
             if key in writer:
                 need(writer[key], False)
             for other in readers.pop(key, ()):
@@ -51,10 +54,3 @@ def dependencies(instructions: tuple[Instruction, ...], arch: Arch) -> list[dict
                 need(last_load, False)
             last_load = index
     return result
-
-
-def _words(ranges):
-    for memory, words in ranges:
-        if memory not in CONSTANTS:
-            for word in words:
-                yield memory, word

@@ -9,10 +9,12 @@ from bivit.compiler.ir.graph import OBSERVED_KINDS, Graph
 from bivit.compiler.pack import pack
 from bivit.compiler.place import place
 from bivit.compiler.schedule import schedule
+from bivit.compiler.stream import stream
 from bivit.compiler.structures import Address, CompileError, Plan, Program
 from bivit.compiler.tile import tile
 from bivit.compiler.verify import verify
 from bivit.hw.arch import Arch
+from bivit.hw.memories import fetched_memories
 
 __all__ = ["RUN_WORDS", "lower"]
 
@@ -39,6 +41,9 @@ def lower(graph: Graph, arch: Arch) -> Program:
             break
         plan = tile(graph, fused, arch, run_words)
         _check_plan(plan)
+        external = b""
+        if fetched_memories(arch):
+            plan, external = stream(plan, arch)
         if lengths and (len(plan.instructions) in lengths
                         or len(plan.instructions) > arch.program_depth):
             continue  # nothing new, or more than there is room for
@@ -47,21 +52,22 @@ def lower(graph: Graph, arch: Arch) -> Program:
         scheduled = schedule(plan, arch)
         _check_order(scheduled)
         if best is None or scheduled.cycles < best[0].cycles:
-            best = scheduled, where
-    scheduled, where = best
+            best = scheduled, where, external
+    scheduled, where, external = best
     words, instructions = encode_program(scheduled)
     if len(words) > arch.program_depth:
         raise CompileError(f"layer {graph.nodes[-1].name}: the program takes {len(words)} "
                            f"instructions and target {arch.name} has {arch.program_depth}; raise "
                            f"program_depth to {len(words)}")
-    constants = pack(scheduled.plan, where)
+    constants = {} if external else pack(scheduled.plan, where)
     try:
         check_program(words, arch, {name: len(values) for name, values in constants.items()})
     except IllegalProgram as error:
         raise AssertionError(f"the compiler made an illegal program: {error}") from error
     return Program(arch, graph, words, constants, instructions, plan.layers,
                    _observations(graph, instructions),
-                   {segment.name: where[segment.name] for segment in scheduled.plan.segments})
+                   {segment.name: where[segment.name] for segment in scheduled.plan.segments},
+                   external)
 
 
 def _check_operations(operations):

@@ -11,7 +11,7 @@ import heapq
 from bivit.compiler.depend import dependencies
 from bivit.compiler.structures import Plan
 from bivit.hw.arch import Arch
-from bivit.hw.blocks import load, matmul, softmax, vector
+from bivit.hw.blocks import fetch, load, matmul, softmax, vector
 from bivit.hw.isa import UNIT_OF, Opcode, Unit
 
 __all__ = ["Scheduled", "schedule"]
@@ -21,7 +21,7 @@ _PATIENCE = (0, 8, 16, 32)
 _TRIED = 2500
 """Instructions to place in all tries together; two tries are always made."""
 _TIMING = {Unit.LOAD: load.timing, Unit.MM: matmul.timing, Unit.SOFTMAX: softmax.timing,
-           Unit.VEC: vector.timing}
+           Unit.VEC: vector.timing, Unit.FETCH: fetch.estimate}
 _AFTER_DONE = 1  # cycles from done to a pop that waited for it
 _DISPATCH = 2  # cycles from dispatch to pop
 

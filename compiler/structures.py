@@ -200,7 +200,8 @@ class Observe:
 class Instruction:
     """One instruction; a field is an integer, or an :class:`Address` before placement.
 
-    `observe_bits` are the bits of an MM_ACC that makes bits as well.
+    `observe_bits` are the bits of an MM_ACC that makes bits as well; `operation` is the number of
+    the operation that it is part of.
     """
 
     opcode: Opcode
@@ -208,6 +209,7 @@ class Instruction:
     layer: int
     observe: Observe | None = None
     observe_bits: Observe | None = None
+    operation: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,4 +247,6 @@ class Program:
     observations: list[dict]
     segments: dict[str, tuple[str, int, int]] = dataclasses.field(default_factory=dict)
     """Name of each piece of the constants: memory, first word, words."""
+    external: bytes = b""
+    """The image in external memory of a `streamed` target, whose `constants` are empty."""
 

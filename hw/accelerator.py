@@ -226,7 +226,8 @@ class Accelerator(wiring.Component):
                     init=tuple(self.contents.get(name, ()))))
                 m.d.comb += [rom.read_addr.eq(address), _bits(value).eq(rom.read_data)]
             else:
-                write = [getattr(writers[name], f"{name}_{port}") for port in ("we", "addr", "data")]
+                write = [getattr(writers[name], f"{name}_{port}")
+                         for port in ("we", "addr", "data")]
                 self._ram(m, platform, name, write, [(address, value)])
 
     def _ram(self, m, platform, name, write, reads):

@@ -20,11 +20,11 @@ from amaranth.hdl import unsigned
 from amaranth.lib import data, enum
 
 __all__ = [
-    "ASource", "AddSource", "BSource", "ConstantMemory", "Destination", "FOLD_STEP", "FORMATS", "HEADER", "INDEXED",
-    "INSTR_BITS", "LEVELS", "MoveSource", "NumberSource", "OPCODE_BITS", "OPCODE_MASK", "Opcode",
-    "REGISTERS", "REGISTER_BITS", "RowKind", "RowOperation", "SETS", "STACK", "STEPS",
-    "SoftmaxMode", "UNIT_OF", "Unit", "WAIT_FIELDS", "decode", "encode", "layout_of",
-    "register_of",
+    "ASource", "AddSource", "BSource", "ConstantMemory", "Destination", "FOLD_STEP", "FORMATS",
+    "HEADER", "INDEXED", "INSTR_BITS", "LEVELS", "MoveSource", "NumberSource", "OPCODE_BITS",
+    "OPCODE_MASK", "Opcode", "REGISTERS", "REGISTER_BITS", "RowKind", "RowOperation", "SETS",
+    "STACK", "STEPS", "SoftmaxMode", "UNIT_OF", "Unit", "WAIT_FIELDS", "decode", "encode",
+    "layout_of", "register_of",
 ]
 
 INSTR_BITS = 448

@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from bivit.hw.arch import Arch
-from bivit.hw.blocks import load, matmul, softmax, vector
+from bivit.hw.blocks import fetch, load, matmul, softmax, vector
+from bivit.hw.blocks.checks import opcodes_of
 from bivit.hw.blocks.sequencer import DISPATCH_LATENCY
 from bivit.hw.isa import OPCODE_MASK, UNIT_OF, WAIT_FIELDS, Opcode, Unit, layout_of
 
@@ -44,7 +45,7 @@ class CycleReport:
 
 
 def unit_timings() -> dict[Unit, Timing]:
-    """The timing of each unit but MM, whose drain counter needs more than one instruction."""
+    """The timing of each unit but MM and FETCH, where more than one instruction counts."""
     return {Unit.LOAD: load.timing, Unit.SOFTMAX: softmax.timing, Unit.VEC: vector.timing}
 
 
@@ -61,7 +62,8 @@ class _UnitState:
 
 
 def simulate_cycles(arch: Arch, program: Sequence[int], *,
-                    timings: Mapping[Unit, Timing] | None = None) -> CycleReport:
+                    timings: Mapping[Unit, Timing] | None = None,
+                    memory: fetch.MemoryTiming | None = None) -> CycleReport:
     """Predict the cycles of a program.
 
     Parameters
@@ -70,6 +72,8 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *,
         Encoded instructions; what follows the first HALT does not matter.
     timings : mapping, optional
         Replaces the timing of units, MM included.
+    memory : MemoryTiming, optional
+        External memory of a `streamed` target.
 
     Raises
     ------
@@ -78,6 +82,7 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *,
     """
     timings = unit_timings() | dict(timings or {})
     units = [_UnitState() for _ in Unit]
+    fetches = fetch.Timer(arch, memory or fetch.MemoryTiming())
     dispatched, popped, finished, occupied = [], [], [], []
     time = DISPATCH_LATENCY - 1
     for position, word in enumerate(program):
@@ -95,6 +100,8 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *,
             return CycleReport(cycles=time + 1, dispatch=dispatched, pop=popped, done=finished,
                                occupancy=[*occupied, 0],
                                busy={unit: units[unit].busy for unit in Unit})
+        if opcode not in opcodes_of(arch):
+            raise ValueError(f"opcode {opcode.value} is illegal")
         kind = UNIT_OF[opcode]
         unit = units[kind]
         if len(unit.moved) >= arch.queue_depth:
@@ -103,6 +110,8 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *,
         pop = max(unit.moved[-1] + 1, unit.free, needed)
         if kind in timings:
             occupancy, completion = timings[kind](arch, opcode, fields)
+        elif kind is Unit.FETCH:
+            occupancy, completion = fetches.run(pop, fields)
         else:
             counter = matmul.next_counter(unit.drain, pop - unit.free)
             occupancy, completion = matmul.timing(arch, opcode, fields, counter)

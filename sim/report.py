@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from bivit.compiler.accesses import accesses
 from bivit.compiler.build import load_build
 from bivit.hw.arch import Arch
+from bivit.hw.blocks.checks import units_of
 from bivit.hw.blocks.matmul import passes_of
 from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Unit, decode
 from bivit.hw.memories import memories
@@ -13,19 +14,19 @@ from bivit.sim.cycles import CycleReport, simulate_cycles
 __all__ = ["CAUSES", "analyse", "report"]
 
 CAUSES = ("useful", "padding", "drain", "other layers", "load", "matrix results", "softmax",
-          "vector", "dispatch", "pipeline")
+          "vector", "fetch", "dispatch", "pipeline")
 """What a cycle of the array inside the binary layers can be.
 
 ``useful``: a fully used array would need these for the useful binary MACs. ``padding``: rows,
 columns or lanes without work. ``drain``: a pass is shorter than the draining of the one before.
-``other layers``: 8-bit passes. ``load``, ``matrix results``, ``softmax``, ``vector``: the array is
-idle and waits for results of that unit (``matrix results``: of its own pipeline). ``dispatch``:
-idle because the instruction is not there yet. ``pipeline``: the start, and the way of the last
-results to memory.
+``other layers``: 8-bit passes. ``load``, ``matrix results``, ``softmax``, ``vector``, ``fetch``:
+the array is idle and waits for results of that unit (``matrix results``: of its own pipeline).
+``dispatch``: idle because the instruction is not there yet. ``pipeline``: the start, and the way of
+the last results to memory.
 """
 
 _WAITING = {Unit.LOAD: "load", Unit.MM: "matrix results", Unit.SOFTMAX: "softmax",
-            Unit.VEC: "vector"}
+            Unit.VEC: "vector", Unit.FETCH: "fetch"}
 
 
 def analyse(arch: Arch, program: Sequence[int], layers: Sequence[dict],
@@ -69,7 +70,8 @@ def analyse(arch: Arch, program: Sequence[int], layers: Sequence[dict],
         "spent": spent,
         "layers": _layers(arch, instructions, timing, layers, layer_of),
         "units": {unit.name: {"busy": timing.busy[unit],
-                              "share": timing.busy[unit] / timing.cycles} for unit in Unit},
+                              "share": timing.busy[unit] / timing.cycles}
+                  for unit in units_of(arch)},
     }
 
 

@@ -87,7 +87,8 @@ class ConstantLoader(wiring.Component):
         for name, size in sizes.items():
             inside = Signal(name=f"write_{name}")
             m.d.comb += [
-                inside.eq(write & (index == constant_order.index(name)) & (write_address < size.depth)),
+                inside.eq(write & (index == constant_order.index(name))
+                          & (write_address < size.depth)),
                 getattr(self, f"{name}_we").eq(inside.replicate(size.width)),
                 getattr(self, f"{name}_addr").eq(write_address),
                 getattr(self, f"{name}_data").eq(word),
