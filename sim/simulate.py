@@ -6,7 +6,7 @@ import numpy as np
 
 from bivit.compiler.build import load_build
 from bivit.compiler.ir.errors import UserError
-from bivit.hw.memories import memories
+from bivit.hw.memories import fetched_memories, memories
 from bivit.sim.compare import compare
 from bivit.sim.cycles import simulate_cycles
 from bivit.sim.engines import ENGINES
@@ -123,6 +123,9 @@ def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_has
     if engine != "rtl" and (trace is not None or stall_seed is not None):
         raise UserError("waves and stalls exist only in RTL: use the engine rtl")
     build = load_build(folder, ignore_hashes=ignore_hashes)
+    if memory is not None and not fetched_memories(build.arch):
+        raise UserError(f"target {build.arch.name} has no external memory; leave its description "
+                        "out, or compile for a target with weights = 'streamed'")
     _check_words(build)
     description = build.manifest["input"]
     images = check_images(images, description["shape"])

@@ -7,7 +7,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from bivit.hw.arch import Arch, ArchError
-from bivit.hw.blocks.checks import ErrorCode
+from bivit.hw.blocks.checks import ErrorCode, units_of
 from bivit.hw.blocks.sequencer import InstructionQueue, Sequencer
 from bivit.hw.isa import (
     INSTR_BITS,
@@ -111,7 +111,7 @@ def test_random_programs(seed, queue_depth):
     assert run.error == (ErrorCode.NONE, 0)
     assert [run.words[tag] for tag in range(count)] == [
         word & ~WAIT_BITS for word in program[:count]]
-    for unit in Unit:
+    for unit in units_of(arch):
         assert run.counters[unit][0] == report.busy[unit]
         assert sum(run.counters[unit]) == run.cycles
 

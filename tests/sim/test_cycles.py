@@ -7,7 +7,8 @@ import time
 import pytest
 
 from bivit.hw.accelerator import accelerator_verilog
-from bivit.hw.isa import UNIT_OF, Opcode, Unit, decode, encode
+from bivit.hw.blocks.checks import units_of
+from bivit.hw.isa import UNIT_OF, Opcode, decode, encode
 from bivit.hw.targets import TARGETS
 from bivit.sim.cycles import simulate_cycles
 from bivit.sim.rtl import build_simulator
@@ -35,7 +36,7 @@ def check(target, seed, length, folder):
     pops = {int(event["tag"]): int(event["cycle"]) for event in events if event["kind"] == POP}
     assert [pops.get(tag) for tag in range(length)] == report.pop[:length]
     units = [UNIT_OF[decode(word)[0]] for word in program[:length]]
-    for unit in Unit:
+    for unit in units_of(arch):
         assert [int(event["cycle"]) for event in events
                 if (event["kind"], event["unit"]) == (DONE, unit)] == [
                     cycle for cycle, owner in zip(report.done, units, strict=False)
