@@ -92,7 +92,7 @@ def accesses(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> Accesses:
 
 
 def _fetch(arch, f):
-    return Accesses(writes=((constant_order[f["memory"]], _span(f["dst_addr"], f["words"])),))
+    return Accesses(writes=((constant_order[f["memory"]], _span(f["const_addr"], f["words"])),))
 
 
 def _load(arch, f):

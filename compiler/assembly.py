@@ -102,8 +102,8 @@ def _is_used(opcode, name, values):
 def _memory(opcode, name, values):
     """Memory that an address names, or None."""
     if opcode is Opcode.FETCH:
-        return {"src_addr": "EXTERNAL",
-                "dst_addr": ConstantMemory(values["memory"]).name}.get(name)
+        return {"ext_addr": "EXTERNAL",
+                "const_addr": ConstantMemory(values["memory"]).name}.get(name)
     if name == "dst_addr" and opcode is Opcode.MM_BITS:
         return Destination(values["dst"]).name
     if name == "dst_addr" and opcode is Opcode.ROWS_OUT:

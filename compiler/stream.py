@@ -198,7 +198,7 @@ def _fetches(piece, start, beat, arch, instructions, operation):
     for done in range(0, piece.words, _LONGEST):
         yield Instruction(Opcode.FETCH, {
             "memory": ConstantMemory[piece.memory.upper()].value,
-            "src_addr": beat + (piece.low + done) * beats, "dst_addr": start + done,
+            "ext_addr": beat + (piece.low + done) * beats, "const_addr": start + done,
             "words": min(_LONGEST, piece.words - done),
         }, instructions[piece.first].layer, operation=operation)
 

@@ -15,7 +15,8 @@ from bivit.compiler.nests import find_nests, starts_cleanly
 from bivit.compiler.post import number_words
 from bivit.compiler.structures import Address, CompileError, Observe, Operation, Rows, Stored
 from bivit.compiler.tile_moves import row_numbers, segment_fields
-from bivit.hw.isa import FOLD_STEP, ASource, NumberSource, Opcode, RowKind, RowOperation
+from bivit.hw.choices import FOLD_STEP
+from bivit.hw.isa import ASource, NumberSource, Opcode, RowKind, RowOperation
 
 __all__ = ["rows"]
 

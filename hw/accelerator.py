@@ -195,7 +195,7 @@ class Accelerator(wiring.Component):
             m.d.comb += inner.eq(own) if member.flow is In else own.eq(inner)
 
     def _connect_units(self, m, sequencer, units, post):
-        load_tag = Signal(16)
+        load_counter = Signal(16)
         for unit, block in units.items():
             instructions = sequencer.units[unit]
             connect(m, instructions, block.instr)
@@ -207,13 +207,13 @@ class Accelerator(wiring.Component):
             _observe(m, f"obs_{unit.name.lower()}_done", done)
             if unit is Unit.LOAD:
                 with m.If(pop):
-                    m.d.sync += load_tag.eq(instructions.payload.tag)
+                    m.d.sync += load_counter.eq(instructions.payload.counter)
         m.d.comb += [sequencer.unit_error.as_value().eq(units[Unit.LOAD].error),
-                     sequencer.unit_error_tag.eq(load_tag)]
+                     sequencer.unit_error_tag.eq(load_counter)]
         if fetch := units.get(Unit.FETCH):
             with m.If(units[Unit.LOAD].error == 0):
                 m.d.comb += [sequencer.unit_error.eq(fetch.error),
-                             sequencer.unit_error_tag.eq(fetch.error_tag)]
+                             sequencer.unit_error_tag.eq(fetch.error_counter)]
 
     def _constants(self, m, platform, loader, fetch, ports):
         writers = (dict.fromkeys(loaded_memories(self.arch), loader)

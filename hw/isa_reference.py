@@ -132,12 +132,13 @@ Then the body runs again, or what follows.""",
 }
 
 _ACTIONS[Opcode.FETCH] = """\
-Writes `words` words of a constant memory from word `dst_addr` on, from external memory. A word
-takes whole beats of the port, lowest bits first; `src_addr` is the first of them, counted from the
-address in MEMORY_BASE. Only on `streamed` targets; see [memory.md](memory.md)."""
+Writes `words` words of a constant memory from word `const_addr` on, from external memory. A
+word takes whole beats of the port, lowest bits first; `ext_addr` is the first of them, counted from
+the address in MEMORY_BASE. Only on `streamed` targets; see [memory.md](memory.md)."""
 
 _FIELDS = {
-    "memory": "constant memory that is written",
+    "memory": "constant memory that is written", "const_addr": "its first word",
+    "ext_addr": "first beat in external memory",
     "opcode": "operation",
     "a_addr": "first word of operand A", "b_addr": "first word of operand B",
     "a_src": "memory of operand A", "b_src": "memory of operand B",

@@ -10,7 +10,7 @@ import numpy as np
 from bivit.compiler.ir import numeric
 from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS
 from bivit.hw.blocks.fetch import port_beats
-from bivit.hw.isa import FOLD_STEP
+from bivit.hw.choices import FOLD_STEP
 from bivit.hw.memories import (
     BIAS_BITS,
     SCALE_BITS,

@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from bivit.compiler.expand import MachineError
 from bivit.compiler.ir import numeric
 from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.memories import constant_order
-from bivit.sim.dispatch import MachineError
 from bivit.sim.execute_matrix import saturate
 from bivit.sim.memory_state import (
     NUMBER_MEMORIES,
@@ -24,8 +24,8 @@ _BEAT_BYTES = 4
 
 def fetch(machine, fields):
     """FETCH: words from external memory to a constant memory."""
-    machine.constants.fetch(constant_order[fields["memory"]], fields["src_addr"],
-                            fields["dst_addr"], fields["words"])
+    machine.constants.fetch(constant_order[fields["memory"]], fields["ext_addr"],
+                            fields["const_addr"], fields["words"])
 
 
 def load(machine, fields):

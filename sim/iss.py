@@ -10,10 +10,10 @@ import functools
 import numpy as np
 import threadpoolctl
 
+from bivit.compiler.expand import MachineError, expand
 from bivit.hw.isa import Opcode
 from bivit.sim import execute_matrix, execute_rows, execute_softmax, execute_vector
 from bivit.sim.constants import Constants
-from bivit.sim.dispatch import MachineError, decode_program
 from bivit.sim.machine import Machine
 from bivit.sim.memory_state import MemoryState
 from bivit.sim.observe import read_results
@@ -81,7 +81,8 @@ class InstructionSimulator:
     def __init__(self, arch, program_words, constants, external=b""):
         self.arch = arch
         self.machine = Machine(arch, Constants(arch, constants, external))
-        self._instructions, self._error = decode_program(arch, program_words)
+        execution = expand(arch, program_words)
+        self._instructions, self._error = execution.instructions, execution.error
 
     def run(self, streams, *, observe=(), batch=None) -> IssResult:
         """Run the program once for each image.
@@ -116,7 +117,9 @@ class InstructionSimulator:
     def _pass(self, streams, observe):
         machine, observed = self.machine, {}
         machine.start(streams)
-        for pc, (opcode, fields) in enumerate(self._instructions):
+        for pc, (opcode, fields, _, _) in enumerate(self._instructions):
+            if opcode is Opcode.HALT:
+                break
             machine.program_counter = pc
             EXECUTE[opcode](machine, fields)
             if pc in observe:

@@ -5,19 +5,23 @@ from amaranth.lib import data, enum
 
 from bivit.hw.arch import Arch
 from bivit.hw.isa import (
+    CONTROL,
     FORMATS,
+    HEADER,
     LEVELS,
     OPCODE_BITS,
+    SETS,
     UNIT_OF,
     Destination,
     Opcode,
     RowKind,
     Unit,
     layout_of,
+    reserved_bits,
 )
 
-__all__ = ["ErrorCode", "check_instruction", "count_faults", "opcodes_of", "unit_bits",
-           "units_of"]
+__all__ = ["ErrorCode", "check_counts", "check_word", "control_faults", "count_faults",
+           "opcodes_of", "units_of"]
 
 
 class ErrorCode(enum.Enum, shape=unsigned(8)):
@@ -30,10 +34,13 @@ class ErrorCode(enum.Enum, shape=unsigned(8)):
     COUNT = 4         # a count is zero, or a count, a row or a number of a choice too large
     STREAM_SHORT = 5  # the input stream ended early
     STREAM_LONG = 6   # no tlast on the final beat
+    STACK = 7         # too many loops and calls open, or END or RETURN without one
+    STAGE = 8         # a stage above the tail of the loop
     MEMORY_ERROR = 9   # external memory answers with an error
     MEMORY_SILENT = 10  # external memory does not answer
 
 
+_HEADER_MASK = (1 << data.StructLayout(HEADER).size) - (1 << OPCODE_BITS)
 _COUNTS = {"n_tiles", "k_words", "pixels", "channels", "count", "a_planes", "b_planes", "groups",
            "tokens", "rows", "words", "sum_tiles", *(f"count_{level}" for level in range(LEVELS))}
 
@@ -86,26 +93,47 @@ def opcodes_of(arch: Arch) -> tuple[Opcode, ...]:
     return tuple(opcode for opcode in Opcode if UNIT_OF.get(opcode) in (None, *units_of(arch)))
 
 
-def unit_bits(unit: Unit) -> int:
-    """Bits of the longest instruction of a unit."""
-    return max(layout_of(opcode).size - layout_of(opcode)["reserved"].width
-               for opcode, owner in UNIT_OF.items() if owner == unit)
+def control_faults(arch: Arch, opcode: Opcode, fields):
+    """The same for instructions of the sequencer itself."""
+    if opcode is Opcode.LOOP:
+        yield "count", fields["count"] == 0
+        yield "tail", fields["tail"] >= fields["count"]
+    if opcode is Opcode.SET:
+        yield "used", fields["used"] > SETS
+        yield "target", (fields["call"] != 0) & (fields["target"] >= arch.program_depth)
 
 
-def check_instruction(m: Module, arch: Arch, word: Value) -> Signal:
-    """The first error that `word` alone shows, or ``ErrorCode.NONE``."""
+def check_word(m: Module, arch: Arch, word: Value) -> Signal:
+    """The first error that a word of the program shows, whatever registers hold, or ``NONE``."""
     error = Signal(ErrorCode, init=ErrorCode.OPCODE)
     with m.Switch(word[:OPCODE_BITS]):
         for opcode in opcodes_of(arch):
             with m.Case(opcode.value):
-                view = data.View(layout_of(opcode), word)
-                fields = {name: Value.cast(view[name]) for name in FORMATS[opcode]}
+                fields, reserved = _fields(opcode, word), reserved_bits(opcode)
+                if opcode in CONTROL:
+                    reserved |= _HEADER_MASK
                 m.d.comb += error.eq(ErrorCode.NONE)
-                with m.If(view.reserved != 0):
+                with m.If((word & reserved) != 0):
                     m.d.comb += error.eq(ErrorCode.RESERVED)
-                with m.Elif(Cat(wrong for _, wrong in count_faults(arch, opcode, fields)).any()):
+                with m.Elif(Cat(wrong for _, wrong in control_faults(arch, opcode, fields)).any()):
                     m.d.comb += error.eq(ErrorCode.COUNT)
     return error
+
+
+def check_counts(m: Module, arch: Arch, word: Value) -> Signal:
+    """Whether a count of an instruction for a unit is wrong, registers added."""
+    wrong = Signal()
+    with m.Switch(word[:OPCODE_BITS]):
+        for opcode in set(UNIT_OF) & set(opcodes_of(arch)):
+            with m.Case(opcode.value):
+                faults = count_faults(arch, opcode, _fields(opcode, word))
+                m.d.comb += wrong.eq(Cat(fault for _, fault in faults).any())
+    return wrong
+
+
+def _fields(opcode, word):
+    view = data.View(layout_of(opcode), word)
+    return {name: Value.cast(view[name]) for name in FORMATS[opcode]}
 
 
 def _largest(arch, opcode):

@@ -10,8 +10,8 @@ from amaranth.lib.wiring import In, Out
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.read_port import burst_layout
-from bivit.hw.blocks.sequencer import INSTRUCTION, InstructionQueue
-from bivit.hw.isa import FORMATS, ConstantMemory, Opcode, layout_of
+from bivit.hw.blocks.sequencer import InstructionQueue
+from bivit.hw.isa import FORMATS, INSTRUCTION, ConstantMemory, Opcode, layout_of
 from bivit.hw.memories import beats_per_word, constant_memories, constant_order, fetched_memories
 
 __all__ = ["FetchUnit", "MemoryTiming", "Timer", "estimate", "port_beats"]
@@ -66,7 +66,7 @@ class Timer:
     def run(self, pop: int, fields: dict[str, int]) -> tuple[int, int]:
         """Occupancy and completion of the next instruction, popped in cycle `pop`."""
         memory = constant_order[fields["memory"]]
-        first, left = fields["src_addr"], fields["words"] * port_beats(self.arch, memory)
+        first, left = fields["ext_addr"], fields["words"] * port_beats(self.arch, memory)
         asked = pop + _SETUP
         while left:
             beats = min(left, self.arch.port_burst - first % self.arch.port_burst)
@@ -119,7 +119,7 @@ class FetchUnit(wiring.Component):
     -------
     instr : ``In(stream.Signature(INSTRUCTION))``
     done : a pulse for each completed instruction, with its last write
-    error, error_tag : ``Out``
+    error, error_counter : ``Out``
         Code, and program counter of the instruction that waits.
     burst : ``Out(stream.Signature(burst_layout(arch)))``
         To :class:`bivit.hw.blocks.read_port.ReadPort`.
@@ -137,7 +137,7 @@ class FetchUnit(wiring.Component):
         super().__init__({
             "instr": In(stream.Signature(INSTRUCTION)),
             "done": Out(1),
-            "error": Out(ErrorCode), "error_tag": Out(INSTRUCTION["tag"].shape),
+            "error": Out(ErrorCode), "error_counter": Out(INSTRUCTION["counter"].shape),
             "burst": Out(stream.Signature(burst_layout(arch))),
             "beat_valid": In(1), "beat_data": In(arch.port_bits), "beat_error": In(1),
             "alive": In(1),
@@ -148,8 +148,9 @@ class FetchUnit(wiring.Component):
         m = Module()
         arch = self.arch
         # Instructions whose words are not all there: each but the last has a burst in flight.
-        entry = data.StructLayout({"memory": _FIELDS["memory"], "address": _FIELDS["dst_addr"],
-                                   "words": _FIELDS["words"], "tag": INSTRUCTION["tag"].shape})
+        entry = data.StructLayout({"memory": _FIELDS["memory"], "address": _FIELDS["const_addr"],
+                                   "words": _FIELDS["words"],
+                                   "counter": INSTRUCTION["counter"].shape})
         m.submodules.waiting = waiting = InstructionQueue(width=entry.size,
                                                           depth=arch.port_reads + 1)
         word = data.View(layout_of(Opcode.FETCH), self.instr.p.word)
@@ -158,8 +159,8 @@ class FetchUnit(wiring.Component):
         m.d.comb += [
             pop.eq(self.instr.valid & self.instr.ready), stopped.eq(self.error != ErrorCode.NONE),
             waiting.i.valid.eq(pop),
-            pushed.memory.eq(word.memory), pushed.address.eq(word.dst_addr),
-            pushed.words.eq(word.words), pushed.tag.eq(self.instr.p.tag),
+            pushed.memory.eq(word.memory), pushed.address.eq(word.const_addr),
+            pushed.words.eq(word.words), pushed.counter.eq(self.instr.p.counter),
         ]
         self._ask(m, word, pop, stopped)
         self._receive(m, waiting, data.View(entry, waiting.o.payload), stopped)
@@ -181,7 +182,7 @@ class FetchUnit(wiring.Component):
         longest = self.arch.port_burst
         memory, words = Signal(_FIELDS["memory"]), Signal(_FIELDS["words"])
         beats = self._beats(m, memory, "asked_word_beats")
-        first = Signal(_FIELDS["src_addr"])
+        first = Signal(_FIELDS["ext_addr"])
         left = Signal(_FIELDS["words"] + len(beats))
         setup, active = Signal(), Signal()
         to_boundary = Signal(range(longest + 1))
@@ -201,7 +202,7 @@ class FetchUnit(wiring.Component):
             m.d.sync += [setup.eq(0), active.eq(1), left.eq(words * beats)]
         with m.If(pop):
             m.d.sync += [setup.eq(1), memory.eq(word.memory), words.eq(word.words),
-                         first.eq(word.src_addr)]
+                         first.eq(word.ext_addr)]
 
     def _receive(self, m, waiting, head, stopped):
         """Beats to words, and words to memories."""
@@ -211,7 +212,7 @@ class FetchUnit(wiring.Component):
         parts = [Signal(self.arch.port_bits, name=f"part_{number}", reset_less=True)
                  for number in range(max(port_beats(self.arch, name) for name in self.sizes))]
         write, final = Signal(), Signal()
-        memory, address = Signal(_FIELDS["memory"]), Signal(_FIELDS["dst_addr"])
+        memory, address = Signal(_FIELDS["memory"]), Signal(_FIELDS["const_addr"])
         take, whole, last = Signal(), Signal(), Signal()
         m.d.comb += [
             take.eq(self.beat_valid & ~stopped),
@@ -249,6 +250,7 @@ class FetchUnit(wiring.Component):
             m.d.sync += silent.eq(silent + 1)
         with m.If(~stopped & waiting.o.valid):
             with m.If(self.beat_valid & self.beat_error):
-                m.d.sync += [self.error.eq(ErrorCode.MEMORY_ERROR), self.error_tag.eq(head.tag)]
+                m.d.sync += self.error.eq(ErrorCode.MEMORY_ERROR)
             with m.Elif(silent == self.arch.port_timeout):
-                m.d.sync += [self.error.eq(ErrorCode.MEMORY_SILENT), self.error_tag.eq(head.tag)]
+                m.d.sync += self.error.eq(ErrorCode.MEMORY_SILENT)
+            m.d.sync += self.error_counter.eq(head.counter)

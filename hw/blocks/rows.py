@@ -17,8 +17,9 @@ from bivit.hw.blocks.lanes import delayed
 from bivit.hw.blocks.norm import PARAMETER
 from bivit.hw.blocks.sums import update_layout
 from bivit.hw.blocks.walk import STEP, STEP_STAGE, split_row
+from bivit.hw.choices import FOLD_STEP
 from bivit.hw.emit import place
-from bivit.hw.isa import FOLD_STEP, NumberSource, Opcode, RowOperation, layout_of
+from bivit.hw.isa import NumberSource, Opcode, RowOperation, layout_of
 from bivit.hw.memories import MEM_LATENCY, SCALE_BITS, memories
 
 __all__ = ["RowAdder", "rows_add_timing"]

@@ -14,8 +14,7 @@ from bivit.hw.arch import Arch, ArchError
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.fetch import FetchUnit, MemoryTiming, Timer, estimate, port_beats
 from bivit.hw.blocks.read_port import ReadPort, axi_read_signature
-from bivit.hw.blocks.sequencer import INSTRUCTION
-from bivit.hw.isa import Opcode, encode
+from bivit.hw.isa import INSTRUCTION, Opcode, encode
 from bivit.hw.memories import constant_order, fetched_memories
 
 BASE = 0x4567_8000
@@ -132,8 +131,8 @@ def random_program(arch, count, seed):
         words = rng.choice((1, 1, 2, 3, rng.randrange(1, 40)))
         beats = words * port_beats(arch, name)
         program.append({"memory": constant_order.index(name), "words": words,
-                        "src_addr": rng.randrange(len(image) - beats),
-                        "dst_addr": rng.randrange(200)})
+                        "ext_addr": rng.randrange(len(image) - beats),
+                        "const_addr": rng.randrange(200)})
     return program, image
 
 
@@ -142,10 +141,10 @@ def expected_writes(arch, program, image):
         name = constant_order[fields["memory"]]
         count, width = port_beats(arch, name), fetched_memories(arch)[name].width
         for index in range(fields["words"]):
-            start = fields["src_addr"] + index * count
+            start = fields["ext_addr"] + index * count
             word = sum(beat << arch.port_bits * number
                        for number, beat in enumerate(image[start:start + count]))
-            yield name, fields["dst_addr"] + index, word & (1 << width) - 1
+            yield name, fields["const_addr"] + index, word & (1 << width) - 1
 
 
 def run(arch, program, memory, *, clear_at=None, cycles=20000, p_pop=1.0):
@@ -165,7 +164,7 @@ def run(arch, program, memory, *, clear_at=None, cycles=20000, p_pop=1.0):
             offered = len(pops) < len(program) and rng.random() < p_pop and cycle != clear_at
             if offered:
                 word = encode(Opcode.FETCH, **program[len(pops)])
-                ctx.set(system.instr.payload, {"word": word, "tag": len(pops)})
+                ctx.set(system.instr.payload, {"word": word, "counter": len(pops)})
             ctx.set(system.instr.valid, offered)
             memory.drive(ctx, axi)
             for name in fetched_memories(arch):
@@ -183,7 +182,7 @@ def run(arch, program, memory, *, clear_at=None, cycles=20000, p_pop=1.0):
             memory.settle(ctx, axi)
             await ctx.tick()
             if (code := ctx.get(fetch.error)) is not ErrorCode.NONE:
-                error = code, ctx.get(fetch.error_tag)
+                error = code, ctx.get(fetch.error_counter)
                 return
             if len(dones) == len(program) and not memory.queue:
                 return
@@ -233,7 +232,7 @@ def test_instructions_follow_each_other_as_soon_as_they_may():
 
 def test_long_bursts_stop_at_4_kib():
     arch = arch_of(port_bits=16, port_burst=256, port_reads=2)
-    program = [{"memory": 1, "words": 400, "src_addr": 1900, "dst_addr": 0}]
+    program = [{"memory": 1, "words": 400, "ext_addr": 1900, "const_addr": 0}]
     image = random_program(arch, 0, seed=1)[1]
     memory = Memory(arch, image, MemoryTiming(latency=3))
     _, _, writes, _ = run(arch, program, memory)
@@ -280,7 +279,7 @@ def test_reset_drops_what_is_in_flight(timing, clear_at):
 def test_estimate_is_that_of_a_quiet_port():
     arch = arch_of(port_bits=16)
     for words in (1, 5, 300):
-        fields = {"memory": 1, "words": words, "src_addr": 0, "dst_addr": 0}
+        fields = {"memory": 1, "words": words, "ext_addr": 0, "const_addr": 0}
         occupancy, completion = estimate(arch, Opcode.FETCH, fields)
         exact = Timer(arch, MemoryTiming()).run(0, fields)
         assert completion == exact[1] and 0 < occupancy <= completion
