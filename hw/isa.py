@@ -266,9 +266,9 @@ FORMATS = {
 
 _SLOTS = (
     (24, {"b_addr", "delta", "ext_addr"}), (16, {"a_addr", "src_addr"}),
-    (16, {"param_addr", "multiplier"}), (16, {"dst_addr"}), (16, {"add_addr"}), (16, {"add2_addr"}), (16, {"thr_addr"}),
-    (16, {"bits_addr"}), (16, {"bend_addr"}), (12, {"pv_addr", "segment_left"}),
-    (8, {"dst_pos", "sum_row"}), (8, {"dst_col", "dst_row"}),
+    (16, {"param_addr", "multiplier"}), (16, {"dst_addr"}), (16, {"add_addr"}),
+    (16, {"add2_addr"}), (16, {"thr_addr"}), (16, {"bits_addr"}), (16, {"bend_addr"}),
+    (12, {"pv_addr", "segment_left"}), (8, {"dst_pos", "sum_row"}), (8, {"dst_col", "dst_row"}),
     (6, {"rows", "row_hi", "row", "src_row"}), (2, {"shift", "slot"}), (2, {"bend_shift"}),
     (1, {"pv_first", "flip", "last", "first"}),
     # Behind the operands of MM; MM_ACC has other fields here.
