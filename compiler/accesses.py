@@ -7,7 +7,7 @@ compiler meant: so a wrong address shows as a read of words that nothing wrote.
 import bisect
 import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -61,19 +61,18 @@ class WordKeys:
 
     Parameters
     ----------
-    touched : sequence of Accesses
+    touched : iterable of Accesses
         Of the whole program.
     """
 
-    def __init__(self, touched: Sequence[Accesses]):
-        self._edges = {}
-        if any(memory in CONSTANTS for access in touched for memory, _ in access.writes):
-            edges = collections.defaultdict(set)
-            for access in touched:
-                for memory, words in (*access.reads, *access.writes):
-                    if memory in CONSTANTS:
-                        edges[memory] |= {words[0], words[-1] + 1}
-            self._edges = {memory: sorted(found) for memory, found in edges.items()}
+    def __init__(self, touched: Iterable[Accesses]):
+        edges, fetched = collections.defaultdict(set), False
+        for access in touched:
+            fetched = fetched or any(memory in CONSTANTS for memory, _ in access.writes)
+            for memory, words in (*access.reads, *access.writes):
+                if memory in CONSTANTS:
+                    edges[memory] |= {words[0], words[-1] + 1}
+        self._edges = {memory: sorted(found) for memory, found in edges.items() if fetched}
 
     def __call__(self, ranges) -> Iterator[tuple[str, int]]:
         """Memory and first word of each name in (memory, words) pairs."""

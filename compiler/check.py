@@ -1,18 +1,17 @@
 """The legality check of a finished program: addresses, initialised words, hazards, zero bits.
 
-It looks only at words and at the target. Every word that an instruction reads must have been
-written before, and every pair that touches the same word must be covered by waits or by the order
-within a unit.
+It looks only at words and at the target, and follows what is executed. Every word that an
+instruction reads must have been written before, and every pair that touches the same word must be
+covered by waits or by the order within a unit.
 """
 
 import collections
-import contextlib
 
 from bivit.compiler.accesses import WordKeys, accesses
 from bivit.compiler.clock import KnownDone
+from bivit.compiler.expand import expand
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.checks import count_faults, opcodes_of
-from bivit.hw.isa import UNIT_OF, Destination, Opcode, decode
+from bivit.hw.isa import UNIT_OF, Destination, Opcode
 from bivit.hw.memories import memories
 
 __all__ = ["IllegalProgram", "check_program"]
@@ -39,50 +38,52 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
     if len(words) > arch.program_depth:
         raise IllegalProgram(f"{len(words)} instructions do not fit a program memory of "
                              f"{arch.program_depth}")
-    instructions = []
-    for position, word in enumerate(words):
-        with _named(position):
-            opcode, fields = decode(word)
-            if opcode is Opcode.HALT:
-                if position + 1 != len(words):
-                    raise ValueError("something follows HALT")
-                if any(fields.values()):
-                    raise ValueError("HALT has waits")
-                break
-            _check_counts(arch, opcode, fields)
-            instructions.append((opcode, fields, accesses(arch, opcode, fields)))
-    else:
-        raise IllegalProgram("the program has no HALT")
-    checker = _Checker(arch, constant_words, WordKeys([touched for *_, touched in instructions]))
-    for position, instruction in enumerate(instructions):
-        with _named(position):
-            checker.instruction(position, *instruction)
+    execution = expand(arch, words)
+    if execution.error:
+        raise IllegalProgram(f"instruction {execution.error.program_counter}: "
+                             f"{execution.error.reason}")
+    if execution.unset is not None:
+        raise IllegalProgram(f"instruction {execution.unset}: uses a register that nothing set")
+    if unreached := set(range(len(words))) - execution.reached:
+        raise IllegalProgram(f"instruction {min(unreached)}: is never reached")
+    checker = _Checker(arch, constant_words, _keys(arch, execution.instructions))
+    for position, (opcode, fields, counter, _) in enumerate(execution.instructions):
+        try:
+            if opcode is not Opcode.HALT:
+                checker.instruction(position, opcode, fields)
+            elif any(fields.values()):
+                raise ValueError("HALT has waits")
+        except ValueError as error:
+            place = f"instruction {counter}"
+            if counter != position:
+                place += f", executed as number {position}"
+            raise IllegalProgram(f"{place}: {error}") from None
 
 
-@contextlib.contextmanager
-def _named(position):
-    """Errors say which instruction is wrong."""
-    try:
-        yield
-    except ValueError as error:
-        raise IllegalProgram(f"instruction {position}: {error}") from None
+def _keys(arch, instructions):
+    """Names of words; constants have some only where they are fetched."""
+    fetches = any(executed.opcode is Opcode.FETCH for executed in instructions)
+    return WordKeys(accesses(arch, executed.opcode, executed.fields)
+                    for executed in (instructions if fetches else ()))
 
 
 class _Checker:
-    """State of a walk through a program."""
+    """State of a walk through what is executed; positions are numbers in the order of dispatch."""
 
     def __init__(self, arch, constant_words, keys):
-        self.keys = keys
+        self.arch, self.keys = arch, keys
         self.limits = {name: size.depth for name, size in memories(arch).items()} | constant_words
         self.clock = KnownDone()
         self.place = {}  # position -> unit, number in the unit
         self.writer = {}
         self.readers = collections.defaultdict(list)
 
-    def instruction(self, position, opcode, fields, touched):
+    def instruction(self, position, opcode, fields):
+        _check_places(self.arch, fields)
         unit = UNIT_OF[opcode]
         self.place[position] = (unit, len(self.clock.sent[unit]))
         known = self.clock.add(position, opcode, fields)
+        touched = accesses(self.arch, opcode, fields)
         _check_overlap(touched, fields)
         for memory, word in self._within(touched.reads):
             self._read(position, known, memory, word)
@@ -120,16 +121,11 @@ class _Checker:
     def _done(self, known, other, what, verb):
         unit, number = self.place[other]
         if known[unit] < number:
-            raise ValueError(f"{what} instruction {other} {verb}, without waiting for it")
+            raise ValueError(f"{what} executed instruction {other} {verb}, without waiting for it")
 
 
-def _check_counts(arch, opcode, fields):
-    """What the sequencer checks, and the places that it does not."""
-    if opcode not in opcodes_of(arch):
-        raise ValueError(f"target {arch.name} has no {opcode.name}")
-    for name, wrong in count_faults(arch, opcode, fields):
-        if wrong:
-            raise ValueError(f"{name} is {sum(fields[part] for part in name.split(' + '))}")
+def _check_places(arch, fields):
+    """Places that the sequencer does not check."""
     bounds = {"dst_pos": (arch.blocks_per_key_word if fields.get("dst") == Destination.V.value
                           else arch.chunks_per_word),
               "dst_col": arch.blocks_per_key_group, "sat": arch.resid_bits + 1}

@@ -23,7 +23,6 @@ from bivit.hw.isa import (
     UNIT_OF,
     WAIT_FIELDS,
     Opcode,
-    Unit,
     decode,
     layout_of,
     register_of,
@@ -45,12 +44,13 @@ class MachineError(RuntimeError):
     code : int
         As in the ERROR register.
     program_counter : int
+    reason : str
     """
 
     def __init__(self, code, program_counter, reason):
         super().__init__(f"the machine stops at instruction {program_counter} with error "
                          f"{code.value}: {reason}")
-        self.code, self.program_counter = code.value, program_counter
+        self.code, self.program_counter, self.reason = code.value, program_counter, reason
 
 
 class EndlessProgram(UserError):
@@ -82,11 +82,14 @@ class Execution:
     error : MachineError or None
     unset : int or None
         Program counter of the first instruction that uses a register that was never set.
+    reached : set of int
+        Program counters of all that was executed or skipped.
     """
 
     instructions: list[Executed]
     error: MachineError | None
     unset: int | None
+    reached: set[int]
 
 
 def expand(arch: Arch, words: Sequence[int]) -> Execution:
@@ -136,9 +139,8 @@ class _Static:
                         if numbers[name] and not name.endswith("_addr")]
         self.stage, self.fields = fields.pop("stage"), fields
         self.unit = UNIT_OF.get(self.opcode)
-        self.waits = [(unit, fields[name]) for unit, name in WAIT_FIELDS.items() if fields[name]]
         if self.opcode in CONTROL:
-            if self.stage or self.waits:
+            if self.stage or any(fields[name] for name in WAIT_FIELDS.values()):
                 self.stop = ErrorCode.RESERVED, f"{self.opcode.name} cannot wait or have a stage"
             else:
                 self.stop = _first(control_faults(arch, self.opcode, fields), fields)
@@ -175,8 +177,7 @@ class _Sequencer:
         self.arch, self.words, self.static = arch, words, {}
         self.counter, self.delay, self.stack = 0, 0, []
         self.registers, self.known = [0] * REGISTERS, {0}
-        self.sent, self.unset = dict.fromkeys(Unit, 0), None
-        self.instructions = []
+        self.instructions, self.unset = [], None
 
     def run(self):
         for _ in range(LONGEST):
@@ -190,7 +191,7 @@ class _Sequencer:
                              "counts of its loops")
 
     def _result(self, error):
-        return Execution(self.instructions, error, self.unset)
+        return Execution(self.instructions, error, self.unset, set(self.static))
 
     def _fetch(self):
         counter = self.counter
@@ -217,11 +218,6 @@ class _Sequencer:
         fields = static.resolved(self.registers)
         if static.unit is not None and (stop := static.fault(self.arch, fields)):
             return stop
-        for unit, distance in static.waits:
-            if distance > self.sent[unit]:
-                return ErrorCode.WAIT, f"{WAIT_FIELDS[unit]} is {distance}"
-        if static.unit is not None:
-            self.sent[static.unit] += 1
         self.instructions.append(Executed(static.opcode, fields, self.counter, self.delay))
         self.counter, self.delay = self.counter + 1, 0
         return None

@@ -7,8 +7,8 @@ zeros; a non-zero reserved bit is an illegal instruction.
 Every instruction goes, in program order, to the queue of one unit, and units run side by side.
 A unit finishes its instructions in order. The ``wait_*`` fields of the header say which earlier
 instructions must have finished first: ``wait_mm = d`` waits for the d-th most recent instruction
-that was sent to the matrix unit before this one (1 is the latest), 0 waits for nothing. A wait can
-only point backwards, so no program can hang.
+that was sent to the matrix unit before this one (1 is the latest); 0, and more than were sent,
+waits for nothing. A wait can only point backwards, so no program can hang.
 
 The sequencer executes LOOP, END, SET, RETURN and HALT itself (``docs/loops.md``). Each field in
 ``INDEXED`` has the number of a register beside it, and the unit gets their sum.

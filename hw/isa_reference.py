@@ -207,9 +207,10 @@ _INTRODUCTION = f"""\
 This page is made by `hw/isa_reference.py` from `hw/isa.py`; memories and layouts are in
 [architecture.md](architecture.md).
 
-An instruction has {INSTR_BITS} bits: the header, the fields of its opcode, then zeros. A program
+An instruction has {INSTR_BITS} bits: the header, the fields of its opcode, and zeros. A program
 ends with HALT; [loops.md](loops.md) says how LOOP, END, SET and RETURN work. `wait_mm = d` waits
-for the d-th most recent instruction that was sent to unit MM before this one; 0 waits for nothing.
+for the d-th most recent instruction that was sent to unit MM before this one; 0, and more than were
+sent, waits for nothing.
 To a field with a `register` (the bits with the number of one of {REGISTERS}, the first always 0)
 its value is added, modulo 2 to the width of the field.
 """

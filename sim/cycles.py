@@ -102,7 +102,7 @@ def executed_cycles(arch: Arch, execution: Execution, *,
         time = max(add, time) + 1
         needed = 0
         for unit, name in waits:
-            if distance := fields[name]:
+            if 0 < (distance := fields[name]) <= len(units[unit].done):
                 needed = max(needed, units[unit].done[-distance] + 1)
         if opcode is Opcode.HALT:
             break

@@ -30,7 +30,6 @@ class ErrorCode(enum.Enum, shape=unsigned(8)):
     NONE = 0
     OPCODE = 1        # illegal opcode, or the program has no HALT
     RESERVED = 2      # reserved bits set
-    WAIT = 3          # wait beyond what was dispatched
     COUNT = 4         # a count is zero, or a count, a row or a number of a choice too large
     STREAM_SHORT = 5  # the input stream ended early
     STREAM_LONG = 6   # no tlast on the final beat

@@ -74,7 +74,7 @@ class Flow(wiring.Component):
         view = {opcode: data.View(layout_of(opcode), now.word)
                 for opcode in (Opcode.LOOP, Opcode.END, Opcode.SET)}
         is_ = {opcode: view[Opcode.LOOP].opcode == opcode for opcode in Opcode}
-        error, good = self._errors(m, now, view, is_, top, depth)
+        error, good = self._errors(m, now, step == 0, view, is_, top, depth)
 
         stage = view[Opcode.LOOP].stage
         taken, control, used = Signal(), Signal(), Signal.like(step)
@@ -83,9 +83,8 @@ class Flow(wiring.Component):
             for opcode in CONTROL:
                 with m.Case(opcode.value):
                     m.d.comb += control.eq(1)
-            for opcode in (Opcode.END, Opcode.SET):
-                with m.Case(opcode.value):
-                    m.d.comb += used.eq(view[opcode].used)
+                    if "used" in FORMATS[opcode]:
+                        m.d.comb += used.eq(view[opcode].used)
         m.d.comb += [
             taken.eq(~top.loop | ((stage <= top.begun) & (top.left > top.tail - stage))),
             passes.eq(~good | (~control & taken)),
@@ -115,14 +114,14 @@ class Flow(wiring.Component):
             m.d.sync += self.o.valid.eq(0)
         return m
 
-    def _errors(self, m, now, view, is_, top, depth):
+    def _errors(self, m, now, first, view, is_, top, depth):
         """The error of the instruction, and whether there is none."""
         error, calls = Signal(ErrorCode), view[Opcode.SET].call & is_[Opcode.SET]
         opens = is_[Opcode.LOOP] | calls
         with m.If(now.error != ErrorCode.NONE):
             m.d.comb += error.eq(now.error)
-        with m.Elif((opens & (depth == STACK)) | (is_[Opcode.END] & ~top.loop)
-                    | (is_[Opcode.RETURN] & (top.loop | (depth == 0)))):
+        with m.Elif(first & ((opens & (depth == STACK)) | (is_[Opcode.END] & ~top.loop)
+                             | (is_[Opcode.RETURN] & (top.loop | (depth == 0))))):
             m.d.comb += error.eq(ErrorCode.STACK)
         with m.Elif(view[Opcode.LOOP].stage > top.tail):
             m.d.comb += error.eq(ErrorCode.STAGE)

@@ -210,21 +210,16 @@ class Sequencer(wiring.Component):
     def _dispatch(self, m, stage, dispatch, targets, sent, completed, room):
         """Turn waits into targets; stop at HALT and at errors."""
         view = data.View(data.StructLayout(HEADER), stage.word[:_HEADER_BITS])
-        beyond = Signal(len(Unit))
         for unit, name in WAIT_FIELDS.items():
             distance = view[name]
-            m.d.comb += [
-                beyond[unit].eq(distance > sent[unit]),
-                targets[unit].eq(Mux(distance == 0, 0, sent[unit] - distance + 1)),
-            ]
+            nothing = (distance == 0) | (distance > sent[unit])
+            m.d.comb += targets[unit].eq(Mux(nothing, 0, sent[unit] - distance + 1))
         with m.If(self.busy):
             with m.If(self.unit_error != ErrorCode.NONE):
                 self._stop(m, self.unit_error, self.unit_error_tag)
             with m.Elif(stage.valid):
                 with m.If(stage.error != ErrorCode.NONE):
                     self._stop(m, stage.error, stage.counter)
-                with m.Elif(beyond.any()):
-                    self._stop(m, ErrorCode.WAIT, stage.counter)
                 with m.Elif(view.opcode == Opcode.HALT):
                     with m.If(Cat(a == b for a, b in zip(sent, completed, strict=True)).all()):
                         m.d.sync += [self.busy.eq(0), self.finished.eq(1)]
