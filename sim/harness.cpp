@@ -40,7 +40,7 @@ namespace {
 enum Register : uint8_t { CTRL = 0x08, STATUS = 0x0C, ERROR = 0x10, CYCLES = 0x14,
                           LOAD_SELECT = 0x18, MEMORY_BASE = 0x1C, COUNTERS = 0x20 };
 enum Outcome : uint32_t { DONE = 0, FAILED = 1, TIMEOUT = 2 };
-constexpr int UNITS = 5, COUNTERS_PER_UNIT = 3, ACCESS_LIMIT = 10000, QUIET_CYCLES = 8;
+constexpr int COUNTERS_PER_UNIT = 3, ACCESS_LIMIT = 10000, QUIET_CYCLES = 8;
 constexpr uint32_t EXTERNAL_BASE = 0x4567'8000;
 
 [[noreturn]] void fail(const std::string& message) {
@@ -377,7 +377,7 @@ private:
         report(timeout);
     }
 
-    // outcome, ERROR, CYCLES, beats taken, complete frames out, open frame, 15 counters, count of
+    // outcome, ERROR, CYCLES, beats taken, complete frames out, open frame, counters of UNITS, count of
     // logits, logits
     void report(bool timeout) {
         const uint32_t status = read_register(STATUS);

@@ -27,8 +27,8 @@ __all__ = ["MemoryFault", "RunResult", "Simulator", "SimulatorError", "build_sim
 STATUSES = ("done", "error", "timeout")
 UNIT_EVENT = np.dtype([("image", "<u4"), ("cycle", "<u4"), ("unit", "<u4"), ("kind", "<u4"),
                        ("tag", "<u4")])
-_COUNTERS = 3 * len(Unit)
-_HEADER = 7 + _COUNTERS  # numbers before the logits in a result
+_COUNTERS = 3  # of each unit
+_BEFORE, _HEADER = 6, 7 + _COUNTERS * len(Unit)  # numbers before the counters, and the logits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -256,7 +256,7 @@ class Simulator:
             logits=matrix, status=[STATUSES[code] for code in rows[:, 0]], errors=rows[:, 1],
             cycles=rows[:, 2], beats_taken=rows[:, 3], frames=rows[:, 4],
             frame_open=rows[:, 5].astype(bool),
-            counters=rows[:, 6:6 + _COUNTERS].reshape(count, -1, 3),
+            counters=rows[:, _BEFORE:_HEADER - 1].reshape(count, len(Unit), _COUNTERS),
             events=[{name: events[events["image"] == image] for name, events in written.items()}
                     for image in range(observed)],
             unit_events=[units[units["image"] == image] for image in range(observed)],
