@@ -11,6 +11,7 @@ PARTS = {
     "accuracy": "top-1 of the shipped network, float, integers and both against each other",
     "agreement": "shares of equal bits and predictions, float networks against their integers",
     "targets": "cycles and utilisation on every target",
+    "streamed": "cycles with constants from external memory, against the model",
     "engines": "simulated cycles per second of each engine",
     "popcount": "LUTs of a dot-product unit and of the array, by synthesis",
     "compiling": "seconds and peak memory of a compilation; lines and modules of the Verilog",

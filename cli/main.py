@@ -204,6 +204,9 @@ def simulate(
     stall_seed: Annotated[int | None, typer.Option(
         min=0, max=2**31 - 1, help="Stall both streams at random, from this seed; rtl only.")]
     = None,
+    memory: Annotated[str | None, typer.Option(
+        metavar="latency=N,interval=N,stalls=SEED", help="External memory of a streamed target: "
+        "cycles to the first beat, cycles from beat to beat, stalls from a seed.")] = None,
     as_json: Json = False, debug: Debug = False,
 ):
     """Run a build on images; with --check compare it with PyTorch, bit for bit."""
@@ -211,11 +214,12 @@ def simulate(
 
     def action(progress):
         from bivit.sim.demo import simulate_build
+        from bivit.sim.external import memory_timing
 
         return simulate_build(
             folder, count=images, input_file=input_file, engine=engine.value, check=check,
             observe=observe, ignore_hashes=ignore_hashes, trace=trace, stall_seed=stall_seed,
-            progress=progress)
+            memory=memory_timing(memory) if memory else None, progress=progress)
 
     execute(action, show.simulate, as_json=as_json, debug=debug,
             passed=lambda result: not result["mismatches"])

@@ -5,17 +5,12 @@ order: writes stay in order, and an operand is read long before a later instruct
 such pairs only keep their order. What the matrix unit reads of its own results is waited for.
 """
 
-from bivit.compiler.accesses import CONSTANTS, accesses
+from bivit.compiler.accesses import WordKeys, accesses
 from bivit.compiler.structures import Instruction
 from bivit.hw.arch import Arch
 from bivit.hw.isa import UNIT_OF, Opcode, Unit
 
 __all__ = ["dependencies"]
-
-_STARTS = {memory: number << 40 for number, memory in enumerate(
-    ("imem", "xmem", "hmem", "pmem", "bmem", "kmem", "pv", "resid", "vmem", "sums", "score"))}
-"""Numbers of the first words of memories, far apart."""
-
 
 def dependencies(instructions: tuple[Instruction, ...], arch: Arch) -> list[dict[int, bool]]:
     """For each instruction those before it that it depends on; True: it must be done.
@@ -23,6 +18,9 @@ def dependencies(instructions: tuple[Instruction, ...], arch: Arch) -> list[dict
     HALT depends on nothing here: it is last, and the machine waits for all units.
     """
     writer, readers = {}, {}
+    all_touched = [accesses(arch, instruction.opcode, instruction.fields)
+                   for instruction in instructions]
+    keys = WordKeys(all_touched)
     last_load = None
     result = []
     units = [UNIT_OF.get(instruction.opcode) for instruction in instructions]
@@ -31,13 +29,13 @@ def dependencies(instructions: tuple[Instruction, ...], arch: Arch) -> list[dict
         result.append(found)
         if instruction.opcode is Opcode.HALT:
             continue
-        touched = accesses(arch, instruction.opcode, instruction.fields)
+        touched = all_touched[index]
         hazards, orders = set(), set()
-        for key in _words(touched.reads):
+        for key in keys(touched.reads):
             if key in writer:
                 hazards.add(writer[key])
             readers.setdefault(key, []).append(index)
-        for key in _words(touched.writes + touched.updates):
+        for key in keys(touched.writes + touched.updates):
             if key in writer:
                 orders.add(writer[key])
             orders.update(readers.pop(key, ()))
@@ -50,11 +48,3 @@ def dependencies(instructions: tuple[Instruction, ...], arch: Arch) -> list[dict
         found.update((other, units[other] is not units[index]) for other in orders)
         found.update(dict.fromkeys(hazards, True))
     return result
-
-
-def _words(ranges):
-    for memory, words in ranges:
-        if memory not in CONSTANTS:
-            start = _STARTS[memory]
-            for word in words:
-                yield start + word

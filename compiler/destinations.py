@@ -157,7 +157,8 @@ class Destinations:
                 f"constant/{'ones' if zero < 0 else 'zeros'}/{len(tiles)}", "thr",
                 tiler.words.thr_constant(limit, len(tiles)), tiler.last_layer)
             tiler.emit(
-                Opcode.MM_BITS, layer, **tiler.zero_product(bits=True), n_tiles=len(tiles),
-                param_addr=params, dst=Destination.V, rows=tiler.arch.rows, dst_pos=place,
+                Opcode.MM_BITS, layer, **tiler.zero_product(len(tiles), bits=True),
+                n_tiles=len(tiles), param_addr=params, dst=Destination.V, rows=tiler.arch.rows,
+                dst_pos=place,
                 dst_addr=self.base.plus(layout.word(tiles[0], window) + layout.window_words + word),
                 dst_stride=stride, pv_addr=self.ones.plus(layout.ones(tiles[0], window)))

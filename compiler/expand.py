@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bivit.compiler.ir.errors import UserError
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.checks import ErrorCode, control_faults, count_faults
+from bivit.hw.blocks.checks import ErrorCode, control_faults, count_faults, opcodes_of
 from bivit.hw.blocks.flow import control_cycles
 from bivit.hw.isa import (
     CONTROL,
@@ -34,7 +34,6 @@ LONGEST = 1 << TAG_BITS
 """Executed and skipped instructions of the longest program that is followed to its end."""
 
 _REGISTER_MASK = (1 << REGISTER_BITS) - 1
-_OPCODES = {opcode.value for opcode in Opcode}
 
 
 class MachineError(RuntimeError):
@@ -124,7 +123,7 @@ class _Static:
 
     def __init__(self, arch, word):
         self.stop, self.faults = None, {}
-        if word & OPCODE_MASK not in _OPCODES:
+        if word & OPCODE_MASK not in {opcode.value for opcode in opcodes_of(arch)}:
             self.stop = ErrorCode.OPCODE, f"opcode {word & OPCODE_MASK} does not exist"
             return
         try:

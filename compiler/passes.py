@@ -13,6 +13,7 @@ from bivit.compiler.pack import pack
 from bivit.compiler.pipeline import find_pipelines
 from bivit.compiler.place import place, spread
 from bivit.compiler.schedule import schedule
+from bivit.compiler.stream import stream
 from bivit.compiler.streams import find_rolls
 from bivit.compiler.structures import Address, Code, CompileError, Plan, Program
 from bivit.compiler.subroutines import assemble
@@ -20,6 +21,7 @@ from bivit.compiler.tile import tile
 from bivit.compiler.timeline import measure
 from bivit.compiler.verify import verify
 from bivit.hw.arch import Arch
+from bivit.hw.memories import fetched_memories
 
 __all__ = ["RUN_WORDS", "lower"]
 
@@ -38,6 +40,7 @@ class _Candidate:
     code: Code
     waits: list
     cycles: int
+    external: bytes
 
 
 def lower(graph: Graph, arch: Arch) -> Program:
@@ -60,7 +63,7 @@ def lower(graph: Graph, arch: Arch) -> Program:
                            f"program_depth to {needed}")
     best = min(fitting, key=lambda program: program.cycles)
     words, instructions = encode_program(best.plan, best.code, best.waits)
-    constants = pack(best.plan, best.where)
+    constants = {} if best.external else pack(best.plan, best.where)
     try:
         check_program(words, arch, {name: len(values) for name, values in constants.items()})
     except IllegalProgram as error:
@@ -69,44 +72,49 @@ def lower(graph: Graph, arch: Arch) -> Program:
                      if index is not None)
     return Program(arch, graph, words, constants, instructions, executed, best.plan.layers,
                    _observations(graph, executed),
-                   {segment.name: best.where[segment.name] for segment in best.plan.segments})
+                   {segment.name: best.where[segment.name] for segment in best.plan.segments},
+                   best.external)
 
 
 def _candidates(graph, fused, arch):
     """Straight programs of a small network that fit, cut in several ways; else one with loops."""
     lengths = set()
     for run_words in RUN_WORDS:
-        plan = tile(graph, fused, arch, run_words)
+        plan, external = tile(graph, fused, arch, run_words), b""
         _check_plan(plan)
+        if fetched_memories(arch):
+            plan, external = stream(plan, arch)
         length = len(plan.instructions)
         if length > min(_MANY, arch.program_depth):
             if not lengths:
-                yield _looped(plan, arch)
+                yield _looped(plan, arch, external)
             return
         if length not in lengths:
-            yield _straight(plan, arch)
+            yield _straight(plan, arch, external)
         lengths.add(length)
 
 
-def _straight(plan, arch):
+def _straight(plan, arch, external):
     placed, where = place(plan, arch, lifetimes_of_order(plan))
     needs = dependencies(placed.instructions, arch)
-    return _candidate(placed, where, schedule(placed, arch, needs), needs, arch)
+    return _candidate(placed, where, schedule(placed, arch, needs), needs, arch,
+                      external)
 
 
-def _looped(plan, arch):
+def _looped(plan, arch, external):
     apart = spread(plan)
     needs = dependencies(apart.instructions, arch)
     parts = find_pipelines(apart.instructions, find_rolls(apart.instructions), needs, plan.layers)
     placed, where = place(plan, arch, lifetimes_of_loops(plan, parts, apart, arch))
     needs = dependencies(placed.instructions, arch)
-    return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch)
+    return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,
+                      external)
 
 
-def _candidate(plan, where, code, needs, arch):
+def _candidate(plan, where, code, needs, arch, external):
     _check_order(code, needs)
     waits = wait_distances(plan, code, needs)
-    return _Candidate(plan, where, code, waits, measure(arch, plan, code, waits))
+    return _Candidate(plan, where, code, waits, measure(arch, plan, code, waits), external)
 
 
 def _check_operations(operations):

@@ -343,4 +343,6 @@ class Program:
     observations: list[dict]
     segments: dict[str, tuple[str, int, int]] = dataclasses.field(default_factory=dict)
     """Name of each piece of the constants: memory, first word, words."""
+    external: bytes = b""
+    """The image in external memory of a `streamed` target, whose `constants` are empty."""
 

@@ -19,8 +19,13 @@ from bivit.compiler.structures import (
 from bivit.compiler.words import Words
 from bivit.hw.arch import Arch
 from bivit.hw.isa import FORMATS, ASource, BSource
+from bivit.hw.memories import fetched_memories
 
 __all__ = ["Tiler", "tile"]
+
+GROUP_SHARE = 2
+"""The weights of a group of column tiles take at most this part of a streamed memory, so that those
+of the next group have room beside them."""
 
 _EMITTERS = {"load": tile_vectors.load, "norm": tile_vectors.norm, "view": tile_vectors.view,
              "output": tile_vectors.output, "bits": tile_products.bits,
@@ -69,6 +74,8 @@ class Tiler:
 
     def __init__(self, graph, operations, layouts, arch, run_words, share, fill):
         self.arch, self.operations, self.layouts = arch, operations, layouts
+        if fetched_memories(arch):
+            run_words = min(run_words, arch.weight_depth // GROUP_SHARE)
         self.run_words, self.share = run_words, share
         self.words = Words(arch, fill)
         self.nodes = {node.name: node for node in graph.nodes}
@@ -130,10 +137,34 @@ class Tiler:
         self.instructions.append(Instruction(opcode, fields, layer, observe, observe_bits,
                                              self.index, self.iteration))
 
-    def zero_product(self, *, bits=False) -> dict:
-        """Fields of the shortest product there is, for what needs none."""
-        weights = next(name for name, segment in self.segments.items()
-                       if segment.memory == "weight")
+    def zero_product(self, tiles: int, *, bits=False) -> dict:
+        """Fields of the shortest product there is, for what needs none, of up to `tiles` tiles."""
+        if fetched_memories(self.arch):
+            weights = self.segment(f"zero/weight/{tiles}", "weight", (0,) * tiles, self.last_layer)
+        else:  # any weights will do
+            weights = Address(next(name for name, segment in self.segments.items()
+                                   if segment.memory == "weight"))
         planes = {} if bits else {"a_planes": 1, "b_planes": 1}
         return {"a_src": ASource.IMEM, "a_addr": self.patches.stored.at(0), "k_words": 1,
-                "b_src": BSource.WEIGHT, "b_addr": Address(weights)} | planes
+                "b_src": BSource.WEIGHT, "b_addr": weights} | planes
+
+    def column_groups(self, pieces, tile_words: int) -> list[tuple]:
+        """Runs of tiles in groups whose weights have room in a streamed memory; else one group.
+
+        Parameters
+        ----------
+        pieces : sequence of Run
+        tile_words : int
+            Words of weights of a tile.
+        """
+        if not fetched_memories(self.arch):
+            return [tuple(pieces)]
+        room, groups, words = self.arch.weight_depth // GROUP_SHARE, [], 0
+        for run in pieces:
+            size = len(run.tiles) * tile_words
+            if not groups or words + size > room:
+                groups.append(())
+                words = 0
+            groups[-1] += (run,)
+            words += size
+        return groups

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from bivit.compiler.structures import Code, Plan
 from bivit.hw.arch import Arch
-from bivit.hw.blocks import load, matmul, softmax, vector
+from bivit.hw.blocks import fetch, load, matmul, softmax, vector
 from bivit.hw.blocks.flow import control_cycles
 from bivit.hw.isa import CONTROL, UNIT_OF, Opcode, Unit
 
 __all__ = ["Timeline", "duration", "measure"]
 
 _TIMING = {Unit.LOAD: load.timing, Unit.MM: matmul.timing, Unit.SOFTMAX: softmax.timing,
-           Unit.VEC: vector.timing}
+           Unit.VEC: vector.timing, Unit.FETCH: fetch.estimate}
 
 
 def duration(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int]:

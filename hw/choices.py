@@ -3,8 +3,8 @@
 from amaranth.hdl import unsigned
 from amaranth.lib import data, enum
 
-__all__ = ["ASource", "AddSource", "BSource", "Destination", "FOLD_STEP", "MoveSource",
-           "NumberSource", "RowKind", "RowOperation", "SoftmaxMode"]
+__all__ = ["ASource", "AddSource", "BSource", "ConstantMemory", "Destination", "FOLD_STEP",
+           "MoveSource", "NumberSource", "RowKind", "RowOperation", "SoftmaxMode"]
 
 
 class ASource(enum.Enum, shape=unsigned(2)):
@@ -53,6 +53,19 @@ class MoveSource(enum.Enum, shape=unsigned(1)):
 
     XMEM = 0
     HMEM = 1
+
+
+class ConstantMemory(enum.Enum, shape=unsigned(3)):
+    """The memories of constants, by the numbers of LOAD_SELECT; FETCH writes all but the first."""
+
+    PROGRAM = 0
+    WEIGHT = 1
+    THR = 2
+    SCALE = 3
+    NORM = 4
+    POS = 5
+    BEND = 6
+    BIAS = 7
 
 
 class SoftmaxMode(enum.Enum, shape=unsigned(2)):

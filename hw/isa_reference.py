@@ -131,7 +131,14 @@ Then the body runs again, or what follows.""",
     Opcode.RETURN: "The instruction behind the SET that called comes next.",
 }
 
+_ACTIONS[Opcode.FETCH] = """\
+Writes `words` words of a constant memory from word `const_addr` on, from external memory. A
+word takes whole beats of the port, lowest bits first; `ext_addr` is the first of them, counted from
+the address in MEMORY_BASE. Only on `streamed` targets; see [memory.md](memory.md)."""
+
 _FIELDS = {
+    "memory": "constant memory that is written", "const_addr": "its first word",
+    "ext_addr": "first beat in external memory",
     "opcode": "operation",
     "a_addr": "first word of operand A", "b_addr": "first word of operand B",
     "a_src": "memory of operand A", "b_src": "memory of operand B",

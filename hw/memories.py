@@ -10,11 +10,12 @@ from amaranth.utils import ceil_log2
 
 from bivit.compiler.ir.numeric import SCORE_BIAS_BITS, SCORE_FRACTION
 from bivit.hw.arch import Arch
-from bivit.hw.isa import INSTR_BITS
+from bivit.hw.isa import INSTR_BITS, ConstantMemory
 
 __all__ = ["BEAT_BITS", "BEND_BITS", "BIAS_BITS", "MEM_LATENCY",
            "MemorySize", "SCALE_BITS", "SUM_BITS", "beats_per_word", "constant_memories",
-           "constant_order", "memories", "score_bits", "threshold_bits"]
+           "constant_order", "fetched_memories", "loaded_memories", "memories", "score_bits",
+           "threshold_bits"]
 
 MEM_LATENCY = 2
 """Cycles from an address to its data."""
@@ -30,7 +31,7 @@ SUM_BITS = 40
 BEND_BITS = 16 + 2 * (SCALE_BITS + BIAS_BITS)
 """Bits of a bend: knee, then scale and bias from the knee on, then scale and bias below it."""
 
-constant_order = ("program", "weight", "thr", "scale", "norm", "pos", "bend", "bias")
+constant_order = tuple(memory.name.lower() for memory in ConstantMemory)
 """The constant memories; the position is the number that LOAD_SELECT takes."""
 
 
@@ -91,6 +92,21 @@ def constant_memories(arch: Arch) -> dict[str, MemorySize]:
     return {name: sizes[name] for name in constant_order}
 
 
-def beats_per_word(width: int) -> int:
-    """Beats of the input stream that make one word of `width` bits, lowest bits first."""
-    return -(-width // BEAT_BITS)
+def loaded_memories(arch: Arch) -> dict[str, MemorySize]:
+    """The part of `constant_memories` that is written through the input stream."""
+    names = {"rom": (), "loaded": constant_order, "streamed": constant_order[:1]}[arch.weights]
+    sizes = constant_memories(arch)
+    return {name: sizes[name] for name in names}
+
+
+def fetched_memories(arch: Arch) -> dict[str, MemorySize]:
+    """The part of `constant_memories` that FETCH writes."""
+    names = constant_order[1:] if arch.weights == "streamed" else ()
+    sizes = constant_memories(arch)
+    return {name: sizes[name] for name in names}
+
+
+def beats_per_word(width: int, beat_bits: int = BEAT_BITS) -> int:
+    """Beats that make one word of `width` bits, lowest bits first; those of the input stream, or
+    of `beat_bits`."""
+    return -(-width // beat_bits)

@@ -25,6 +25,7 @@ CAUSES = {
     "matrix results": "array waits for its own results",
     "softmax": "array waits for attention bits",
     "vector": "array waits for LayerNorm, sums, moves",
+    "fetch": "array waits for constants from outside",
     "dispatch": "array waits for an instruction",
     "start": "before an instruction can start",
     "end": "after the last word: results, output",
@@ -35,7 +36,7 @@ PRODUCT_CAUSES = ("useful", "rows", "columns", "lanes", "repeated")
 """What the cycles are divided into in which words of binary layers enter."""
 
 WAITS = {Unit.LOAD: "load", Unit.MM: "matrix results", Unit.SOFTMAX: "softmax",
-         Unit.VEC: "vector"}
+         Unit.VEC: "vector", Unit.FETCH: "fetch"}
 """Cause of a wait for a step of a unit."""
 
 

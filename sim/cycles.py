@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bivit.compiler.expand import Execution, expand
 from bivit.hw.arch import Arch
-from bivit.hw.blocks import load, matmul, softmax, vector
+from bivit.hw.blocks import fetch, load, matmul, softmax, vector
 from bivit.hw.blocks.sequencer import FIRST_DECODE
 from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit
 
@@ -45,7 +45,7 @@ class CycleReport:
 
 
 def unit_timings() -> dict[Unit, Timing]:
-    """The timing of each unit but MM, whose drain counter needs more than one instruction."""
+    """The timing of each unit but MM and FETCH, where more than one instruction counts."""
     return {Unit.LOAD: load.timing, Unit.SOFTMAX: softmax.timing, Unit.VEC: vector.timing}
 
 
@@ -62,7 +62,8 @@ class _UnitState:
 
 
 def simulate_cycles(arch: Arch, program: Sequence[int], *,
-                    timings: Mapping[Unit, Timing] | None = None) -> CycleReport:
+                    timings: Mapping[Unit, Timing] | None = None,
+                    memory: fetch.MemoryTiming | None = None) -> CycleReport:
     """Predict the cycles of a program.
 
     Parameters
@@ -71,22 +72,26 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *,
         Encoded instructions; what follows the first HALT does not matter.
     timings : mapping, optional
         Replaces the timing of units, MM included.
+    memory : MemoryTiming, optional
+        External memory of a `streamed` target.
 
     Raises
     ------
     ValueError
         For a program that the machine stops with an error.
     """
-    return executed_cycles(arch, expand(arch, program), timings=timings)
+    return executed_cycles(arch, expand(arch, program), timings=timings, memory=memory)
 
 
 def executed_cycles(arch: Arch, execution: Execution, *,
-                    timings: Mapping[Unit, Timing] | None = None) -> CycleReport:
+                    timings: Mapping[Unit, Timing] | None = None,
+                    memory: fetch.MemoryTiming | None = None) -> CycleReport:
     """The same for a program that was expanded."""
     if execution.error:
         raise ValueError(str(execution.error))
     timings = unit_timings() | dict(timings or {})
     units = [_UnitState() for _ in Unit]
+    fetches = fetch.Timer(arch, memory or fetch.MemoryTiming())
     dispatched, popped, finished, occupied = [], [], [], []
     # The last cycle of the instruction before in each stage of the sequencer.
     decode, add, time = FIRST_DECODE - 1, 0, 0
@@ -109,6 +114,8 @@ def executed_cycles(arch: Arch, execution: Execution, *,
         pop = max(unit.moved[-1] + 1, unit.free, needed)
         if kind in timings:
             occupancy, completion = timings[kind](arch, opcode, fields)
+        elif kind is Unit.FETCH:
+            occupancy, completion = fetches.run(pop, fields)
         else:
             counter = matmul.next_counter(unit.drain, pop - unit.free)
             occupancy, completion = matmul.timing(arch, opcode, fields, counter)

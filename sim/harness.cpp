@@ -1,12 +1,16 @@
 // Runs images through the Verilator model of an accelerator, by its AXI ports alone.
 //
 //   simulator --images FILE --out FOLDER [--constants FILE] [--observe N] [--stall SEED]
-//             [--max-cycles N] [--trace FILE] [+bivit_folder=FOLDER]
+//             [--max-cycles N] [--first-limit N] [--trace FILE] [+bivit_folder=FOLDER]
+//             [--external FILE --latency N --interval N [--beat-stalls FILE]
+//              [--address-stalls FILE] [--silent-from N] [--wrong-beat N]]
 //
 // --images: for each image the number of beats (u32), then the beats. --constants: for each memory
 // its number and its beats likewise. FOLDER receives results.bin (a record of u32 for each image,
 // see report()), and for the first N images <memory>.bin (write events, see note()) and units.bin
 // (image, cycle, unit, kind, tag; kind 0 is a pop, 1 a done). Cycles count from the first busy one.
+// --first-limit resets the machine so many cycles after the start of the first image; --external
+// and what follows describe the memory (external_memory.h), errors are those of the first image.
 
 #include <cstdint>
 #include <cstdio>
@@ -17,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "external_memory.h"
 #include "Vbivit.h"
 #include "Vbivit___024root.h"
 #include "verilated.h"
@@ -33,9 +38,10 @@ using Words = std::vector<uint32_t>;
 namespace {
 
 enum Register : uint8_t { CTRL = 0x08, STATUS = 0x0C, ERROR = 0x10, CYCLES = 0x14,
-                          LOAD_SELECT = 0x18, COUNTERS = 0x20 };
+                          LOAD_SELECT = 0x18, MEMORY_BASE = 0x1C, COUNTERS = 0x20 };
 enum Outcome : uint32_t { DONE = 0, FAILED = 1, TIMEOUT = 2 };
 constexpr int COUNTERS_PER_UNIT = 3, ACCESS_LIMIT = 10000, QUIET_CYCLES = 8;
+constexpr uint32_t EXTERNAL_BASE = 0x4567'8000;
 
 [[noreturn]] void fail(const std::string& message) {
     std::fprintf(stderr, "%s\n", message.c_str());
@@ -111,6 +117,7 @@ public:
         start_waves();
         reset();
         load_constants();
+        load_external();
         const Words images = read_file(options_.at("--images"));
         const uint64_t observe = number("--observe", 0);
         for (size_t next = 0; next < images.size(); next += images[next] + 1, ++image_) {
@@ -149,6 +156,7 @@ private:
         top_->s_axis_tdata = offered_ ? beats_[next_beat_] : 0;
         top_->s_axis_tlast = offered_ && next_beat_ + 1 == beat_count_;
         top_->m_axis_tready = !stalled(output_gap_);
+        show_memory();
         top_->clk = 0;
         evaluate();
         busy_ = root_->accelerator__DOT__registers___05Fbusy;
@@ -164,6 +172,7 @@ private:
             frames_ += top_->m_axis_tlast;
             frame_open_ = !top_->m_axis_tlast;
         }
+        take_memory();
         quiet_ = top_->m_axis_tvalid ? 0 : quiet_ + 1;
         top_->clk = 1;
         evaluate();
@@ -204,6 +213,7 @@ private:
              root_->accelerator__DOT__obs_softmax_done);
         unit(3, root_->accelerator__DOT__obs_vec_pop, root_->accelerator__DOT__obs_vec_pop_tag,
              root_->accelerator__DOT__obs_vec_done);
+        look_at_fetch();
     }
 
     // A write event: image, cycle, tag, address, the mask's words, the data's words.
@@ -226,6 +236,63 @@ private:
         if (!pop) return;
         running_[number].push_back(tag);
         units_.write({image_, relative_cycle(), number, 0, tag});
+    }
+
+    // ---- external memory ------------------------------------------------------------------
+
+#if BIVIT_MEMORY
+    void load_external() {
+        if (!options_.count("--external")) fail("--external is needed");
+        const Words image = read_file(options_.at("--external"));
+        external_.beat_bytes = sizeof top_->m_axi_rdata;
+        external_.image.resize(4 * image.size());
+        std::memcpy(external_.image.data(), image.data(), external_.image.size());
+        external_.base = EXTERNAL_BASE;
+        external_.latency = number("--latency", 1), external_.interval = number("--interval", 1);
+        if (options_.count("--beat-stalls"))
+            external_.beat_stalls = read_file(options_.at("--beat-stalls"));
+        if (options_.count("--address-stalls"))
+            external_.address_stalls = read_file(options_.at("--address-stalls"));
+        write_register(MEMORY_BASE, EXTERNAL_BASE);
+    }
+
+    void start_memory() {
+        external_.start();
+        external_.silent_from = number_of_first("--silent-from");
+        external_.wrong = number_of_first("--wrong-beat");
+    }
+
+    void show_memory() {
+        top_->m_axi_arready = external_.ready(cycle_, top_->m_axi_arvalid, stalled(address_gap_));
+        top_->m_axi_rvalid = external_.offers(cycle_, stalled(beat_gap_));
+        if (!top_->m_axi_rvalid) return;
+        external_.data(&top_->m_axi_rdata);
+        top_->m_axi_rlast = external_.last();
+        top_->m_axi_rresp = 2 * external_.error();
+    }
+
+    void take_memory() {
+        external_.edge(cycle_, top_->m_axi_arvalid && top_->m_axi_arready, top_->m_axi_araddr,
+                       top_->m_axi_arlen, top_->m_axi_rvalid && top_->m_axi_rready);
+    }
+
+    void look_at_fetch() {
+        unit(4, root_->accelerator__DOT__obs_fetch_pop, root_->accelerator__DOT__obs_fetch_pop_tag,
+             root_->accelerator__DOT__obs_fetch_done);
+    }
+
+    ExternalMemory external_;
+    uint32_t address_gap_ = 0, beat_gap_ = 0;
+#else
+    void load_external() {}
+    void start_memory() {}
+    void show_memory() {}
+    void take_memory() {}
+    void look_at_fetch() {}
+#endif
+
+    uint64_t number_of_first(const char* name) const {
+        return image_ == 0 ? number(name, ExternalMemory::NEVER) : ExternalMemory::NEVER;
     }
 
     uint32_t relative_cycle() const { return static_cast<uint32_t>(cycle_ - first_busy_); }
@@ -299,7 +366,9 @@ private:
         frames_ = 0, frame_open_ = false, was_busy_ = false;
         for (auto& tags : running_) tags.clear();
         send(beats, count);
-        const uint64_t limit = cycle_ + number("--max-cycles", 1ull << 32);
+        start_memory();
+        const uint64_t limit = cycle_ + std::min(number("--max-cycles", 1ull << 32),
+                                                 number_of_first("--first-limit"));
         write_register(CTRL, 1);
         while ((!was_busy_ || busy_) && cycle_ < limit) step();
         const bool timeout = !was_busy_ || busy_;

@@ -9,13 +9,14 @@ KINDS = {
     "linear": "binary linear layers", "scores": "attention scores", "attend": "weighted values",
     "eight": "8-bit layers", "numbers": "numbers alone", "load": "pixels", "softmax": "attention "
     "bits", "norm": "LayerNorm", "rows": "sums of rows, moves", "output": "output",
+    "fetch": "constants from outside",
 }
 """What is told apart by colour."""
 
 OPCODE_KINDS = {
     Opcode.LOAD: "load", Opcode.SOFTMAX: "softmax", Opcode.NORM_BITS: "norm",
     Opcode.NORM_CODES: "norm", Opcode.NORM_NUMBERS: "norm", Opcode.ROWS_ADD: "rows",
-    Opcode.ROWS_OUT: "rows", Opcode.MOVE: "rows", Opcode.OUTPUT: "output",
+    Opcode.ROWS_OUT: "rows", Opcode.MOVE: "rows", Opcode.OUTPUT: "output", Opcode.FETCH: "fetch",
 }
 """Kind of the instructions that are no products."""
 

@@ -5,6 +5,7 @@ import string
 from html import escape
 from pathlib import Path
 
+from bivit.hw.blocks.checks import units_of
 from bivit.hw.isa import Opcode, Unit
 from bivit.sim.accounting import CAUSES, WAITS, binary_window, useful_shares
 from bivit.sim.kinds import KINDS, OPCODE_KINDS, product_kind
@@ -176,7 +177,7 @@ def _timeline(report):
     opcodes = [opcode for opcode in Opcode if any(step.opcode is opcode for step in frame.steps)]
     causes = [*WAITS.values(), "dispatch"]
     units = {unit.name: {"gap": [], "length": [], "layer": [], "opcode": [], "cause": []}
-             for unit in Unit}
+             for unit in units_of(frame.arch)}
     free = dict.fromkeys(Unit, 0)
     for step in frame.steps:
         cause = -1

@@ -4,6 +4,7 @@ import dataclasses
 
 from bivit.compiler.build import load_build
 from bivit.compiler.expand import expand
+from bivit.hw.blocks.checks import units_of
 from bivit.hw.blocks.matmul import passes_of
 from bivit.hw.isa import Unit
 from bivit.sim.accounting import CAUSES, account, binary_window, in_cycles, product_slots
@@ -98,7 +99,8 @@ def analyse(frame: Frame, products: list[dict[str, int]]) -> dict:
         "spent": in_cycles(frame, slots),
         "layers": _layers(frame, products),
         "units": {unit.name: {"busy": frame.busy[unit],
-                              "share": frame.busy[unit] / frame.cycles} for unit in Unit},
+                              "share": frame.busy[unit] / frame.cycles}
+                  for unit in units_of(frame.arch)},
     }
 
 

@@ -26,9 +26,6 @@ OBSERVED = [f"{memory}_{port}" for memory in OBSERVED_MEMORIES for port in ("we"
 OBSERVED += [f"obs_{unit}_{event}" for unit in (unit.name.lower() for unit in Unit)
              for event in ("pop", "done", "pop_tag")]
 OBSERVED += ["obs_post_tag", "obs_softmax_tag", "obs_vec_tag", "registers__busy"]
-CONTROL = "`verilator_config\n" + "".join(
-    f'public_flat_rd -module "accelerator" -var "{name}"\n' for name in OBSERVED)
-"""The signals that the harness may look at, for Verilator."""
 TRANSLATE = ["--cc", "--prefix", "Vbivit", "--top-module", "accelerator", "-O3", "--no-timing",
              "-DBIVIT_COUNTONES", "--x-assign", "fast", "--output-split", "10000",
              "-Wno-fatal", "-Wno-lint", "-Wno-style"]
@@ -67,8 +64,9 @@ def build_program(verilog: str, *, trace: bool = False, progress=None) -> pathli
     """
     root, compiler = _verilator_root(), _compiler()
     flags = [*TRANSLATE, *(["--trace-fst"] if trace else [])]
+    control, defines = _control(verilog), [f"-DBIVIT_MEMORY={int('m_axi_araddr' in verilog)}"]
     sources = [path.read_text() for path in (HARNESS, *sorted(HARNESS.parent.glob("*.h")))]
-    key = _hash(verilog, sources, CONTROL, _version(root), flags, COMPILE,
+    key = _hash(verilog, sources, control, _version(root), flags, COMPILE,
                 sorted(OPTIMISE.items()))
     target = cache_folder() / key
     if (target / "simulator").exists():
@@ -79,8 +77,8 @@ def build_program(verilog: str, *, trace: bool = False, progress=None) -> pathli
         with tempfile.TemporaryDirectory(prefix=f"building-{os.getpid()}-", dir=cache_folder(),
                                          ignore_cleanup_errors=True) as work:
             work = pathlib.Path(work)
-            _translate(root, verilog, work, flags)
-            _compile(root, compiler, work, trace, progress or (lambda *_: None))
+            _translate(root, verilog, control, work, flags)
+            _compile(root, compiler, work, defines, trace, progress or (lambda *_: None))
             (work / "done").mkdir()
             (work / "simulator").rename(work / "done" / "simulator")
             _publish(work / "done", target)
@@ -152,18 +150,25 @@ def _version(root):
                 env={**os.environ, "VERILATOR_ROOT": str(root)}).strip()
 
 
-def _translate(root, verilog, work, flags):
+def _control(verilog):
+    """The signals that the harness may look at, as far as they exist, for Verilator."""
+    return "`verilator_config\n" + "".join(
+        f'public_flat_rd -module "accelerator" -var "{name}"\n' for name in OBSERVED
+        if f" {name};" in verilog)
+
+
+def _translate(root, verilog, control, work, flags):
     (work / "accelerator.v").write_text(verilog)
-    (work / "observed.vlt").write_text(CONTROL)
+    (work / "observed.vlt").write_text(control)
     _run([root / "bin" / "verilator_bin", *flags, "--Mdir", "model", "observed.vlt",
           "accelerator.v"], "translating the Verilog", cwd=work,
          env={**os.environ, "VERILATOR_ROOT": str(root)})
 
 
-def _compile(root, compiler, work, trace, progress):
+def _compile(root, compiler, work, defines, trace, progress):
     include = root / "include"
     waves = [f"-I{HARNESS.parent}"] if trace else []  # lz4.h, zlib.h
-    options = [*COMPILE, *waves, f"-I{include}", f"-I{include / 'vltstd'}", "-Imodel",
+    options = [*COMPILE, *defines, *waves, f"-I{include}", f"-I{include / 'vltstd'}", "-Imodel",
                "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", f"-DVM_TRACE={int(trace)}",
                f"-DVM_TRACE_FST={int(trace)}", "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0"]
     sources = [(path, "slow" if "Slow" in path.name or "Trace" in path.name else "fast")

@@ -6,7 +6,7 @@ import numpy as np
 
 from bivit.compiler.build import load_build
 from bivit.compiler.ir.errors import UserError
-from bivit.hw.memories import memories
+from bivit.hw.memories import fetched_memories, memories
 from bivit.sim.compare import compare
 from bivit.sim.cycles import simulate_cycles
 from bivit.sim.engines import ENGINES
@@ -90,7 +90,7 @@ class SimulationReport:
 
 
 def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_hashes=False,
-             trace=None, stall_seed=None, progress=None) -> SimulationReport:
+             trace=None, stall_seed=None, memory=None, progress=None) -> SimulationReport:
     """Run the program of a build folder on images.
 
     Parameters
@@ -107,7 +107,10 @@ def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_has
     trace : path, optional
         File for the waves of the first image (RTL).
     stall_seed : int, optional
-        Stall both streams at random (RTL); cycles are then at least the predicted ones.
+        Stall both streams, and external memory, at random (RTL); cycles are then at least the
+        predicted ones.
+    memory : MemoryTiming, optional
+        External memory of a `streamed` target.
     progress : callable (done, total, text), optional
 
     Raises
@@ -120,15 +123,19 @@ def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_has
     if engine != "rtl" and (trace is not None or stall_seed is not None):
         raise UserError("waves and stalls exist only in RTL: use the engine rtl")
     build = load_build(folder, ignore_hashes=ignore_hashes)
+    if memory is not None and not fetched_memories(build.arch):
+        raise UserError(f"target {build.arch.name} has no external memory; leave its description "
+                        "out, or compile for a target with weights = 'streamed'")
     _check_words(build)
     description = build.manifest["input"]
     images = check_images(images, description["shape"])
     streams = [image_stream(image, description["patch_size"]) for image in images]
     observed = min(observe, len(images)) if check else 0
     reference = Reference(folder, build.graph) if check else None
-    predicted = _predicted(build)
+    predicted = _predicted(build, memory)
 
     run = ENGINES[engine](build, streams, observe=observed, trace=trace, stall_seed=stall_seed,
+                          memory=memory,
                           predicted=predicted.cycles if predicted else _UNKNOWN_CYCLES,
                           progress=progress or (lambda done, total, text="": None))
     differences = _differences(build, run, reference, images, observed) if check else []
@@ -159,10 +166,10 @@ def _check_words(build):
                             f"{sizes[name].width} bits")
 
 
-def _predicted(build):
+def _predicted(build, memory):
     """The cycle report, or None for a (changed) program that the machine stops with an error."""
     try:
-        return simulate_cycles(build.arch, build.words)
+        return simulate_cycles(build.arch, build.words, memory=memory)
     except ValueError:
         return None
 

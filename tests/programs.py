@@ -1,6 +1,7 @@
 """Random legal programs and constants, for tests of synchronisation, timing and results."""
 
 from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS
+from bivit.hw.blocks.checks import opcodes_of
 from bivit.hw.isa import (
     INSTR_BITS,
     LEVELS,
@@ -45,7 +46,7 @@ def random_program(rng, arch, *, length, ordered=False):
         Every instruction waits for all before it, so that results do not depend on time; else
         waits are random.
     """
-    kinds = list(UNIT_OF)
+    kinds = [opcode for opcode in UNIT_OF if opcode in opcodes_of(arch)]
     opcodes = []
     while len(opcodes) < length:
         # Bursts of one kind, so that queues fill up and instructions follow each other.

@@ -256,3 +256,11 @@ def test_interrupted(good, capsys, monkeypatch):
     assert run("report", good / "build") == 130
     out, err = capsys.readouterr()
     assert out == "" and err.strip() == "bivit: stopped"
+
+
+@pytest.mark.parametrize("text, said", [
+    ("latency=0", "'latency=0' says nothing"), ("speed=3", "'speed=3' says nothing"),
+    ("latency=9", "has no external memory")])
+def test_memory(good, capsys, text, said):
+    assert run("simulate", good / "build", "--memory", text) == 2
+    assert said in capsys.readouterr().err

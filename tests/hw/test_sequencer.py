@@ -8,14 +8,13 @@ from amaranth.sim import Simulator
 
 from bivit.compiler.expand import expand
 from bivit.hw.arch import ArchError
-from bivit.hw.blocks.checks import ErrorCode
+from bivit.hw.blocks.checks import ErrorCode, units_of
 from bivit.hw.blocks.sequencer import InstructionQueue
 from bivit.hw.isa import (
     Destination,
     Opcode,
     RowKind,
     SoftmaxMode,
-    Unit,
     decode,
     encode,
     reserved_bits,
@@ -39,7 +38,7 @@ def test_random_programs(seed, queue_depth):
     assert run.error == (ErrorCode.NONE, 0)
     assert [run.words[tag] for tag in range(count)] == [
         word & ~WAIT_BITS for word in program[:count]]
-    for unit in Unit:
+    for unit in units_of(arch):
         assert run.counters[unit][0] == report.busy[unit]
         assert sum(run.counters[unit]) == run.cycles
 
