@@ -8,7 +8,7 @@ import numpy as np
 from bivit.compiler.ir import numeric
 from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS
 from bivit.hw import isa
-from bivit.hw.isa import Opcode
+from bivit.hw.isa import UNIT_OF
 from bivit.hw.memories import score_bits, threshold_bits
 
 __all__ = ["MEMORIES", "MachineModel"]
@@ -432,4 +432,4 @@ class MachineModel:
             for n in range(f["count"])]
 
 
-assert {f"_{opcode.name.lower()}" for opcode in Opcode} - set(vars(MachineModel)) == {"_halt"}
+assert {f"_{opcode.name.lower()}" for opcode in UNIT_OF} - set(vars(MachineModel)) == {"_fetch"}

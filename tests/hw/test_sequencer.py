@@ -154,8 +154,19 @@ def test_reserved_bits(opcode):
                              Opcode.NORM_NUMBERS: NORM, Opcode.ROWS_ADD: ADD, Opcode.ROWS_OUT: OUT,
                              Opcode.MOVE: MOVE, Opcode.OUTPUT: {"count": 1}}.get(opcode, {}))
     reserved = 1 << reserved_bits(opcode).bit_length() - 1
-    run = Run(small_arch(), [good | reserved, encode(Opcode.HALT)])
+    run = Run(small_arch(weights="streamed"), [good | reserved, encode(Opcode.HALT)])
     assert run.error == (ErrorCode.RESERVED, 0)
+
+
+@pytest.mark.parametrize("weights, memory, words, code", [
+    ("streamed", 1, 1, None), ("streamed", 0, 1, ErrorCode.COUNT),
+    ("streamed", 1, 0, ErrorCode.COUNT), ("rom", 1, 1, ErrorCode.OPCODE)])
+def test_fetch_is_for_streamed_targets(weights, memory, words, code):
+    arch = small_arch(weights=weights)
+    program = [encode(Opcode.FETCH, memory=memory, words=words), encode(Opcode.HALT)]
+    run, error = Run(arch, program), expand(arch, program).error
+    assert run.error == (code or ErrorCode.NONE, 0)
+    assert (error and error.code) == (code and code.value)
 
 
 @pytest.mark.parametrize("word", [0, 18, 31])
