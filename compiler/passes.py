@@ -17,7 +17,7 @@ from bivit.compiler.streams import find_rolls
 from bivit.compiler.structures import Address, Code, CompileError, Plan, Program
 from bivit.compiler.subroutines import assemble
 from bivit.compiler.tile import tile
-from bivit.compiler.timeline import measure
+from bivit.compiler.timeline import busiest, measure
 from bivit.compiler.verify import verify
 from bivit.hw.arch import Arch
 
@@ -27,6 +27,9 @@ RUN_WORDS = (1 << 20, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
 _MANY = 6000
 """Instructions of a network from which on its program has loops, even if a straight one fits."""
+
+_IDLE = 1.15
+"""Cycles over those of the busiest unit from which on a straight program is tried, too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +76,8 @@ def lower(graph: Graph, arch: Arch) -> Program:
 
 
 def _candidates(graph, fused, arch):
-    """Straight programs of a small network that fit, cut in several ways; else one with loops."""
+    """Straight programs of a small network that fit, cut in several ways; else one with loops, and
+    a straight one if the loops leave all units idle."""
     lengths = set()
     for run_words in RUN_WORDS:
         plan = tile(graph, fused, arch, run_words)
@@ -81,7 +85,10 @@ def _candidates(graph, fused, arch):
         length = len(plan.instructions)
         if length > min(_MANY, arch.program_depth):
             if not lengths:
-                yield _looped(plan, arch)
+                looped = _looped(plan, arch)
+                yield looped
+                if looped.cycles > _IDLE * busiest(arch, plan) and length <= arch.program_depth:
+                    yield _straight(plan, arch)
             return
         if length not in lengths:
             yield _straight(plan, arch)

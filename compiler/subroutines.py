@@ -16,6 +16,9 @@ from bivit.hw.isa import SETS, Opcode, register_of
 
 __all__ = ["assemble"]
 
+_EFFORT = 600_000
+"""Instructions that may be looked at to find the orders of all loops; each gets its share."""
+
 
 @dataclasses.dataclass(frozen=True)
 class _Body:
@@ -59,8 +62,11 @@ def _bodies(arch, instructions, parts, needs):
                                      tuple(courses_of(instructions, stream).items()))
                                     for stream in part.streams)
             alike.setdefault(key, []).append(part)
-    for calls in alike.values():
-        order = find_order(arch, instructions, needs, calls)
+    work = {key: sum(call.count * len(call.streams) for call in calls)
+            for key, calls in alike.items()}
+    for key, calls in alike.items():
+        effort = _EFFORT * work[key] // sum(work.values())
+        order = find_order(arch, instructions, needs, calls, effort)
         for group in (calls, *([call] for call in calls)):
             if all(id(call) in found for call in group):
                 continue
