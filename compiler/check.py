@@ -54,7 +54,7 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
                 raise ValueError("HALT has waits")
         except ValueError as error:
             place = f"instruction {counter}"
-            if counter != position:
+            if len(execution.instructions) != len(words):
                 place += f", executed as number {position}"
             raise IllegalProgram(f"{place}: {error}") from None
 

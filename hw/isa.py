@@ -119,7 +119,7 @@ _OPERANDS = {
     "n_tiles": 12,   # column tiles, at least 1
     "k_words": 8,    # words of K per tile, at least 1
 }
-_MATMUL = _OPERANDS | {"a_addr": 16, "b_addr": 24}
+_MATMUL = {"a_addr": 16, "b_addr": 24} | _OPERANDS
 _BITS_OUT = {
     "dst": Destination,
     "dst_pos": 8,      # HMEM, K: chunk of tile 0 in its word; V: token block in its word

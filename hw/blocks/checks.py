@@ -1,5 +1,7 @@
 """Checks of an instruction before it is dispatched, and the codes of the ERROR register."""
 
+import functools
+
 from amaranth.hdl import Cat, Module, Shape, Signal, Value, unsigned
 from amaranth.lib import data, enum
 
@@ -53,18 +55,17 @@ def count_faults(arch: Arch, opcode: Opcode, fields):
     fields : mapping of str to int, or to Value
         The conditions are booleans, or Values.
     """
-    largest = _largest(arch, opcode)
-    used = dict.fromkeys(FORMATS[opcode], True)
+    used = {}
     if opcode is Opcode.MM_BITS:
         used["rows"] = fields["dst"] == Destination.V.value
     if opcode is Opcode.ROWS_OUT:
         used["k_words"] = fields["kind"] == RowKind.CODES.value
-    for name, shape in FORMATS[opcode].items():
+    for name, counts, largest in _limits(arch, opcode):
         field = fields[name]
-        if name in _COUNTS:
-            yield name, (field == 0) & used[name]
-        if name in largest and largest[name] < (1 << Shape.cast(shape).width) - 1:
-            yield name, (field > largest[name]) & used[name]
+        if counts:
+            yield name, (field == 0) & used.get(name, True)
+        if largest is not None:
+            yield name, (field > largest) & used.get(name, True)
     if opcode is Opcode.LOAD:
         yield "row + tokens", fields["row"] + fields["tokens"] > arch.rows
     if opcode is Opcode.MM_ACC:
@@ -117,6 +118,19 @@ def check_counts(m: Module, arch: Arch, word: Value) -> Signal:
 def _fields(opcode, word):
     view = data.View(layout_of(opcode), word)
     return {name: Value.cast(view[name]) for name in FORMATS[opcode]}
+
+
+@functools.cache
+def _limits(arch, opcode):
+    """Fields that have limits: name, whether it is a count, the largest value if not all are."""
+    found, limits = _largest(arch, opcode), []
+    for name, shape in FORMATS[opcode].items():
+        largest = found.get(name)
+        if largest is not None and largest >= (1 << Shape.cast(shape).width) - 1:
+            largest = None
+        if name in _COUNTS or largest is not None:
+            limits.append((name, name in _COUNTS, largest))
+    return tuple(limits)
 
 
 def _largest(arch, opcode):

@@ -1,82 +1,77 @@
-"""Programs with loops: the same results and fields as straight ones, in few instructions."""
-
-import dataclasses
+"""Programs with loops: the check over what is executed, and their text."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from bivit.compiler.expand import expand
-from bivit.compiler.ir import checkpoint
-from bivit.compiler.order import stages_of
-from bivit.compiler.streams import Course, course_of
-from bivit.hw.isa import Opcode
+from bivit.compiler.assembly import disassemble
+from bivit.compiler.check import IllegalProgram, check_program
+from bivit.compiler.structures import Instruction, Program
+from bivit.hw.isa import Opcode, decode, encode
 from bivit.hw.targets import TARGETS
-from bivit.models.photographs import photographs
-from bivit.models.random_networks import convert_random
-from graphs import random_vit_graph
-from lowering import verify
 
-ROOM = 700
-"""Instructions that the program memory has room for; straight programs are longer."""
-
-
-def check_loops(graph, arch, room=ROOM):
-    """A program with loops does at every point what the graph does; gives it."""
-    arch = dataclasses.replace(arch, name="small", program_depth=room)
-    program = verify(graph, arch, images=1)
-    assert any(instruction.opcode is Opcode.LOOP for instruction in program.instructions)
-    assert len(program.executed) > len(program.words)
-    sent = expand(arch, program.words).instructions
-    for executed, canonical in zip(sent, program.executed, strict=True):
-        assert executed.opcode is canonical.opcode
-        assert canonical.fields.items() <= executed.fields.items()
-    return program
+ARCH = TARGETS["tiny"]
+CONSTANTS = {"weight": 1, "scale": 3}
+SET = encode(Opcode.SET, used=1, reg_0=1, value_0=0)
+HALT = encode(Opcode.HALT)
+END = encode(Opcode.END, used=1, reg_0=1, add_0=1)
 
 
-@pytest.mark.parametrize("target", ("tiny", "odd"))
-@pytest.mark.parametrize("seed", range(3))
-def test_random_networks(seed, target):
-    graph = random_vit_graph(seed, depth=3, embed_dim=24, num_heads=2 + seed % 2, mlp_dim=40,
-                             image_shape=(1, 8, 12), patch_size=2)
-    program = check_loops(graph, TARGETS[target], room=160)
-    assert any(i.opcode is Opcode.RETURN for i in program.instructions)
+def load(**fields):
+    return encode(Opcode.LOAD, tokens=1, pixels=4, k_words=1, **fields)
 
 
-@pytest.mark.parametrize("name, target, room", [
-    ("bivit_deit_micro", "tiny", 200), ("bi_vit_deit_micro", "odd", ROOM),
-    pytest.param("bibert_deit_micro", "odd", ROOM, marks=pytest.mark.slow),
-    pytest.param("bivit_swin_micro", "odd", ROOM, marks=pytest.mark.slow),
-    pytest.param("bivit_nest_micro", "odd", 5000, marks=pytest.mark.slow),
-    pytest.param("binaryvit_micro", "tiny", 4000, marks=pytest.mark.slow)])
-def test_micro_networks(name, target, room, tmp_path):
-    convert_random(name, 1, tmp_path / "net.safetensors", photographs((3, 32, 32)))
-    check_loops(checkpoint.load(tmp_path / "net.safetensors"), TARGETS[target], room)
+def product(**fields):
+    return encode(Opcode.MM_ACC, n_tiles=1, k_words=1, a_planes=8, b_planes=1, row_hi=1, sat=8,
+                  **fields)
 
 
-@given(st.integers(-50, 50), st.integers(-50, 50), st.integers(2, 9), st.integers(0, 8),
-       st.integers(12, 60))
-@settings(max_examples=200, deadline=None)
-def test_courses_are_found(step, wrap, period, phase, count):
-    course = Course(step, wrap, period, phase % period)
-    values = [step * i + wrap * ((i + course.phase) // period) for i in range(count)]
-    found = course_of(values)
-    assert found is not None
-    wraps = [(i + found.phase) // found.period if found.period else 0 for i in range(count)]
-    if not found.pulse:
-        assert [values[0] + found.step * i + found.wrap * wraps[i] for i in range(count)] == values
+def loop(*body, count=3):
+    return [SET, encode(Opcode.LOOP, count=count), *body, END, HALT]
 
 
-def test_pulses_are_found():
-    assert course_of([1, 0, 0, 1, 0, 0, 1]) == Course(period=3, phase=0, pulse=True)
-    assert course_of([0, 0, 1, 0, 0, 1, 0]) == Course(period=3, phase=1, pulse=True)
-    assert course_of([1, 0, 0, 1, 0]) is not None
-    assert course_of([1, 0, 1, 1, 0]) is None
-    assert course_of([0, 5, 1, 7]) is None
+def check(program):
+    check_program(program, ARCH, CONSTANTS)
 
 
-def test_stages_follow_from_the_order():
-    lags = {(0, 1): 0, (1, 2): 0, (0, 2): 2}
-    assert stages_of((0, 1, 2), lags) == (0, 0, 2)
-    assert stages_of((2, 1, 0), lags) == (0, 1, 3)
-    assert stages_of((0, 1), {(0, 1): 0, (1, 0): 0}) is None
+def test_hazards_between_iterations():
+    check(loop(load(wait_mm=1), product(wait_load=1, param_addr_reg=1)))
+    check(loop(load(), product(wait_load=1, param_addr_reg=1), count=1))
+    with pytest.raises(IllegalProgram, match="^instruction 2, executed as number 2: writes IMEM "
+                       "word 0, which executed instruction 1 reads, without waiting for it$"):
+        check(loop(load(), product(wait_load=1, param_addr_reg=1)))
+
+
+def test_the_last_iteration_reads_too_far():
+    with pytest.raises(IllegalProgram, match="^instruction 3, executed as number 7: words 3 to 3 "
+                       "of SCALE are not all within its 3$"):
+        check(loop(load(wait_mm=1), product(wait_load=1, param_addr_reg=1), count=4))
+
+
+@pytest.mark.parametrize(("program", "message"), [
+    (loop(load(dst_addr_reg=2)), "instruction 2: uses a register that nothing set"),
+    ([load(), HALT, encode(Opcode.RETURN)], "instruction 2: is never reached"),
+    ([load(), encode(Opcode.RETURN), HALT], "instruction 1: RETURN without a call"),
+    (loop(load(row_reg=1), count=9), "instruction 2: row is 2"),
+])
+def test_refusals(program, message):
+    with pytest.raises(IllegalProgram, match=f"^{message}$"):
+        check(program)
+
+
+def test_text():
+    words = [encode(Opcode.SET, used=2, reg_0=3, value_0=70, reg_1=4, value_1=1, call=1, target=5),
+             encode(Opcode.LOOP, count=9, tail=2), product(stage=1, wait_load=2, param_addr_reg=3),
+             encode(Opcode.END, used=2, reg_0=3, add_0=4, limit_0=16, reg_1=4, add_1=1,
+                    on_wrap_1=1), HALT, load(dst_addr=8, dst_addr_reg=4, row_reg=3),
+             encode(Opcode.RETURN)]
+    instructions = tuple(Instruction(*decode(word), None) for word in words)
+    text = disassemble(Program(ARCH, None, words, {}, instructions, (), (), []))
+    lines = [" ".join(line.split()) for line in text.splitlines()[3:]]
+    assert lines == [
+        "0 SET R3=70 R4=1 call=5",
+        "1 LOOP count=9 tail=2",
+        "2 MM_ACC wait=load-2 stage=1 a=IMEM[0] b=WEIGHT[0] n_tiles=1 k_words=1 a_planes=8 "
+        "b_planes=1 param=SCALE[0+R3] dst=RESID[0] row_hi=1 sat=8",
+        "3 END R3+=4@16 wrapped:R4+=1",
+        "4 HALT",
+        "5 LOAD dst=IMEM[8+R4] row=0+R3 tokens=1 pixels=4 k_words=1 ; pixels",
+        "6 RETURN"]
