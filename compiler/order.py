@@ -61,8 +61,8 @@ def stages_of(body: Sequence[int],
 
 
 def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[dict[int, bool]],
-               calls: Sequence[Pipeline], effort: int) -> Order:
-    """The best order that was found.
+               calls: Sequence[Pipeline], effort: int) -> Order | None:
+    """The best order that was found, or None if canonical order is too long for a loop.
 
     Parameters
     ----------
@@ -76,6 +76,8 @@ def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[
     groups = _groups(instructions, calls[0])
     model = _Model(arch, instructions, needs, calls, groups)
     first = _Trial(tuple(range(len(calls[0].streams))))
+    if model.stages(first) is None:
+        return None
     best = model.time(first) if model.steps(first) <= STEPS else _NEVER, first
     left = effort // model.length if model.several_units else 0
     for units in (groups, [[stream] for stream in first.body]):

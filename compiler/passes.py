@@ -25,7 +25,7 @@ __all__ = ["RUN_WORDS", "lower"]
 
 RUN_WORDS = (1 << 20, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
-_MANY = 6000
+_MANY = 4000
 """Instructions of a network from which on its program has loops, even if a straight one fits."""
 
 _IDLE = 1.15
@@ -76,8 +76,8 @@ def lower(graph: Graph, arch: Arch) -> Program:
 
 
 def _candidates(graph, fused, arch):
-    """Straight programs of a small network that fit, cut in several ways; else one with loops, and
-    a straight one if the loops leave all units idle."""
+    """Straight programs of a small network that fit, cut in several ways; else those of a large
+    one."""
     lengths = set()
     for run_words in RUN_WORDS:
         plan = tile(graph, fused, arch, run_words)
@@ -85,14 +85,27 @@ def _candidates(graph, fused, arch):
         length = len(plan.instructions)
         if length > min(_MANY, arch.program_depth):
             if not lengths:
-                looped = _looped(plan, arch)
-                yield looped
-                if looped.cycles > _IDLE * busiest(arch, plan) and length <= arch.program_depth:
-                    yield _straight(plan, arch)
+                yield from _large(plan, arch)
             return
         if length not in lengths:
             yield _straight(plan, arch)
         lengths.add(length)
+
+
+def _large(plan, arch):
+    """A program with loops, and a straight one if there is room for it, and the loops find no room
+    for their values or leave all units idle."""
+    fits = len(plan.instructions) <= arch.program_depth
+    try:
+        looped = _looped(plan, arch)
+    except CompileError:
+        if not fits:
+            raise
+    else:
+        yield looped
+        fits = fits and looped.cycles > _IDLE * busiest(arch, plan)
+    if fits:
+        yield _straight(plan, arch)
 
 
 def _straight(plan, arch):
