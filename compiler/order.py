@@ -18,8 +18,6 @@ from bivit.hw.isa import STEPS, UNIT_OF, Opcode, Unit
 
 __all__ = ["find_order", "stages_of"]
 
-_EFFORT = 400_000
-"""Instructions that all tries for one loop may have together."""
 _ENDS = 10
 """Iterations at either end of a long loop that are looked at."""
 _GOOD_ENOUGH = 1.002
@@ -63,8 +61,8 @@ def stages_of(body: Sequence[int],
 
 
 def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[dict[int, bool]],
-               calls: Sequence[Pipeline]) -> Order:
-    """The best order that was found.
+               calls: Sequence[Pipeline], effort: int) -> Order | None:
+    """The best order that was found, or None if canonical order is too long for a loop.
 
     Parameters
     ----------
@@ -72,12 +70,16 @@ def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[
         As :func:`bivit.compiler.depend.dependencies` gives them.
     calls : sequence of Pipeline
         The same loop as often as it runs.
+    effort : int
+        Instructions that all tries may have together.
     """
     groups = _groups(instructions, calls[0])
     model = _Model(arch, instructions, needs, calls, groups)
     first = _Trial(tuple(range(len(calls[0].streams))))
+    if model.stages(first) is None:
+        return None
     best = model.time(first) if model.steps(first) <= STEPS else _NEVER, first
-    left = _EFFORT // (model.length + 1)
+    left = effort // model.length if model.several_units else 0
     for units in (groups, [[stream] for stream in first.body]):
         moved = True
         while moved and left > 0 and best[0] > model.ideal:
@@ -145,6 +147,7 @@ class _Model:
                  for iteration, index in enumerate(indices)}
         self._needs = [[[_last_of_each(needs[index], place) for index in indices]
                         for indices in call.streams] for call in calls]
+        self.several_units = len(set(self._units)) > 1
         self.length = self._calls * self._count * self._width
         self._work = max(sum(kind[0] for kind, own in zip(self._kinds, self._units, strict=True)
                              if own is unit) for unit in Unit)

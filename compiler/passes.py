@@ -18,7 +18,7 @@ from bivit.compiler.streams import find_rolls
 from bivit.compiler.structures import Address, Code, CompileError, Plan, Program
 from bivit.compiler.subroutines import assemble
 from bivit.compiler.tile import tile
-from bivit.compiler.timeline import measure
+from bivit.compiler.timeline import busiest, measure
 from bivit.compiler.verify import verify
 from bivit.hw.arch import Arch
 from bivit.hw.memories import fetched_memories
@@ -27,8 +27,11 @@ __all__ = ["RUN_WORDS", "lower"]
 
 RUN_WORDS = (1 << 20, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
-_MANY = 6000
+_MANY = 4000
 """Instructions of a network from which on its program has loops, even if a straight one fits."""
+
+_IDLE = 1.15
+"""Cycles over those of the busiest unit from which on a straight program is tried, too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +80,8 @@ def lower(graph: Graph, arch: Arch) -> Program:
 
 
 def _candidates(graph, fused, arch):
-    """Straight programs of a small network that fit, cut in several ways; else one with loops."""
+    """Straight programs of a small network that fit, cut in several ways; else those of a large
+    one."""
     lengths = set()
     for run_words in RUN_WORDS:
         plan, external = tile(graph, fused, arch, run_words), b""
@@ -87,11 +91,27 @@ def _candidates(graph, fused, arch):
         length = len(plan.instructions)
         if length > min(_MANY, arch.program_depth):
             if not lengths:
-                yield _looped(plan, arch, external)
+                yield from _large(plan, arch, external)
             return
         if length not in lengths:
             yield _straight(plan, arch, external)
         lengths.add(length)
+
+
+def _large(plan, arch, external):
+    """A program with loops, and a straight one if there is room for it, and the loops find no room
+    for their values or leave all units idle."""
+    fits = len(plan.instructions) <= arch.program_depth
+    try:
+        looped = _looped(plan, arch, external)
+    except CompileError:
+        if not fits:
+            raise
+    else:
+        yield looped
+        fits = fits and looped.cycles > _IDLE * busiest(arch, plan)
+    if fits:
+        yield _straight(plan, arch, external)
 
 
 def _straight(plan, arch, external):

@@ -107,19 +107,28 @@ def _zones(regions, lifetimes, memory, depth):
                        and other.name not in followed and other.words == region.words
                        and lives[other.name][1] == first
                        and lifetimes.follows(other.name, region.name)), None)
-        if before:
-            followed.add(before.name)
-        taken = sorted((where[other.name][1], where[other.name][1] + other.words)
-                       for other in longer if other.name in where and other is not before
-                       and lives[other.name][1] >= first)
-        start = where[before.name][1] if before else 0
         floor = max((end for moment, end in ends.items() if first <= moment <= last), default=0)
-        place = _gap(taken, region.words, max(start, floor), depth)
+        living = [other for other in longer
+                  if other.name in where and lives[other.name][1] >= first]
+        place = None
+        if before:
+            start = max(where[before.name][1], floor)
+            place = _gap(_places(living, where, before), region.words, start, depth)
+        if before is None or place != where[before.name][1]:
+            place = _gap(_places(living, where), region.words, floor, depth)
+        else:
+            followed.add(before.name)
         where[region.name] = memory, place or 0, region.words
         if place is None:
             return where, region
     low = max(ends.values(), default=0)
     return where, None if low <= depth else regions[0]
+
+
+def _places(regions, where, left_out=None):
+    """First word, and the one behind the last, of regions that have a place."""
+    return sorted((where[region.name][1], where[region.name][1] + region.words)
+                  for region in regions if region is not left_out)
 
 
 def _around(regions, lifetimes, memory, depth):

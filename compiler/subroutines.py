@@ -16,6 +16,9 @@ from bivit.hw.isa import SETS, Opcode, register_of
 
 __all__ = ["assemble"]
 
+_EFFORT = 600_000
+"""Instructions that may be looked at to find the orders of all loops; each gets its share."""
+
 
 @dataclasses.dataclass(frozen=True)
 class _Body:
@@ -51,7 +54,8 @@ def assemble(arch: Arch, instructions: Sequence[Instruction],
 
 
 def _bodies(arch, instructions, parts, needs):
-    """What becomes of each loop, by the identity of the part: a body, or an order to unroll."""
+    """What becomes of each loop, by the identity of the part: a body, an order to unroll, or None
+    for canonical order."""
     found, alike = {}, {}
     for part in parts:
         if isinstance(part, Pipeline):
@@ -59,8 +63,14 @@ def _bodies(arch, instructions, parts, needs):
                                      tuple(courses_of(instructions, stream).items()))
                                     for stream in part.streams)
             alike.setdefault(key, []).append(part)
-    for calls in alike.values():
-        order = find_order(arch, instructions, needs, calls)
+    work = {key: sum(call.count * len(call.streams) for call in calls)
+            for key, calls in alike.items()}
+    for key, calls in alike.items():
+        effort = _EFFORT * work[key] // sum(work.values())
+        order = find_order(arch, instructions, needs, calls, effort)
+        if order is None:
+            found |= {id(call): None for call in calls}
+            continue
         for group in (calls, *([call] for call in calls)):
             if all(id(call) in found for call in group):
                 continue
@@ -79,6 +89,8 @@ def _of_part(part, bodies, instructions, target):
     body = bodies.get(id(part))
     if isinstance(part, Straight):
         indices = part.instructions
+    elif body is None:
+        indices = sorted(index for stream in part.streams for index in stream)
     elif isinstance(body, Order):
         indices = [part.streams[step[0]][step[1]] for step in body.steps(part.count)
                    if step is not None and step[1] is not None]

@@ -8,7 +8,7 @@ from bivit.hw.blocks import fetch, load, matmul, softmax, vector
 from bivit.hw.blocks.flow import control_cycles
 from bivit.hw.isa import CONTROL, UNIT_OF, Opcode, Unit
 
-__all__ = ["Timeline", "duration", "measure"]
+__all__ = ["Timeline", "busiest", "duration", "measure"]
 
 _TIMING = {Unit.LOAD: load.timing, Unit.MM: matmul.timing, Unit.SOFTMAX: softmax.timing,
            Unit.VEC: vector.timing, Unit.FETCH: fetch.estimate}
@@ -70,6 +70,16 @@ class Timeline:
     def finished(self) -> int:
         """When everything is done."""
         return max(done[-1] for done in self._done if done)
+
+
+def busiest(arch: Arch, plan: Plan) -> int:
+    """Cycles in which the busiest unit is occupied."""
+    work = dict.fromkeys(Unit, 0)
+    for instruction in plan.instructions:
+        if instruction.opcode in UNIT_OF:
+            own = duration(arch, instruction.opcode, instruction.fields)[0]
+            work[UNIT_OF[instruction.opcode]] += own
+    return max(work.values())
 
 
 def measure(arch: Arch, plan: Plan, code: Code, waits: Sequence[dict[Unit, int]]) -> int:
