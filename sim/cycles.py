@@ -58,6 +58,7 @@ class _UnitState:
     free: int = 0  # first cycle in which the unit may pop again
     busy: int = 0
     drain: int = 0  # drain cycles of a pass of the last product
+    opcode: Opcode | None = None  # of the instruction before
 
 
 def simulate_cycles(arch: Arch, program: Sequence[int], *,
@@ -100,14 +101,18 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *,
         if len(unit.moved) >= arch.queue_depth:
             time = max(time, unit.moved[-arch.queue_depth] + 1)
         unit.moved.append(max(time + 1, unit.popped))
-        pop = max(unit.moved[-1] + 1, unit.free, needed)
+        ready = max(unit.moved[-1] + 1, unit.free, needed)
+        pop = ready
+        if kind is Unit.VEC:
+            pop = max(ready, unit.free + vector.settling(arch, unit.opcode, opcode))
+            unit.busy += pop - ready
         if kind in timings:
             occupancy, completion = timings[kind](arch, opcode, fields)
         else:
             counter = matmul.next_counter(unit.drain, pop - unit.free)
             occupancy, completion = matmul.timing(arch, opcode, fields, counter)
             unit.drain = matmul.drain_of(arch, opcode, fields)
-        unit.popped, unit.free = pop, pop + occupancy
+        unit.popped, unit.free, unit.opcode = pop, pop + occupancy, opcode
         unit.busy += occupancy
         unit.done.append(pop + completion)
         dispatched.append(time)
