@@ -15,6 +15,7 @@ from bivit.compiler.nests import find_nests, starts_cleanly
 from bivit.compiler.post import number_words
 from bivit.compiler.structures import Address, CompileError, Observe, Operation, Rows, Stored
 from bivit.compiler.tile_moves import row_numbers, segment_fields
+from bivit.hw.blocks.rows import rows_add_timing
 from bivit.hw.isa import FOLD_STEP, ASource, NumberSource, Opcode, RowKind, RowOperation
 
 __all__ = ["rows"]
@@ -38,26 +39,42 @@ class _Part:
         NORM words of the scales.
     steps : int
         Words of a source row, or steps of a FOLD.
-    row, rows : int
-        The sum row of token t of a strip is ``t * rows + row``.
     """
 
     source: Stored
     index: np.ndarray
     params: Address
     steps: int
-    row: int = 0
-    rows: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class _Result:
-    """One ROWS_OUT of every strip."""
+    """One ROWS_OUT of every strip.
+
+    Parameters
+    ----------
+    name : str
+    stored : Stored
+    params : Address
+    fields : dict
+    tile : int
+        Where the tiles of the sums begin in those of the result.
+    """
 
     name: str
     stored: Stored
     params: Address
     fields: dict
+    tile: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pass:
+    """Sums of `tiles` words a row and what is made of them."""
+
+    tiles: int
+    parts: tuple[_Part, ...]
+    results: tuple[_Result, ...]
 
 
 def rows(tiler, operation: Operation) -> None:
@@ -82,11 +99,21 @@ class _Rows:
         self.move = RowOperation.ADD
         self.parts, self.gelu, self.results = [], 0, []
         _MAKERS[self.node.op](self)
-        if self.tiles > self.arch.sums_depth:
+        self.passes = self._passes()
+        tiles = max(one.tiles for one in self.passes)
+        if tiles > self.arch.sums_depth:
             raise CompileError(
-                f"layer {operation.name}: a row has {self.tiles} tiles and target "
+                f"layer {operation.name}: a row has {tiles} tiles and target "
                 f"{self.arch.name} has room for {self.arch.sums_depth} sums; raise sums_depth to "
-                f"{self.tiles}")
+                f"{tiles}")
+
+    def _passes(self):
+        """All at once; parts that lie behind each other one by one."""
+        if self.node.op != "gather":
+            return [_Pass(self.tiles, tuple(self.parts), tuple(self.results))]
+        tiles, (result,) = self.tiles // len(self.parts), self.results
+        return [_Pass(tiles, (part,), (dataclasses.replace(result, tile=number * tiles),))
+                for number, part in enumerate(self.parts)]
 
     # ---- constants and results ------------------------------------------------------------------
 
@@ -165,30 +192,35 @@ class _Rows:
 
     def emit(self):
         """All strips."""
-        most = max(part.rows for part in self.parts)
-        size = min(self.arch.sums_depth // self.tiles, _ROWS // most)
-        self._numbers = {id(part.source): row_numbers(part.source.rows, self.arch.rows)
+        arch = self.arch
+        self._numbers = {id(part.source): row_numbers(part.source.rows, arch.rows)
                          for part in self.parts}
-        for begin in range(0, self.tokens, size):
-            end = min(begin + size, self.tokens)
-            for row in range(most):
-                self._strip(begin, end, [part for part in self.parts if part.row == row])
-            for result in self.results:
-                self._write(result, begin, end)
+        for one in self.passes:
+            size = min(arch.sums_depth // one.tiles * arch.post_rows, _ROWS)
+            size -= size % (arch.rows if size >= arch.rows else arch.post_rows)
+            for begin in range(0, self.tokens, size):
+                end = min(begin + size, self.tokens)
+                self._strip(begin, end, one)
+                for result in one.results:
+                    self._write(result, begin, end, one.tiles)
 
-    def _write(self, result, begin, end):
+    def _write(self, result, begin, end, tiles):
         block, row = self.rows.place(begin, self.arch.rows)
+        chunks = self.chunks[result.tile:result.tile + tiles]
+        first = min(first for first, _ in chunks)
         self.tiler.emit(
             Opcode.ROWS_OUT, self.layer,
-            Observe(result.name, None, (begin, end), (0, self.width), 0,
-                    pieces_of(self.arch, self.chunks)),
-            dst_addr=result.stored.at(block), dst_row=row, dst_stride=result.stored.block_words,
-            count=end - begin, sum_tiles=self.tiles, param_addr=result.params,
-            **segment_fields(self.rows, begin), **result.fields)
+            Observe(result.name, None, (begin, end),
+                    (first, first + sum(count for _, count in chunks)), 0,
+                    pieces_of(self.arch, chunks)),
+            dst_addr=result.stored.at(block, result.tile * self.arch.drain_cycles), dst_row=row,
+            dst_stride=result.stored.block_words, count=end - begin, sum_tiles=tiles,
+            param_addr=result.params.plus(result.tile), **segment_fields(self.rows, begin), **result.fields)
 
-    def _strip(self, begin, end, parts):
+    def _strip(self, begin, end, one):
         """Terms of the sums of tokens begin..end: what starts the sums, then the rest."""
-        terms = [(part, part.index[begin:end]) for part in parts]
+        self._sum_tiles = one.tiles
+        terms = [(part, part.index[begin:end]) for part in one.parts]
         started = None
         for number, (part, index) in enumerate(terms):
             nests = self._best(part, index)
@@ -225,29 +257,35 @@ class _Rows:
         self._add(part, find_nests([(i, row) for i in range(count)]), first=True)
 
     def _best(self, part, index):
-        """The shorter list of nests of two orders: tap by tap, token by token."""
+        """The quicker one of two orders: tap by tap, token by token."""
         options = [self._nests(part, index.T)]
         if index.shape[1] > 1:
             options.append(self._nests(part, index, by_token=True))
-        return min(options, key=len)
+        return min(options, key=lambda nests: self._cycles(part, nests))
+
+    def _cycles(self, part, nests):
+        """Cycles of the instructions of some nests."""
+        fields = {"n_tiles": part.steps, "operation": self.move.value, "gelu": self.gelu}
+        return sum(rows_add_timing(self.arch, fields | self._walk(nest))[0] for nest in nests)
+
+    def _walk(self, nest):
+        return {"src_row": nest.row % self.arch.rows, "sum_row": nest.sum,
+                **nest.fields(self.arch.rows, sums=True)}
 
     def _nests(self, part, index, *, by_token=False):
         numbers = self._numbers[id(part.source)]
-        pairs = [(int(place[1 - by_token]) * part.rows + part.row, int(numbers[token]))
+        pairs = [(int(place[1 - by_token]), int(numbers[token]))
                  for place, token in np.ndenumerate(index) if token >= 0]
         return find_nests(pairs)
 
     def _add(self, part, nests, *, first):
-        arch, source = self.arch, part.source
-        sum_tiles = self.tiles // part.rows
+        source = part.source
         for nest in nests:
             self.tiler.emit(
                 Opcode.ROWS_ADD, self.layer, src=source.source,
-                src_addr=source.at(nest.row // arch.rows), src_row=nest.row % arch.rows,
-                src_stride=source.block_words, n_tiles=part.steps, sum_row=nest.sum,
-                sum_tiles=sum_tiles, param_addr=part.params, operation=self.move,
-                gelu=self.gelu, first=int(first),
-                **nest.fields(arch.rows, sums=True))
+                src_addr=source.at(nest.row // self.arch.rows), src_stride=source.block_words,
+                n_tiles=part.steps, sum_tiles=self._sum_tiles, param_addr=part.params,
+                operation=self.move, gelu=self.gelu, first=int(first), **self._walk(nest))
 
 
 # ---- what each node is ---------------------------------------------------------------------------
@@ -277,7 +315,7 @@ def _gather(rows: _Rows) -> None:
     parts = index.shape[1]
     for part in range(parts):
         rows.parts.append(_Part(source, index[:, part:part + 1], rows.units(source.chunks),
-                                rows.tiles // parts, part, parts))
+                                rows.tiles // parts))
     rows.numbers()
 
 
@@ -297,7 +335,7 @@ def _codes(rows: _Rows) -> None:
 def _fold_channels(rows: _Rows) -> None:
     node, (source,) = rows.node, rows.sources
     rows.move = RowOperation.FOLD
-    steps = fold_steps(source.chunks, rows.chunks, node.attributes["group"])
+    steps = fold_steps(rows.arch, source.chunks, rows.chunks, node.attributes["group"])
     words = rows.tiler.words.fold(steps, node.tensors["scale"], node.attributes["group"],
                                   source.chunks)
     params = rows.tiler.segment(f"{node.name}/fold", "norm", words, node.name)
@@ -310,11 +348,13 @@ def _threshold(rows: _Rows) -> None:
     rows.signs()
 
 
-def fold_steps(source, result, group: int):
-    """Steps of a FOLD: source tile, output, descriptor.
+def fold_steps(arch, source, result, group: int):
+    """Steps of a FOLD: source tile, outputs from the first one to the one behind the last,
+    descriptor.
 
     Parameters
     ----------
+    arch : Arch
     source, result : tuple of (first channel, count)
         Tiles of the operand and of the result.
     """
@@ -322,11 +362,15 @@ def fold_steps(source, result, group: int):
              for column in range(count)}
     steps, last = [], (0, 0)
     for tile, (first, count) in enumerate(source):
-        for output in range(first // group, (first + count - 1) // group + 1):
+        outputs = range(first // group, (first + count - 1) // group + 1)
+        fours = (group == 4 and count == arch.cols and first % 4 == 0
+                 and place[outputs[0]][1] % len(outputs) == 0)
+        for output in outputs[:1] if fours else outputs:
             word, column = place[output]
-            steps.append((tile, output, FOLD_STEP.const({
-                "column": column, "next_tile": tile > last[0],
-                "next_sum": word > last[1]}).as_value().value))
+            steps.append((tile, (output, outputs[-1] + 1 if fours else output + 1),
+                          FOLD_STEP.const({
+                              "column": column, "next_tile": tile > last[0],
+                              "next_sum": word > last[1], "fours": fours}).as_value().value))
             last = tile, word
     return steps
 

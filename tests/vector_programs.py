@@ -15,7 +15,7 @@ from vector_model import VectorModel
 NORMS = (Opcode.NORM_BITS, Opcode.NORM_CODES, Opcode.NORM_NUMBERS)
 
 _DEPTHS = dict(resid_depth=64, vmem_depth=64, norm_depth=32, xmem_depth=64, hmem_depth=32,
-               kmem_depth=32, sums_depth=32)
+               kmem_depth=32, sums_depth=256)
 ARCHS = (
     Arch(name="odd", rows=3, cols=5, lanes=24, post_rows=2, **_DEPTHS),
     Arch(name="wide", rows=2, cols=5, lanes=12, post_rows=1, **_DEPTHS),
@@ -64,7 +64,7 @@ def random_fields(arch, opcode, rng):
         tiles = rng.integers(1, 6)
         fields = random_walk(arch, tiles, rng) | {
             "src": rng.integers(2), "n_tiles": tiles, "sum_row": rng.integers(16),
-            "sum_tiles": rng.integers(1, 6), "param_addr": rng.integers(32),
+            "sum_tiles": rng.integers(tiles, 6), "param_addr": rng.integers(32),
             "operation": rng.integers(3), "gelu": rng.random() < 0.2, "first": rng.integers(2)}
         fields |= {f"sums_{level}": rng.integers(3) for level in range(LEVELS)}
         if rng.random() < 0.7:
