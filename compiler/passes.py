@@ -6,6 +6,7 @@ from bivit.compiler.check import IllegalProgram, check_program
 from bivit.compiler.encode import encode_program
 from bivit.compiler.fuse import fuse
 from bivit.compiler.ir.graph import OBSERVED_KINDS, Graph
+from bivit.compiler.lift import lift_signs
 from bivit.compiler.pack import pack
 from bivit.compiler.place import place
 from bivit.compiler.schedule import schedule
@@ -31,6 +32,7 @@ def lower(graph: Graph, arch: Arch) -> Program:
         If the target cannot run the network: the layer, the reason, what to change.
     """
     verify(graph, arch)
+    source, graph = graph, lift_signs(graph)
     fused = fuse(graph, arch)
     _check_operations(fused[0])
     best, lengths = None, set()
@@ -59,7 +61,7 @@ def lower(graph: Graph, arch: Arch) -> Program:
         check_program(words, arch, {name: len(values) for name, values in constants.items()})
     except IllegalProgram as error:
         raise AssertionError(f"the compiler made an illegal program: {error}") from error
-    return Program(arch, graph, words, constants, instructions, plan.layers,
+    return Program(arch, source, words, constants, instructions, plan.layers,
                    _observations(graph, instructions),
                    {segment.name: where[segment.name] for segment in scheduled.plan.segments})
 

@@ -195,11 +195,11 @@ class _Rows:
         arch = self.arch
         self._numbers = {id(part.source): row_numbers(part.source.rows, arch.rows)
                          for part in self.parts}
-        for one in self.passes:
-            size = min(arch.sums_depth // one.tiles * arch.post_rows, _ROWS)
-            size -= size % (arch.rows if size >= arch.rows else arch.post_rows)
-            for begin in range(0, self.tokens, size):
-                end = min(begin + size, self.tokens)
+        size = min(max(1, arch.sums_depth // self.tiles) * arch.post_rows, _ROWS)
+        size -= size % (arch.rows if size >= arch.rows else arch.post_rows)
+        for begin in range(0, self.tokens, size):
+            end = min(begin + size, self.tokens)
+            for one in self.passes:
                 self._strip(begin, end, one)
                 for result in one.results:
                     self._write(result, begin, end, one.tiles)
