@@ -13,10 +13,11 @@ from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.compiler.layout import bit_positions, pieces_of
 from bivit.compiler.nests import find_nests, starts_cleanly
 from bivit.compiler.post import number_words
-from bivit.compiler.structures import Address, CompileError, Observe, Operation, Rows, Stored
+from bivit.compiler.row_parts import Part, Pass, Result, fold_steps
+from bivit.compiler.structures import CompileError, Observe, Operation, Rows, Stored
 from bivit.compiler.tile_moves import row_numbers, segment_fields
 from bivit.hw.blocks.rows import rows_add_timing
-from bivit.hw.isa import FOLD_STEP, ASource, NumberSource, Opcode, RowKind, RowOperation
+from bivit.hw.isa import ASource, NumberSource, Opcode, RowKind, RowOperation
 
 __all__ = ["rows"]
 
@@ -24,57 +25,6 @@ _ROWS = 255
 """Most rows of a strip, by the field of a sum row."""
 _UNIT = 1 << numeric.RESCALE_SHIFTS[0]
 """Scale of numbers that stay as they are."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """Terms with the same source and the same scales.
-
-    Parameters
-    ----------
-    source : Stored
-    index : int array (tokens, taps)
-        Token of the source, -1 for none.
-    params : Address
-        NORM words of the scales.
-    steps : int
-        Words of a source row, or steps of a FOLD.
-    """
-
-    source: Stored
-    index: np.ndarray
-    params: Address
-    steps: int
-
-
-@dataclasses.dataclass(frozen=True)
-class _Result:
-    """One ROWS_OUT of every strip.
-
-    Parameters
-    ----------
-    name : str
-    stored : Stored
-    params : Address
-    fields : dict
-    tile : int
-        Where the tiles of the sums begin in those of the result.
-    """
-
-    name: str
-    stored: Stored
-    params: Address
-    fields: dict
-    tile: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class _Pass:
-    """Sums of `tiles` words a row and what is made of them."""
-
-    tiles: int
-    parts: tuple[_Part, ...]
-    results: tuple[_Result, ...]
 
 
 def rows(tiler, operation: Operation) -> None:
@@ -110,9 +60,9 @@ class _Rows:
     def _passes(self):
         """All at once; parts that lie behind each other one by one."""
         if self.node.op != "gather":
-            return [_Pass(self.tiles, tuple(self.parts), tuple(self.results))]
+            return [Pass(self.tiles, tuple(self.parts), tuple(self.results))]
         tiles, (result,) = self.tiles // len(self.parts), self.results
-        return [_Pass(tiles, (part,), (dataclasses.replace(result, tile=number * tiles),))
+        return [Pass(tiles, (part,), (dataclasses.replace(result, tile=number * tiles),))
                 for number, part in enumerate(self.parts)]
 
     # ---- constants and results ------------------------------------------------------------------
@@ -156,7 +106,7 @@ class _Rows:
         bias = np.asarray(bias, np.int64)
         params = self.tiler.segment(f"{name}/bias", "norm", self.tiler.words.scale(
             np.zeros_like(bias), bias, self.chunks), name)
-        self.results.append(_Result(name, stored, params, fields))
+        self.results.append(Result(name, stored, params, fields))
         self.tiler.stored[name] = stored
 
     def signs_of_sum(self):
@@ -184,7 +134,7 @@ class _Rows:
                         k_words, bit_positions(self.arch, self.chunks), self.chunks)
         params = self.tiler.segment(f"{name}/sign", "norm",
                                     self.tiler.words.sign(bias, flip, self.chunks), name)
-        self.results.append(_Result(name, stored, params, {
+        self.results.append(Result(name, stored, params, {
             "kind": RowKind.BITS, "sat": 1, "shift": numeric.RESCALE_SHIFTS.index(shift)}))
         self.tiler.stored[name] = stored
 
@@ -213,9 +163,10 @@ class _Rows:
             Observe(result.name, None, (begin, end),
                     (first, first + sum(count for _, count in chunks)), 0,
                     pieces_of(self.arch, chunks)),
-            dst_addr=result.stored.at(block, result.tile * self.arch.drain_cycles), dst_row=row,
-            dst_stride=result.stored.block_words, count=end - begin, sum_tiles=tiles,
-            param_addr=result.params.plus(result.tile), **segment_fields(self.rows, begin), **result.fields)
+            dst_addr=result.stored.at(block, result.tile * self.arch.drain_cycles),
+            dst_row=row, dst_stride=result.stored.block_words, count=end - begin, sum_tiles=tiles,
+            param_addr=result.params.plus(result.tile), **segment_fields(self.rows, begin),
+            **result.fields)
 
     def _strip(self, begin, end, one):
         """Terms of the sums of tokens begin..end: what starts the sums, then the rest."""
@@ -296,7 +247,7 @@ def _weighted_sum(rows: _Rows) -> None:
                                                                   "scale"))
     for number in np.unique(part):
         stored = rows.sources[source[number]]
-        rows.parts.append(_Part(stored, index[:, part == number],
+        rows.parts.append(Part(stored, index[:, part == number],
                                 rows.scales(f"scale{number}", scale[number], rows.chunks),
                                 rows.tiles))
     rows.numbers(node.tensors["bias"], node.attributes["shift"], node.attributes["bits"])
@@ -305,7 +256,7 @@ def _weighted_sum(rows: _Rows) -> None:
 
 def _max_pool(rows: _Rows) -> None:
     rows.move = RowOperation.MAX
-    rows.parts.append(_Part(rows.sources[0], rows.node.tensors["index"], rows.units(rows.chunks),
+    rows.parts.append(Part(rows.sources[0], rows.node.tensors["index"], rows.units(rows.chunks),
                             rows.tiles))
     rows.numbers()
 
@@ -314,20 +265,20 @@ def _gather(rows: _Rows) -> None:
     index, (source,) = rows.node.tensors["index"], rows.sources
     parts = index.shape[1]
     for part in range(parts):
-        rows.parts.append(_Part(source, index[:, part:part + 1], rows.units(source.chunks),
+        rows.parts.append(Part(source, index[:, part:part + 1], rows.units(source.chunks),
                                 rows.tiles // parts))
     rows.numbers()
 
 
 def _gelu(rows: _Rows) -> None:
     rows.gelu = 1
-    rows.parts.append(_Part(rows.sources[0], rows.same, rows.units(rows.chunks), rows.tiles))
+    rows.parts.append(Part(rows.sources[0], rows.same, rows.units(rows.chunks), rows.tiles))
     rows.numbers()
 
 
 def _codes(rows: _Rows) -> None:
     node, rows.gelu = rows.node, int("gelu" in rows.operation.nodes)
-    rows.parts.append(_Part(rows.sources[0], rows.same,
+    rows.parts.append(Part(rows.sources[0], rows.same,
                             rows.scales("scale", node.tensors["scale"], rows.chunks), rows.tiles))
     rows.codes(node.tensors["bias"], node.attributes["shift"])
 
@@ -339,40 +290,13 @@ def _fold_channels(rows: _Rows) -> None:
     words = rows.tiler.words.fold(steps, node.tensors["scale"], node.attributes["group"],
                                   source.chunks)
     params = rows.tiler.segment(f"{node.name}/fold", "norm", words, node.name)
-    rows.parts.append(_Part(source, rows.same, params, len(steps)))
+    rows.parts.append(Part(source, rows.same, params, len(steps)))
     rows.numbers(node.tensors["bias"], node.attributes["shift"], node.attributes["bits"])
 
 
 def _threshold(rows: _Rows) -> None:
-    rows.parts.append(_Part(rows.sources[0], rows.same, rows.units(rows.chunks), rows.tiles))
+    rows.parts.append(Part(rows.sources[0], rows.same, rows.units(rows.chunks), rows.tiles))
     rows.signs()
-
-
-def fold_steps(arch, source, result, group: int):
-    """Steps of a FOLD: source tile, outputs from the first one to the one behind the last,
-    descriptor.
-
-    Parameters
-    ----------
-    arch : Arch
-    source, result : tuple of (first channel, count)
-        Tiles of the operand and of the result.
-    """
-    place = {first + column: (tile, column) for tile, (first, count) in enumerate(result)
-             for column in range(count)}
-    steps, last = [], (0, 0)
-    for tile, (first, count) in enumerate(source):
-        outputs = range(first // group, (first + count - 1) // group + 1)
-        fours = (group == 4 and count == arch.cols and first % 4 == 0
-                 and place[outputs[0]][1] % len(outputs) == 0)
-        for output in outputs[:1] if fours else outputs:
-            word, column = place[output]
-            steps.append((tile, (output, outputs[-1] + 1 if fours else output + 1),
-                          FOLD_STEP.const({
-                              "column": column, "next_tile": tile > last[0],
-                              "next_sum": word > last[1], "fours": fours}).as_value().value))
-            last = tile, word
-    return steps
 
 
 _MAKERS = {"weighted_sum": _weighted_sum, "max_pool": _max_pool, "gather": _gather, "gelu": _gelu,

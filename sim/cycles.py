@@ -103,7 +103,7 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *,
         unit.moved.append(max(time + 1, unit.popped))
         ready = max(unit.moved[-1] + 1, unit.free, needed)
         pop = ready
-        if kind is Unit.VEC:
+        if timings.get(kind) is vector.timing:
             pop = max(ready, unit.free + vector.settling(arch, unit.opcode, opcode))
             unit.busy += pop - ready
         if kind in timings:

@@ -217,7 +217,8 @@ class VectorModel:
         for row in range(fields["count"]):
             address, place = next(places)
             for n in range(tiles):
-                v = self.sums[self._sum_place(fields["sum_row"] + row, tiles, n)] + (bias[n] << shift - 8)
+                total = self.sums[self._sum_place(fields["sum_row"] + row, tiles, n)]
+                v = total + (bias[n] << shift - 8)
                 number = round_shift(v, shift)
                 if fields["kind"] == RowKind.NUMBERS.value:
                     self._put("vmem", address + n * arch.drain_cycles, place,

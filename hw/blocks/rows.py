@@ -15,14 +15,14 @@ from bivit.hw.arch import Arch
 from bivit.hw.blocks.gelu import GELU_CYCLES, Gelu
 from bivit.hw.blocks.lanes import delayed
 from bivit.hw.blocks.norm import PARAMETER
+from bivit.hw.blocks.run_walk import RunWalk, run_steps
 from bivit.hw.blocks.sums import update_layout
 from bivit.hw.blocks.walk import STEP_STAGE
-from bivit.hw.blocks.run_walk import RunWalk, run_steps
 from bivit.hw.emit import place
 from bivit.hw.isa import FOLD_STEP, NumberSource, Opcode, RowOperation, layout_of
 from bivit.hw.memories import MEM_LATENCY, SCALE_BITS, memories
 
-__all__ = ["RowAdder", "rows_add_timing"]
+__all__ = ["RowAdder", "rows_add_timing", "settling_cycles"]
 
 NUMBER_STAGE = STEP_STAGE + 1 + MEM_LATENCY
 PRODUCT_STAGE = NUMBER_STAGE + 1 + GELU_CYCLES + 1

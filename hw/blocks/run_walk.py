@@ -217,7 +217,7 @@ class RunWalk(wiring.Component):
             group_0, lane_0 = split_sum(arch, self.plan.sum_row)
             m.d.sync += [self.active.eq(1), first_chunk.eq(1), first_tile.eq(1), at_start.eq(~0),
                          rows_left.eq(inner.count), tiles_left.eq(self.plan.tiles - 1)]
-            for index, position in enumerate([here, *outer]):
+            for position in (here, *outer):
                 m.d.sync += [position.block.eq(0), position.row.eq(self.plan.row),
                              position.sum_group.eq(group_0), position.lane.eq(lane_0)]
             for index, count in enumerate(left):
@@ -235,13 +235,15 @@ class RunWalk(wiring.Component):
                                   for index in range(arch.post_rows)))
         sum_lane = Cat(here.lane == index for index in range(arch.post_rows))
         m.d.comb += self.step.address.eq(address)
-        for name, value in {
-                "valid": self.active & ~prefetch, "group": group, "shift": shift,
-                "broadcast": broadcast | plan.alone, "previous": windowed & ~first_chunk & (shift != 0),
-                "reduce": reduce, "rows": chosen, "lanes": Mux(reduce, sum_lane, chosen),
-                "sum_group": here.sum_group, "first_tile": first_tile, "first_chunk": first_chunk,
-                "starts_sum": starts & (first_chunk | (plan.levels[0].sums != 0)),
-                "last": self.last}.items():
+        values = {
+            "valid": self.active & ~prefetch, "group": group, "shift": shift,
+            "broadcast": broadcast | plan.alone,
+            "previous": windowed & ~first_chunk & (shift != 0), "reduce": reduce, "rows": chosen,
+            "lanes": Mux(reduce, sum_lane, chosen), "sum_group": here.sum_group,
+            "first_tile": first_tile, "first_chunk": first_chunk,
+            "starts_sum": starts & (first_chunk | (plan.levels[0].sums != 0)), "last": self.last,
+        }
+        for name, value in values.items():
             m.d.comb += self.step[name].eq(delayed(m, value, STEP_STAGE, name=name,
                                                    init=0 if name == "valid" else None))
         return m

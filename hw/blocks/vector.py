@@ -43,7 +43,7 @@ def timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int
 
 
 def settling(arch: Arch, before: Opcode | None, opcode: Opcode) -> int:
-    """Cycles beyond its occupancy that an instruction of the vector unit keeps the next one waiting.
+    """Cycles beyond its occupancy that an instruction keeps the next one of the unit waiting.
 
     ROWS_ADD follows ROWS_ADD at once, all others come when its sums are written.
     """
@@ -233,7 +233,7 @@ class VectorUnit(wiring.Component):
             m.d.comb += [self.xmem_addr.eq(row_address),
                          self.vmem_write_addr.eq(writer.write_address)]
         m.d.comb += [
-            self.xmem_data.eq(Mux(norm.writing, norm.xmem_data, 
+            self.xmem_data.eq(Mux(norm.writing, norm.xmem_data,
                                   Cat(row_bits[index % arch.post_rows]
                                       for index in range(arch.rows)))),
             self.vmem_write_data.eq(Mux(norm.writing, norm.vmem_write_data,
