@@ -2,6 +2,7 @@
 
 from bivit.compiler.structures import Program
 from bivit.hw.isa import (
+    CONTROL,
     FORMATS,
     LEVELS,
     UNIT_OF,
@@ -16,6 +17,7 @@ from bivit.hw.isa import (
     RowKind,
     RowOperation,
     SoftmaxMode,
+    register_of,
 )
 
 __all__ = ["disassemble"]
@@ -59,7 +61,7 @@ def disassemble(program: Program) -> str:
     lines += [f"; {memory.upper()}[{start}..{start + count - 1}]  {name}"
               for name, (memory, start, count) in program.segments.items() if count]
     for position, instruction in enumerate(program.instructions):
-        if instruction.layer != layer:
+        if instruction.layer not in (layer, None):
             layer = instruction.layer
             lines += ["", f"; {program.layers[layer].name} ({program.layers[layer].op})"]
         fields = " ".join(_fields(instruction))
@@ -73,18 +75,42 @@ def disassemble(program: Program) -> str:
 def _fields(instruction):
     """Named fields; a memory and its address are one."""
     opcode, values = instruction.opcode, instruction.fields
+    if stage := values.get("stage"):
+        yield f"stage={stage}"
+    if opcode in CONTROL:
+        yield from _control(opcode, values)
+        return
     for name in FORMATS[opcode]:
-        value = values[name]
+        value, register = values[name], values.get(register_of(name), 0)
         if not _is_used(opcode, name, values):
             continue
+        text = f"{value}+R{register}" if register else str(value)
         if memory := _memory(opcode, name, values):
             kind = f"({memory})" if memory in _BMEM else ""
-            yield f"{name.removesuffix('_addr')}{kind}={_BMEM.get(memory, memory)}[{value}]"
+            yield f"{name.removesuffix('_addr')}{kind}={_BMEM.get(memory, memory)}[{text}]"
         elif name in _ENUMS:
             if name not in _CHOICES.values():
                 yield f"{name}={_ENUMS[name](value).name}"
-        elif value:
-            yield f"{name}={value}"
+        elif value or register:
+            yield f"{name}={text}"
+
+
+def _control(opcode, values):
+    """Fields of an instruction of the sequencer."""
+    if opcode is Opcode.LOOP:
+        yield f"count={values['count']}"
+        if values["tail"]:
+            yield f"tail={values['tail']}"
+    if opcode is Opcode.SET:
+        for k in range(values["used"]):
+            yield f"R{values[f'reg_{k}']}={values[f'value_{k}']}"
+        if values["call"]:
+            yield f"call={values['target']}"
+    if opcode is Opcode.END:
+        for k in range(values["used"]):
+            limit = values[f"limit_{k}"]
+            yield ("wrapped:" if values[f"on_wrap_{k}"] else "") + (
+                f"R{values[f'reg_{k}']}+={values[f'add_{k}']}") + (f"@{limit}" if limit else "")
 
 
 def _is_used(opcode, name, values):

@@ -1,17 +1,17 @@
 """The legality check of a finished program: addresses, initialised words, hazards, zero bits.
 
-It looks only at words and at the target. Every word that an instruction reads must have been
-written before, and every pair that touches the same word must be covered by waits or by the order
-within a unit.
+It looks only at words and at the target, and follows what is executed. Every word that an
+instruction reads must have been written before, and every pair that touches the same word must be
+covered by waits or by the order within a unit.
 """
 
 import collections
 
 from bivit.compiler.accesses import CONSTANTS, accesses
 from bivit.compiler.clock import KnownDone
+from bivit.compiler.expand import expand
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.checks import count_faults
-from bivit.hw.isa import UNIT_OF, Destination, Opcode, decode
+from bivit.hw.isa import UNIT_OF, Destination, Opcode
 from bivit.hw.memories import memories
 
 __all__ = ["IllegalProgram", "check_program"]
@@ -37,24 +37,30 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
     if len(words) > arch.program_depth:
         raise IllegalProgram(f"{len(words)} instructions do not fit a program memory of "
                              f"{arch.program_depth}")
+    execution = expand(arch, words)
+    if execution.error:
+        raise IllegalProgram(f"instruction {execution.error.program_counter}: "
+                             f"{execution.error.reason}")
+    if execution.unset is not None:
+        raise IllegalProgram(f"instruction {execution.unset}: uses a register that nothing set")
+    if unreached := set(range(len(words))) - execution.reached:
+        raise IllegalProgram(f"instruction {min(unreached)}: is never reached")
     checker = _Checker(arch, constant_words)
-    for position, word in enumerate(words):
+    for position, (opcode, fields, counter, _) in enumerate(execution.instructions):
         try:
-            opcode, fields = decode(word)
-            if opcode is Opcode.HALT:
-                if position + 1 != len(words):
-                    raise ValueError("something follows HALT")
-                if any(fields.values()):
-                    raise ValueError("HALT has waits")
-                return
-            checker.instruction(position, opcode, fields)
+            if opcode is not Opcode.HALT:
+                checker.instruction(position, opcode, fields)
+            elif any(fields.values()):
+                raise ValueError("HALT has waits")
         except ValueError as error:
-            raise IllegalProgram(f"instruction {position}: {error}") from None
-    raise IllegalProgram("the program has no HALT")
+            place = f"instruction {counter}"
+            if len(execution.instructions) != len(words):
+                place += f", executed as number {position}"
+            raise IllegalProgram(f"{place}: {error}") from None
 
 
 class _Checker:
-    """State of a walk through a program."""
+    """State of a walk through what is executed; positions are numbers in the order of dispatch."""
 
     def __init__(self, arch, constant_words):
         self.arch = arch
@@ -65,7 +71,7 @@ class _Checker:
         self.readers = collections.defaultdict(list)
 
     def instruction(self, position, opcode, fields):
-        _check_counts(self.arch, opcode, fields)
+        _check_places(self.arch, fields)
         unit = UNIT_OF[opcode]
         self.place[position] = (unit, len(self.clock.sent[unit]))
         known = self.clock.add(position, opcode, fields)
@@ -109,14 +115,11 @@ class _Checker:
     def _done(self, known, other, what, verb):
         unit, number = self.place[other]
         if known[unit] < number:
-            raise ValueError(f"{what} instruction {other} {verb}, without waiting for it")
+            raise ValueError(f"{what} executed instruction {other} {verb}, without waiting for it")
 
 
-def _check_counts(arch, opcode, fields):
-    """What the sequencer checks, and the places that it does not."""
-    for name, wrong in count_faults(arch, opcode, fields):
-        if wrong:
-            raise ValueError(f"{name} is {sum(fields[part] for part in name.split(' + '))}")
+def _check_places(arch, fields):
+    """Places that the sequencer does not check."""
     bounds = {"dst_pos": (arch.blocks_per_key_word if fields.get("dst") == Destination.V.value
                           else arch.chunks_per_word),
               "dst_col": arch.blocks_per_key_group, "sat": arch.resid_bits + 1}

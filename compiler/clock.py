@@ -32,20 +32,11 @@ class KnownDone:
         return tuple(merged)
 
     def add(self, position: int, opcode: Opcode, fields: dict[str, int]) -> tuple[int, ...]:
-        """Take the next instruction with its waits; give what it knows.
-
-        Raises
-        ------
-        ValueError
-            If it waits for more than was sent.
-        """
+        """Take the next instruction with its waits; give what it knows."""
         unit = UNIT_OF[opcode]
         known = self.before(unit)
         for other, name in WAIT_FIELDS.items():
-            if distance := fields.get(name, 0):
-                if distance > len(self.sent[other]):
-                    raise ValueError(f"waits for {other.name} instruction -{distance}, and only "
-                                     f"{len(self.sent[other])} were sent")
+            if 0 < (distance := fields.get(name, 0)) <= len(self.sent[other]):
                 known = self.waited(known, other, len(self.sent[other]) - distance)
         self.sent[unit].append(position)
         self._known[unit].append(known)

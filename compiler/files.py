@@ -16,7 +16,7 @@ __all__ = ["BuildError", "MANIFEST", "check_hashes", "read_manifest", "read_word
            "write_manifest", "write_words"]
 
 MANIFEST = "manifest.json"
-_FORMAT, _VERSION = "bivit build", 1
+_FORMAT, _VERSION = "bivit build", 2
 _INSTRUCTION_BYTES = INSTR_BITS // 8
 
 
@@ -90,18 +90,16 @@ def write_manifest(folder: pathlib.Path, program: Program) -> None:
                   "tokens": tokens, "pixels": pixels},
         "output": {"count": types[graph.nodes[-1].name].shape[1]},
         "layers": [dataclasses.asdict(layer) for layer in program.layers],
-        "instructions": [{"layer": instruction.layer,
-                          **{key: place and dataclasses.asdict(place) for key, place in (
-                              ("observe", instruction.observe),
-                              ("observe_bits", instruction.observe_bits))}}
-                         for instruction in program.instructions],
+        "executed": [instruction.description() for instruction in program.executed],
         "observations": program.observations,
         "files": {str(path.relative_to(folder)): _sha256(path)
                   for path in sorted(folder.rglob("*"))
                   if path.is_file() and path.name != MANIFEST},
     }
     content["hash"] = _own_hash(content)
-    (folder / MANIFEST).write_text(json.dumps(content, sort_keys=True, indent=1) + "\n")
+    lines = [f"{json.dumps(key)}: {json.dumps(content[key], sort_keys=True)}"
+             for key in sorted(content)]
+    (folder / MANIFEST).write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def read_manifest(folder: pathlib.Path, *, check: bool) -> dict:

@@ -61,7 +61,7 @@ def lower(graph: Graph, arch: Arch) -> Program:
         check_program(words, arch, {name: len(values) for name, values in constants.items()})
     except IllegalProgram as error:
         raise AssertionError(f"the compiler made an illegal program: {error}") from error
-    return Program(arch, source, words, constants, instructions, plan.layers,
+    return Program(arch, source, words, constants, instructions, instructions, plan.layers,
                    _observations(graph, instructions),
                    {segment.name: where[segment.name] for segment in scheduled.plan.segments})
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from bivit.compiler.structures import Address, Stored
-from bivit.hw.isa import FOLD_STEP
+from bivit.hw.choices import FOLD_STEP
 
 __all__ = ["Part", "Pass", "Result", "fold_steps"]
 

@@ -200,14 +200,23 @@ class Observe:
 class Instruction:
     """One instruction; a field is an integer, or an :class:`Address` before placement.
 
-    `observe_bits` are the bits of an MM_ACC that makes bits as well.
+    `layer` is None for what belongs to several. `observe_bits` are the bits of an MM_ACC that makes
+    bits as well.
     """
 
     opcode: Opcode
     fields: dict[str, "int | Address"]
-    layer: int
+    layer: int | None
     observe: Observe | None = None
     observe_bits: Observe | None = None
+
+    def description(self) -> dict:
+        """What the manifest says of it: layer and observed results, those that there are."""
+        places = {"observe": self.observe, "observe_bits": self.observe_bits}
+        return {"layer": self.layer} | {
+            key: {field.name: getattr(place, field.name) for field in dataclasses.fields(place)
+                  if getattr(place, field.name) != field.default}
+            for key, place in places.items() if place}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,6 +241,9 @@ class Program:
         Words of the constant memories besides the program's, from address 0 on.
     instructions : tuple of Instruction
         The same as `words`, waits included.
+    executed : tuple of Instruction
+        What is dispatched, in that order, as it was before it was put into loops: layers and
+        observed results. Of a program without loops, `instructions`.
     observations : list of dict
         ``name``, ``kind`` and ``shape`` of every value that can be looked at.
     """
@@ -241,6 +253,7 @@ class Program:
     words: list[int]
     constants: dict[str, list[int]]
     instructions: tuple[Instruction, ...]
+    executed: tuple[Instruction, ...]
     layers: tuple[Layer, ...]
     observations: list[dict]
     segments: dict[str, tuple[str, int, int]] = dataclasses.field(default_factory=dict)

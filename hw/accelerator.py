@@ -169,7 +169,7 @@ class Accelerator(wiring.Component):
         ]
 
     def _connect_units(self, m, sequencer, units, load, post):
-        load_tag = Signal(16)
+        load_counter = Signal(16)
         for unit, block in units.items():
             instructions = sequencer.units[unit]
             connect(m, instructions, block.instr)
@@ -181,9 +181,9 @@ class Accelerator(wiring.Component):
             _observe(m, f"obs_{unit.name.lower()}_done", done)
             if unit is Unit.LOAD:
                 with m.If(pop):
-                    m.d.sync += load_tag.eq(instructions.payload.tag)
+                    m.d.sync += load_counter.eq(instructions.payload.counter)
         m.d.comb += [sequencer.unit_error.as_value().eq(load.error),
-                     sequencer.unit_error_tag.eq(load_tag)]
+                     sequencer.unit_error_tag.eq(load_counter)]
 
     def _constants(self, m, platform, loader, ports):
         for name, (width, depth) in constant_memories(self.arch).items():

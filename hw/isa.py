@@ -1,14 +1,17 @@
 """The instruction set: opcodes, fields and widths, in one place.
 
 Hardware, assembler, instruction-set simulator, cycle model and the reference in ``docs/isa.md`` all
-take these layouts. An instruction is ``INSTR_BITS`` wide: the header, then the fields of its
-opcode, then zeros; a non-zero reserved bit is an illegal instruction.
+take these layouts. An instruction is ``INSTR_BITS`` wide: the header, the fields of its opcode, and
+zeros; a non-zero reserved bit is an illegal instruction.
 
 Every instruction goes, in program order, to the queue of one unit, and units run side by side.
 A unit finishes its instructions in order. The ``wait_*`` fields of the header say which earlier
 instructions must have finished first: ``wait_mm = d`` waits for the d-th most recent instruction
-that was sent to the matrix unit before this one (1 is the latest), 0 waits for nothing. A wait can
-only point backwards, so no program can hang.
+that was sent to the matrix unit before this one (1 is the latest); 0, and more than were sent,
+waits for nothing. A wait can only point backwards, so no program can hang.
+
+The sequencer executes LOOP, END, SET, RETURN and HALT itself (``docs/loops.md``). Each field in
+``INDEXED`` has the number of a register beside it, and the unit gets their sum.
 """
 
 import functools
@@ -16,17 +19,48 @@ import functools
 from amaranth.hdl import unsigned
 from amaranth.lib import data, enum
 
+from bivit.hw.choices import (
+    AddSource,
+    ASource,
+    BSource,
+    Destination,
+    MoveSource,
+    NumberSource,
+    RowKind,
+    RowOperation,
+    SoftmaxMode,
+)
+from bivit.hw.packing import pack
+
 __all__ = [
-    "ASource", "AddSource", "BSource", "Destination", "FOLD_STEP", "FORMATS", "HEADER",
-    "INSTR_BITS", "LEVELS", "MoveSource", "NumberSource", "Opcode", "RowKind", "RowOperation",
-    "SoftmaxMode", "UNIT_OF", "Unit", "WAIT_FIELDS", "decode", "encode", "layout_of",
+    "ASource", "AddSource", "BSource", "CONTROL", "Destination", "FORMATS", "HEADER", "INDEXED",
+    "INSTRUCTION", "INSTR_BITS", "LEVELS", "MoveSource", "NUMBER_BITS", "NumberSource",
+    "OPCODE_BITS", "OPCODE_MASK", "Opcode", "REGISTERS", "REGISTER_BITS", "RowKind",
+    "RowOperation", "SETS", "SLOTS", "STACK", "STEPS", "SoftmaxMode", "TAG_BITS", "UNIT_OF",
+    "Unit", "WAIT_FIELDS", "decode", "encode", "layout_of", "register_of", "reserved_bits",
 ]
 
-INSTR_BITS = 352
-"""Width of every instruction: eleven 32-bit words."""
+INSTR_BITS = 448
+"""Width of every instruction: fourteen 32-bit words."""
+
+OPCODE_BITS = 5
+OPCODE_MASK = (1 << OPCODE_BITS) - 1
+
+REGISTERS = 32
+"""Registers of the sequencer; register 0 is always 0."""
+REGISTER_BITS = 24
+STACK = 4
+"""Calls and loops that can be open at the same time."""
+STEPS = 7
+"""Changes of registers in one END."""
+SETS = 12
+"""Values of registers in one SET."""
+
+NUMBER_BITS = (REGISTERS - 1).bit_length()
+"""Bits of the number of a register."""
 
 
-class Opcode(enum.Enum, shape=unsigned(4)):
+class Opcode(enum.Enum, shape=unsigned(OPCODE_BITS)):
     """What an instruction does; 0 is illegal so that an empty memory stops at once."""
 
     HALT = 1
@@ -42,9 +76,13 @@ class Opcode(enum.Enum, shape=unsigned(4)):
     ROWS_ADD = 11
     ROWS_OUT = 12
     MOVE = 13
+    LOOP = 14
+    END = 15
+    SET = 16
+    RETURN = 17
 
 
-class Unit(enum.IntEnum, shape=unsigned(2)):
+class Unit(enum.IntEnum, shape=unsigned(3)):
     """The units with a queue of their own."""
 
     LOAD = 0
@@ -61,96 +99,27 @@ UNIT_OF = {
     Opcode.NORM_NUMBERS: Unit.VEC, Opcode.ROWS_ADD: Unit.VEC, Opcode.ROWS_OUT: Unit.VEC,
     Opcode.MOVE: Unit.VEC,
 }
-"""Which unit runs an opcode; HALT is the sequencer's own."""
+"""Which unit runs an opcode; the others are the sequencer's own."""
 
-
-class ASource(enum.Enum, shape=unsigned(2)):
-    """Memory that feeds the rows of the array; words of ``rows * lanes`` bits."""
-
-    IMEM = 0  # pixel planes
-    XMEM = 1  # LayerNorm bits and planes
-    HMEM = 2  # bits of the compare lanes
-    PMEM = 3  # attention bits
-
-
-class BSource(enum.Enum, shape=unsigned(2)):
-    """Memory that feeds the columns of the array; words of ``cols * lanes`` bits."""
-
-    WEIGHT = 0
-    BMEM = 1  # keys and values from the compare lanes
-    KMEM = 2  # keys that the vector unit moved there
-
-
-class Destination(enum.Enum, shape=unsigned(2)):
-    """Where the compare lanes put their bits."""
-
-    HMEM = 0  # rows of tokens, next operand A
-    K = 1     # BMEM, columns of tokens along the channels
-    V = 2     # BMEM, columns of channels along the tokens; their ones are counted in PV
-
-
-class AddSource(enum.Enum, shape=unsigned(2)):
-    """What a rescaled tile is added to."""
-
-    NONE = 0
-    RESID = 1
-    POS = 2
-    VMEM = 3
-
-
-class NumberSource(enum.Enum, shape=unsigned(1)):
-    """Memory of numbers that the vector unit reads."""
-
-    RESID = 0
-    VMEM = 1
-
-
-class MoveSource(enum.Enum, shape=unsigned(1)):
-    """Memory of bits that MOVE reads."""
-
-    XMEM = 0
-    HMEM = 1
-
-
-class SoftmaxMode(enum.Enum, shape=unsigned(2)):
-    """What an attention bit is compared with."""
-
-    RELATIVE = 0  # the row's minimal distance plus a constant
-    LIMIT = 1     # a constant
-    ABSOLUTE = 2  # a share of the row's sum of exponentials
-
-
-class RowOperation(enum.Enum, shape=unsigned(2)):
-    """What ROWS_ADD does with a word of C products."""
-
-    ADD = 0
-    MAX = 1
-    FOLD = 2  # their sum, to one column
-
-
-FOLD_STEP = data.StructLayout({"column": 8, "next_tile": 1, "next_sum": 1, "fours": 1})
-"""``NORM.bias`` of column 0 of a step of FOLD: the column that gets the sum, and whether the step
-goes on to the next source tile and to the next word of the sum before it. With `fours` and C a
-multiple of four, sums of four columns each go to the C / 4 columns that `column` is one of."""
-
-
-class RowKind(enum.Enum, shape=unsigned(2)):
-    """What ROWS_OUT makes of the sums."""
-
-    NUMBERS = 0  # to VMEM
-    CODES = 1    # to XMEM, eight planes
-    BITS = 2     # to XMEM
+CONTROL = frozenset(set(Opcode) - set(UNIT_OF) - {Opcode.HALT})
+"""Opcodes that the sequencer executes while it fetches: no waits, no stage, not dispatched."""
 
 
 WAIT_FIELDS = {Unit.LOAD: "wait_load", Unit.MM: "wait_mm", Unit.SOFTMAX: "wait_softmax",
                Unit.VEC: "wait_vec"}
-HEADER = {"opcode": Opcode, **{name: 8 for name in WAIT_FIELDS.values()}}
+HEADER = {"opcode": Opcode, "stage": 3, **{name: 8 for name in WAIT_FIELDS.values()}}
 
-_MATMUL = {
-    "a_src": ASource, "a_addr": 16, "b_src": BSource, "b_addr": 24,
+TAG_BITS = 20
+"""Bits of the number of an instruction in the order of dispatch: no program executes more."""
+INSTRUCTION = data.StructLayout({"word": INSTR_BITS, "tag": TAG_BITS, "counter": 16})
+"""What a unit takes: the instruction, its number in the order of dispatch, its program counter."""
+
+_OPERANDS = {
+    "a_src": ASource, "b_src": BSource,
     "n_tiles": 12,   # column tiles, at least 1
     "k_words": 8,    # words of K per tile, at least 1
 }
+_MATMUL = {"a_addr": 16, "b_addr": 24} | _OPERANDS
 _BITS_OUT = {
     "dst": Destination,
     "dst_pos": 8,      # HMEM, K: chunk of tile 0 in its word; V: token block in its word
@@ -193,6 +162,12 @@ _ROW_DESTINATION = {
     "segment": 12,      # rows that lie behind each other before a new block starts; 0: all
     "segment_left": 12,  # rows of the segment from the first one on; 0 with `segment` 0
 }
+
+
+def _numbered(count: int, fields: dict[str, int]) -> dict[str, int]:
+    """The same fields `count` times, with a number behind each name."""
+    return {f"{name}_{index}": width for index in range(count) for name, width in fields.items()}
+
 
 FORMATS = {
     Opcode.HALT: {},
@@ -267,22 +242,75 @@ FORMATS = {
     },
     # `count` numbers of row `row` to the output stream
     Opcode.OUTPUT: {"src": NumberSource, "src_addr": 16, "row": 6, "count": 12},
+    # the body up to END runs `count` times; stages up to `tail`
+    Opcode.LOOP: {"count": 16, "tail": 3},
+    # R[reg] += add, and 0 where that is `limit`; `on_wrap`: only where the limit before it was met
+    Opcode.END: {"used": 3} | _numbered(
+        STEPS, {"reg": NUMBER_BITS, "add": REGISTER_BITS, "limit": REGISTER_BITS, "on_wrap": 1}),
+    # R[reg] = value; `call`: go to `target`, until RETURN
+    Opcode.SET: {"used": 4, "call": 1, "target": 16} | _numbered(
+        SETS, {"reg": NUMBER_BITS, "value": REGISTER_BITS}),
+    Opcode.RETURN: {},
 }
 
+_SLOTS = (
+    (24, {"b_addr", "delta"}), (16, {"a_addr", "src_addr"}), (16, {"param_addr", "multiplier"}),
+    (16, {"dst_addr"}), (16, {"add_addr"}), (16, {"add2_addr"}), (16, {"thr_addr"}),
+    (16, {"bits_addr"}), (16, {"bend_addr"}), (12, {"pv_addr", "segment_left"}),
+    (8, {"dst_pos", "sum_row"}), (8, {"dst_col", "dst_row"}),
+    (6, {"rows", "row_hi", "row", "src_row"}), (2, {"shift", "slot"}), (2, {"bend_shift"}),
+    (1, {"pv_first", "flip", "last", "first"}),
+    # Behind the operands of MM; MM_ACC has other fields here.
+    (32, {"eps", "threshold", "bias_addr"}),
+)
+"""Width and fields of each place that a register can be added to."""
+
+INDEXED = {opcode: tuple(name for _, names in _SLOTS for name in FORMATS[opcode] if name in names)
+           for opcode in UNIT_OF}
+"""Fields that a register is added to, of each opcode of a unit."""
+
+
+def register_of(name: str) -> str:
+    """Name of the field with the number of the register that is added to an indexed field."""
+    return f"{name}_reg"
+
+
+def _slots():
+    """Offset and width of each place, and offset of the number of its register."""
+    offset, places = data.StructLayout(HEADER).size, []
+    for index, (width, _) in enumerate(_SLOTS):
+        if index == len(_SLOTS) - 1:
+            offset += data.StructLayout(_OPERANDS).size
+        places.append((offset, width, INSTR_BITS - (index + 1) * NUMBER_BITS))
+        offset += width
+    return tuple(places)
+
+
+SLOTS = _slots()
+"""Of each place that a register is added to: offset, width, offset of the register's number."""
+
 
 @functools.cache
-def layout_of(opcode: Opcode) -> data.StructLayout:
-    """Layout of an instruction with `opcode`, reserved bits included; first field lowest."""
-    fields = HEADER | FORMATS[opcode]
-    used = data.StructLayout(fields).size
-    assert used < INSTR_BITS, f"{opcode} takes {used} bits"
-    return data.StructLayout(fields | {"reserved": INSTR_BITS - used})
+def layout_of(opcode: Opcode) -> data.FlexibleLayout:
+    """Layout of an instruction with `opcode`."""
+    places = {name: place for (_, names), place in zip(_SLOTS, SLOTS, strict=True)
+              for name in INDEXED.get(opcode, ()) if name in names}
+    room = ((sum(SLOTS[-2][:2]), SLOTS[-1][2]) if places else
+            (data.StructLayout(HEADER).size, INSTR_BITS))
+    return pack(INSTR_BITS, HEADER, FORMATS[opcode], places,
+                {register_of(name): NUMBER_BITS for name in places}, room)
 
 
 @functools.cache
-def _widths(opcode):
-    """Name and width of every field, lowest first, reserved bits last."""
-    return tuple((name, field.width) for name, field in layout_of(opcode))
+def _table(opcode):
+    """Name, offset and mask of every field."""
+    return tuple((name, field.offset, (1 << field.width) - 1) for name, field in layout_of(opcode))
+
+
+@functools.cache
+def reserved_bits(opcode: Opcode) -> int:
+    """A mask of the bits that must be zero."""
+    return ((1 << INSTR_BITS) - 1) ^ sum(mask << offset for _, offset, mask in _table(opcode))
 
 
 def encode(opcode: Opcode, **fields: int) -> int:
@@ -290,30 +318,27 @@ def encode(opcode: Opcode, **fields: int) -> int:
 
     Raises ``ValueError`` for an unknown field or a value that does not fit.
     """
-    word, position, known = 0, 0, {**HEADER, **FORMATS[opcode]}
-    if unknown := set(fields) - set(known):
+    word, table = opcode.value, _table(opcode)
+    if unknown := set(fields) - {name for name, _, _ in table}:
         raise ValueError(f"{opcode.name} has no field {sorted(unknown)[0]!r}")
-    for name, width in _widths(opcode)[:-1]:
-        value = opcode.value if name == "opcode" else fields.get(name, 0)
+    for name, offset, mask in table:
+        value = fields.get(name, 0)
         value = int(getattr(value, "value", value))
-        if not 0 <= value < 1 << width:
-            raise ValueError(f"{name}={value} of {opcode.name} does not fit {width} bits")
-        word |= value << position
-        position += width
+        if not 0 <= value <= mask:
+            raise ValueError(f"{name}={value} of {opcode.name} does not fit "
+                             f"{mask.bit_length()} bits")
+        word |= value << offset
     return word
 
 
 def decode(word: int) -> tuple[Opcode, dict[str, int]]:
-    """Opcode and fields (plain integers, header included) of an instruction.
+    """Opcode and fields (plain integers, header and registers included) of an instruction.
 
     Raises ``ValueError`` for an unknown opcode or a non-zero reserved bit.
     """
-    opcode = Opcode(word & 15)
-    fields, position = {}, 0
-    for name, width in _widths(opcode):
-        fields[name] = word >> position & ((1 << width) - 1)
-        position += width
-    if fields.pop("reserved"):
+    opcode = Opcode(word & OPCODE_MASK)
+    if word & reserved_bits(opcode):
         raise ValueError(f"reserved bits of {opcode.name} are not zero")
-    fields.pop("opcode")
+    fields = {name: word >> offset & mask for name, offset, mask in _table(opcode)}
+    del fields["opcode"]
     return opcode, fields

@@ -9,11 +9,16 @@ from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.isa import (
     FORMATS,
     HEADER,
+    INDEXED,
     INSTR_BITS,
     LEVELS,
+    REGISTERS,
+    SETS,
+    STEPS,
     UNIT_OF,
     Opcode,
     layout_of,
+    register_of,
 )
 
 __all__ = ["isa_reference"]
@@ -90,8 +95,9 @@ Takes rows of numbers into sums. Step c of all four loops together reads one row
 With `first` a sum is started where every loop with `sums_l = 0` is at its step 0. FOLD adds the sum
 of the products of a word to one column; `bias` of the parameter word of step n holds that column
 (bits 7:0), whether the step goes on to the next source tile (bit 8) and to the next word of sums
-(bit 9) before it; with bit 10, sums of four products each go to the C / 4 columns that it is one of.
-A word has G rows; where loop 0 goes on by one row, one sum row or both, up to G rows take a cycle.""",
+(bit 9) before it; with bit 10, sums of four products each go to the C / 4 columns that it is one
+of. A word has G rows; where loop 0 goes on by one row, one sum row or both, up to G rows take a
+cycle.""",
     Opcode.ROWS_OUT: """\
 Makes rows of `count` sum rows of `sum_tiles` words:
 
@@ -108,6 +114,24 @@ Copies rows of `words` words of bits, walked through as by ROWS_ADD, to rows of 
 each other as those of ROWS_OUT, or to columns of KMEM.""",
     Opcode.OUTPUT: """\
 `count` numbers of row `row` to the output stream, sign-extended to 32 bits, tlast on the last.""",
+    Opcode.LOOP: """\
+The instructions behind it, up to END, run `count` times; one of stage s is taken in iterations
+`s <= i < count - (tail - s)`.""",
+    Opcode.END: """\
+Ends an iteration. For each k below `used`:
+
+    taken = wrapped or not on_wrap_k              # wrapped is false at first
+    if taken:
+        R[reg_k] = (R[reg_k] + add_k) % 2**24
+    if limit_k != 0:
+        wrapped = taken and R[reg_k] == limit_k
+        if wrapped:
+            R[reg_k] = 0
+
+Then the body runs again, or what follows.""",
+    Opcode.SET: """\
+`R[reg_k] = value_k` for each k below `used`. With `call`, `target` comes next, until RETURN.""",
+    Opcode.RETURN: "The instruction behind the SET that called comes next.",
 }
 
 _FIELDS = {
@@ -154,6 +178,9 @@ _FIELDS = {
     "first": "start the sums", "kind": "what becomes of the sums",
     "dst_row": "row of the first block", "segment": "rows until a new block starts; 0: all",
     "segment_left": "the same for the first row; 0 with `segment` 0",
+    "stage": "iterations of the innermost loop in which it is taken",
+    "tail": "the greatest stage in the body", "used": "steps", "call": "go to `target`",
+    "target": "program counter of the subroutine",
     "to_keys": "to columns of KMEM, else to rows of XMEM", "words": "words of a row",
 }
 _FIELDS |= {f"{name}_{level}": text.format(level) for level in range(LEVELS) for name, text in (
@@ -161,6 +188,12 @@ _FIELDS |= {f"{name}_{level}": text.format(level) for level in range(LEVELS) for
     ("blocks", "blocks from step to step of loop {}"),
     ("rows", "rows from step to step of loop {}"),
     ("sums", "sum rows from step to step of loop {}"))}
+_FIELDS |= {f"{name}_{index}": text for name, text, count in (
+    ("reg", "a register", max(STEPS, SETS)),
+    ("add", "what is added to it", STEPS),
+    ("limit", "what becomes 0; 0: nothing", STEPS),
+    ("on_wrap", "only if the limit before it was met", STEPS),
+    ("value", "what it becomes", SETS)) for index in range(count)}
 _FIELDS |= {name: f"distance to an earlier instruction of unit {name[5:].upper()}"
             for name in HEADER if name.startswith("wait_")}
 
@@ -170,22 +203,28 @@ _INTRODUCTION = f"""\
 This page is made by `hw/isa_reference.py` from `hw/isa.py`; memories and layouts are in
 [architecture.md](architecture.md).
 
-An instruction has {INSTR_BITS} bits: the header, the fields of its opcode, then zeros. A program is
-a straight list that ends with HALT. `wait_mm = d` waits for the d-th most recent instruction that
-was sent to unit MM before this one; 0 waits for nothing.
+An instruction has {INSTR_BITS} bits: the header, the fields of its opcode, and zeros. A program
+ends with HALT; [loops.md](loops.md) says how LOOP, END, SET and RETURN work. `wait_mm = d` waits
+for the d-th most recent instruction that was sent to unit MM before this one; 0, and more than were
+sent, waits for nothing.
+To a field with a `register` (the bits with the number of one of {REGISTERS}, the first always 0)
+its value is added, modulo 2 to the width of the field.
 """
 
 
-def _table(names, layout):
-    lines = ["| bits | field | |", "|---|---|---|"]
+def _bits(field):
+    last = field.offset + field.width - 1
+    return str(last) if field.width == 1 else f"{last}:{field.offset}"
+
+
+def _table(names, layout, indexed=()):
+    lines = ["| bits | field | register | |", "|---|---|---|---|"]
     for name in names:
-        field = layout[name]
-        last = field.offset + field.width - 1
-        bits = str(last) if field.width == 1 else f"{last}:{field.offset}"
+        register = _bits(layout[register_of(name)]) if name in indexed else ""
         text = _FIELDS[name]
         if isinstance(names[name], type) and names[name] is not Opcode:
             text += ": " + ", ".join(f"{choice.value} {choice.name}" for choice in names[name])
-        lines.append(f"| {bits} | `{name}` | {text} |")
+        lines.append(f"| {_bits(layout[name])} | `{name}` | {register} | {text} |")
     return "\n".join(lines)
 
 
@@ -196,7 +235,8 @@ def isa_reference() -> str:
         unit = UNIT_OF[opcode].name if opcode in UNIT_OF else "the sequencer"
         part = f"## {opcode.name}\n\nOpcode {opcode.value}, {unit}. {_ACTIONS[opcode]}\n"
         if FORMATS[opcode]:
-            part += "\n" + _table(FORMATS[opcode], layout_of(opcode)) + "\n"
+            part += "\n" + _table(FORMATS[opcode], layout_of(opcode),
+                                 INDEXED.get(opcode, ())) + "\n"
         parts.append(part)
     errors = "\n".join(f"| {code.value} | {code.name} |" for code in ErrorCode)
     parts.append(f"## Errors\n\nCodes of the ERROR register.\n\n| code | |\n|---|---|\n{errors}\n")

@@ -9,7 +9,7 @@ import numpy as np
 
 from bivit.compiler.ir import numeric
 from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS
-from bivit.hw.isa import FOLD_STEP
+from bivit.hw.choices import FOLD_STEP
 from bivit.hw.memories import BIAS_BITS, SCALE_BITS, constant_order, threshold_bits
 from bivit.sim.memory_state import (
     constant_parameters,

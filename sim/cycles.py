@@ -1,19 +1,20 @@
 """The cycle model: when every instruction is dispatched, popped and done, exactly.
 
-One forward pass over the program composes the timing that each block states next to its hardware.
-Cycle 0 is the first cycle in which the machine is busy. Input is always valid and output always
-ready.
+One forward pass over the executed sequence composes the timing that each block states next to its
+hardware. Cycle 0 is the first cycle in which the machine is busy. Input is always valid and output
+always ready.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
+from bivit.compiler.expand import Execution, expand
 from bivit.hw.arch import Arch
 from bivit.hw.blocks import load, matmul, softmax, vector
-from bivit.hw.blocks.sequencer import DISPATCH_LATENCY
-from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit, layout_of
+from bivit.hw.blocks.sequencer import FIRST_DECODE
+from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit
 
-__all__ = ["CycleReport", "Timing", "simulate_cycles", "unit_timings"]
+__all__ = ["CycleReport", "Timing", "executed_cycles", "simulate_cycles", "unit_timings"]
 
 Timing = Callable[[Arch, Opcode, dict[str, int]], tuple[int, int]]
 """Occupancy and completion of an instruction, in cycles from its pop."""
@@ -28,7 +29,7 @@ class CycleReport:
     cycles : int
         What the CYCLES register shows in the end.
     dispatch, pop, done : list of int
-        Cycle of each instruction up to HALT, for which all three are the last cycle.
+        Cycle of each executed instruction up to HALT, for which all three are the last cycle.
     occupancy : list of int
         Cycles from the pop of each instruction to the next possible pop; 0 for HALT.
     busy : dict of Unit to int
@@ -77,25 +78,30 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *,
     ValueError
         For a program that the machine stops with an error.
     """
+    return executed_cycles(arch, expand(arch, program), timings=timings)
+
+
+def executed_cycles(arch: Arch, execution: Execution, *,
+                    timings: Mapping[Unit, Timing] | None = None) -> CycleReport:
+    """The same for a program that was expanded."""
+    if execution.error:
+        raise ValueError(str(execution.error))
     timings = unit_timings() | dict(timings or {})
     units = [_UnitState() for _ in Unit]
     dispatched, popped, finished, occupied = [], [], [], []
-    time = DISPATCH_LATENCY - 1
-    for position, word in enumerate(program):
-        opcode, fields, waits = _decode(word)
-        time += 1
+    # The last cycle of the instruction before in each stage of the sequencer.
+    decode, add, time = FIRST_DECODE - 1, 0, 0
+    waits = [(unit, WAIT_FIELDS[unit]) for unit in Unit]
+    for opcode, fields, _, delay in execution.instructions:
+        decode = max(decode + 1 + delay, add)
+        add = max(decode + 1, time)
+        time = max(add, time) + 1
         needed = 0
-        for unit, distance in waits:
-            if distance > len(units[unit].done):
-                raise ValueError(f"instruction {position} waits beyond what was dispatched")
-            needed = max(needed, units[unit].done[-distance] + 1)
+        for unit, name in waits:
+            if 0 < (distance := fields[name]) <= len(units[unit].done):
+                needed = max(needed, units[unit].done[-distance] + 1)
         if opcode is Opcode.HALT:
-            time = max(time, *(unit.done[-1] + 1 for unit in units if unit.done), 0)
-            for times in (dispatched, popped, finished):
-                times.append(time)
-            return CycleReport(cycles=time + 1, dispatch=dispatched, pop=popped, done=finished,
-                               occupancy=[*occupied, 0],
-                               busy={unit: units[unit].busy for unit in Unit})
+            break
         kind = UNIT_OF[opcode]
         unit = units[kind]
         if len(unit.moved) >= arch.queue_depth:
@@ -119,30 +125,8 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *,
         popped.append(pop)
         finished.append(pop + completion)
         occupied.append(occupancy)
-    raise ValueError("the program has no HALT")
-
-
-def _field_table(opcode):
-    table, waits, position = [], [], 0
-    unit_of_wait = {name: unit for unit, name in WAIT_FIELDS.items()}
-    for name, field in layout_of(opcode):
-        entry = (position, (1 << field.width) - 1)
-        if name in unit_of_wait:
-            waits.append((unit_of_wait[name], *entry))
-        elif name not in ("opcode", "reserved"):
-            table.append((name, *entry))
-        position += field.width
-    return opcode, table, waits
-
-
-_TABLES = {opcode.value: _field_table(opcode) for opcode in Opcode}
-
-
-def _decode(word):
-    """Opcode, fields and non-zero waits; quicker than ``isa.decode``."""
-    if word & 15 not in _TABLES:
-        raise ValueError(f"opcode {word & 15} is illegal")
-    opcode, table, waits = _TABLES[word & 15]
-    fields = {name: word >> position & mask for name, position, mask in table}
-    return opcode, fields, [(unit, distance) for unit, position, mask in waits
-                            if (distance := word >> position & mask)]
+    time = max(time, *(unit.done[-1] + 1 for unit in units if unit.done), 0)
+    for times in (dispatched, popped, finished):
+        times.append(time)
+    return CycleReport(cycles=time + 1, dispatch=dispatched, pop=popped, done=finished,
+                       occupancy=[*occupied, 0], busy={unit: units[unit].busy for unit in Unit})

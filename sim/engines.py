@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bivit.hw.isa import INSTR_BITS, decode
+from bivit.compiler.expand import expand
+from bivit.hw.isa import INSTR_BITS
 from bivit.sim.iss import InstructionSimulator, MachineError
 from bivit.sim.observe import RESULT_OPCODES, RESULTS
 from bivit.sim.replay import replayed_results
@@ -27,8 +28,9 @@ class EngineRun:
     Attributes
     ----------
     logits : int64 array (images, count)
-    results : dict of (program counter, key) to array (images, rows, columns)
-        Results of the observed instructions that wrote anything, for the first images.
+    results : dict of (number, key) to array (images, rows, columns)
+        Results, by number in the order of dispatch, of the observed instructions that wrote
+        anything, for the first images.
     error : str or None
         Why the machine stopped, of the first image where it did.
     cycles : list of int
@@ -50,8 +52,8 @@ class EngineRun:
 
 
 def _observed_instructions(build):
-    return [pc for pc, instruction in enumerate(build.manifest["instructions"])
-            if any(instruction.get(key) for key in RESULTS)]
+    return [number for number, instruction in enumerate(build.manifest["executed"])
+            if any(key in instruction for key in RESULTS)]
 
 
 def run_iss(build, streams, *, observe, trace, stall_seed, predicted, progress) -> EngineRun:
@@ -105,14 +107,9 @@ def _with_program(build, folder):
 
 def _replayed(build, run, observe):
     """Results of observed instructions, from the write events of the first images."""
-    instructions = {}
-    for pc in _observed_instructions(build):
-        try:
-            opcode, fields = decode(build.words[pc])
-        except (ValueError, IndexError):
-            continue
-        if opcode in RESULT_OPCODES:
-            instructions[pc] = opcode, fields
+    executed = expand(build.arch, build.words).instructions
+    instructions = {number: executed[number][:2] for number in _observed_instructions(build)
+                    if number < len(executed) and executed[number].opcode in RESULT_OPCODES}
     return replayed_results(build.arch, instructions, run.events[:observe]) if observe else {}
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from bivit.compiler.expand import MachineError
 from bivit.compiler.ir import numeric
 from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.blocks.checks import ErrorCode
-from bivit.sim.dispatch import MachineError
 from bivit.sim.execute_matrix import saturate
 from bivit.sim.memory_state import (
     NUMBER_MEMORIES,

@@ -35,7 +35,7 @@ namespace {
 enum Register : uint8_t { CTRL = 0x08, STATUS = 0x0C, ERROR = 0x10, CYCLES = 0x14,
                           LOAD_SELECT = 0x18, COUNTERS = 0x20 };
 enum Outcome : uint32_t { DONE = 0, FAILED = 1, TIMEOUT = 2 };
-constexpr int UNITS = 4, COUNTERS_PER_UNIT = 3, ACCESS_LIMIT = 10000, QUIET_CYCLES = 8;
+constexpr int COUNTERS_PER_UNIT = 3, ACCESS_LIMIT = 10000, QUIET_CYCLES = 8;
 
 [[noreturn]] void fail(const std::string& message) {
     std::fprintf(stderr, "%s\n", message.c_str());
@@ -308,7 +308,7 @@ private:
         report(timeout);
     }
 
-    // outcome, ERROR, CYCLES, beats taken, complete frames out, open frame, 12 counters, count of
+    // outcome, ERROR, CYCLES, beats taken, complete frames out, open frame, counters of UNITS, count of
     // logits, logits
     void report(bool timeout) {
         const uint32_t status = read_register(STATUS);

@@ -1,7 +1,7 @@
 """The instruction-set simulator: real program words and memory words, a batch of images at once.
 
-Instructions run one after another in program order; every one acts on all images of the batch, so
-that its cost in Python is paid once. Time, queues and waits do not exist here.
+Instructions run one after another in the order of dispatch; every one acts on all images of the
+batch, so that its cost in Python is paid once. Time, queues and waits do not exist here.
 """
 
 import dataclasses
@@ -10,10 +10,10 @@ import functools
 import numpy as np
 import threadpoolctl
 
+from bivit.compiler.expand import MachineError, expand
 from bivit.hw.isa import Opcode
 from bivit.sim import execute_matrix, execute_rows, execute_softmax, execute_vector
 from bivit.sim.constants import Constants
-from bivit.sim.dispatch import MachineError, decode_program
 from bivit.sim.machine import Machine
 from bivit.sim.memory_state import MemoryState
 from bivit.sim.observe import read_results
@@ -53,9 +53,9 @@ class IssResult:
     ----------
     logits : int64 array (images, count)
         The numbers of the output stream.
-    observed : dict of (program counter, key) to array (images, rows, columns)
-        Results of each observed instruction, by the keys of
-        :func:`bivit.sim.observe.read_results`.
+    observed : dict of (number, key) to array (images, rows, columns)
+        Results of each observed instruction, by its number in the order of dispatch and the keys
+        of :func:`bivit.sim.observe.read_results`.
     """
 
     logits: np.ndarray
@@ -78,7 +78,7 @@ class InstructionSimulator:
     def __init__(self, arch, program_words, constants):
         self.arch = arch
         self.machine = Machine(arch, Constants(arch, constants))
-        self._instructions, self._error = decode_program(arch, program_words)
+        self._execution = expand(arch, program_words)
 
     def run(self, streams, *, observe=(), batch=None) -> IssResult:
         """Run the program once for each image.
@@ -88,7 +88,7 @@ class InstructionSimulator:
         streams : list of bytes
             Input stream of each image (:func:`bivit.sim.stream.image_stream`).
         observe : collection of int
-            Program counters of the instructions whose results are wanted.
+            Numbers, in the order of dispatch, of the instructions whose results are wanted.
         batch : int, optional
             Images in one pass. Only the first image of a pass finds what the image before left, so
             1 is exact also for a program that reads what it never wrote. Chosen by the size of the
@@ -113,14 +113,17 @@ class InstructionSimulator:
     def _pass(self, streams, observe):
         machine, observed = self.machine, {}
         machine.start(streams)
-        for pc, (opcode, fields) in enumerate(self._instructions):
-            machine.program_counter = pc
+        for number, executed in enumerate(self._execution.instructions):
+            opcode, fields = executed.opcode, executed.fields
+            if opcode is Opcode.HALT:
+                break
+            machine.program_counter = executed.counter
             EXECUTE[opcode](machine, fields)
-            if pc in observe:
-                observed |= {(pc, key): result.copy() for key, result in read_results(
+            if number in observe:
+                observed |= {(number, key): result.copy() for key, result in read_results(
                     self.arch, opcode, fields, machine.state).items()}
-        if self._error:
-            raise self._error
+        if self._execution.error:
+            raise self._execution.error
         machine.finish()
         outputs = machine.outputs
         return (np.concatenate(outputs, axis=1) if outputs

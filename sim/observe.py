@@ -135,22 +135,22 @@ def observations(manifest, results, images) -> dict[str, np.ndarray]:
     Parameters
     ----------
     manifest : dict
-        With ``instructions`` and ``observations`` as ``docs/build.md`` has them.
-    results : dict of (program counter, key) to array (images, rows, columns)
-        Results of the observed instructions.
+        With ``executed`` and ``observations`` as ``docs/build.md`` has them.
+    results : dict of (number, key) to array (images, rows, columns)
+        Results of the observed instructions, by their numbers in the order of dispatch.
     images : int
     """
     tensors = {entry["name"]: np.full((images, *entry["shape"]), MISSING, np.int64)
                for entry in manifest["observations"]}
-    places = {(position, key): instruction[key]
-              for position, instruction in enumerate(manifest["instructions"])
-              for key in RESULTS if instruction.get(key) is not None}
+    places = {(number, key): instruction[key]
+              for number, instruction in enumerate(manifest["executed"])
+              for key in RESULTS if key in instruction}
     for key, place in places.items():
         if key not in results:
             continue
-        (r0, r1), (c0, c1), row = place["rows"], place["cols"], place["row"]
+        (r0, r1), (c0, c1), row = place["rows"], place["cols"], place.get("row", 0)
         target = tensors[place["name"]]
-        if place["head"] is not None:
+        if place.get("head") is not None:
             target = target[:, place["head"]]
         for column, first, count in place.get("pieces") or [(0, c0, c1 - c0)]:
             result = results[key][:, row:row + r1 - r0, column:column + count]

@@ -63,13 +63,13 @@ class Replay:
 def replayed_results(arch, instructions, events) -> dict[tuple[int, str], np.ndarray]:
     """Results (images, rows, columns) of those `instructions` that wrote anything in every image.
 
-    By program counter and key of :func:`bivit.sim.observe.read_results`.
+    By number in the order of dispatch and key of :func:`bivit.sim.observe.read_results`.
 
     Parameters
     ----------
     arch : Arch
     instructions : dict of int to tuple (Opcode, dict of str to int)
-        By program counter.
+        By number.
     events : list of dict of str to structured array
         Write events of each image by memory, as :class:`bivit.sim.rtl.RunResult` has them.
     """
@@ -80,12 +80,12 @@ def replayed_results(arch, instructions, events) -> dict[tuple[int, str], np.nda
     if not all(_alike(grouped[0], other) for other in grouped[1:]):
         return _joined(replayed_results(arch, instructions, [image]) for image in events)
     replay, results = Replay(arch, len(grouped)), {}
-    for pc, (opcode, fields) in instructions.items():
-        if pc in grouped[0]:
+    for number, (opcode, fields) in instructions.items():
+        if number in grouped[0]:
             writes = {name: (first["addr"], first["we"],
-                             np.stack([image[pc][name]["data"] for image in grouped]))
-                      for name, first in grouped[0][pc].items()}
-            results |= {(pc, key): result
+                             np.stack([image[number][name]["data"] for image in grouped]))
+                      for name, first in grouped[0][number].items()}
+            results |= {(number, key): result
                         for key, result in replay.results(opcode, fields, writes).items()}
     return results
 
@@ -98,7 +98,7 @@ def _joined(parts):
 
 
 def _by_instruction(image):
-    """Events of one image: program counter to memory to events, in time order."""
+    """Events of one image: number of the instruction to memory to events, in time order."""
     found = {}
     for name, events in image.items():
         if not len(events):
@@ -113,7 +113,7 @@ def _by_instruction(image):
 def _alike(one, other):
     """Whether two images write the same places in the same order."""
     return one.keys() == other.keys() and all(
-        one[pc].keys() == other[pc].keys() and all(
-            np.array_equal(events["addr"], other[pc][name]["addr"])
-            and np.array_equal(events["we"], other[pc][name]["we"])
-            for name, events in written.items()) for pc, written in one.items())
+        one[number].keys() == other[number].keys() and all(
+            np.array_equal(events["addr"], other[number][name]["addr"])
+            and np.array_equal(events["we"], other[number][name]["we"])
+            for name, events in written.items()) for number, written in one.items())

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from bivit.compiler.accesses import accesses
 from bivit.compiler.build import load_build
+from bivit.compiler.expand import Execution, expand
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.matmul import passes_of
-from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Unit, decode
+from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Unit
 from bivit.hw.memories import memories
-from bivit.sim.cycles import CycleReport, simulate_cycles
+from bivit.sim.cycles import CycleReport, executed_cycles
 
 __all__ = ["CAUSES", "analyse", "report"]
 
@@ -28,18 +29,18 @@ _WAITING = {Unit.LOAD: "load", Unit.MM: "matrix results", Unit.SOFTMAX: "softmax
             Unit.VEC: "vector"}
 
 
-def analyse(arch: Arch, program: Sequence[int], layers: Sequence[dict],
+def analyse(arch: Arch, execution: Execution, layers: Sequence[dict],
             layer_of: Sequence[int]) -> dict:
     """Predict the cycles of one isolated image, and say what they are spent on.
 
     Parameters
     ----------
-    program : list of int
-        Encoded instructions up to HALT.
+    execution : Execution
+        What the program does.
     layers : list of dict
         ``name``, ``op``, ``binary`` and useful ``macs`` of each layer, as the manifest has them.
     layer_of : list of int
-        Index of the layer of each instruction.
+        Index of the layer of each executed instruction.
 
     Returns
     -------
@@ -49,9 +50,8 @@ def analyse(arch: Arch, program: Sequence[int], layers: Sequence[dict],
         one's end (None without binary layers); ``binary_cycles``, those cycles; ``spent``, what
         they are (:data:`CAUSES`), which sums up to them; ``layers``; ``units``.
     """
-    timing = simulate_cycles(arch, program)
-    instructions = [decode(word) for word in program[:len(timing.pop)]]
-    instructions.pop()  # HALT
+    timing = executed_cycles(arch, execution)
+    instructions = [executed[:2] for executed in execution.instructions[:-1]]
     matrix = [index for index, (opcode, _) in enumerate(instructions)
               if UNIT_OF[opcode] is Unit.MM]
     binary = [index for index in matrix if layers[layer_of[index]]["binary"]]
@@ -112,18 +112,18 @@ def _cause(instructions, timing, index):
     ready, cause = timing.dispatch[index] + 2, "dispatch"
     for unit, name in WAIT_FIELDS.items():
         if fields[name]:
-            done = timing.done[_earlier(instructions, index, unit, fields[name])]
-            if done + 1 > ready:
-                ready, cause = done + 1, _WAITING[unit]
+            earlier = _earlier(instructions, index, unit, fields[name])
+            if earlier is not None and timing.done[earlier] + 1 > ready:
+                ready, cause = timing.done[earlier] + 1, _WAITING[unit]
     return cause
 
 
 def _earlier(instructions, index, unit, distance):
-    """Index of the `distance`-th most recent instruction of `unit` before `index`."""
-    while distance:
+    """Index of the `distance`-th most recent instruction of `unit` before `index`, or None."""
+    while distance and index:
         index -= 1
         distance -= UNIT_OF[instructions[index][0]] is unit
-    return index
+    return None if distance else index
 
 
 def _layers(arch, instructions, timing, layers, layer_of):
@@ -161,21 +161,24 @@ def report(folder) -> dict:
     Returns
     -------
     dict
-        Also ``folder``, ``target``, ``instructions``, and ``memory``: for each memory its width,
-        depth and the words that the program reads or writes.
+        Also ``folder``, ``target``, ``instructions`` (in the program), ``executed`` (for each
+        image), and ``memory``: for each memory its width, depth and the words that the program
+        reads or writes.
     """
     build = load_build(folder)
-    layer_of = [entry["layer"] for entry in build.manifest["instructions"]]
-    return {"folder": str(folder), "target": build.arch.name, "instructions": len(layer_of),
-            **analyse(build.arch, build.words, build.manifest["layers"], layer_of),
-            "memory": _memory(build.arch, build.words)}
+    layer_of = [entry["layer"] for entry in build.manifest["executed"]]
+    execution = expand(build.arch, build.words)
+    return {"folder": str(folder), "target": build.arch.name, "instructions": len(build.words),
+            "executed": len(layer_of),
+            **analyse(build.arch, execution, build.manifest["layers"], layer_of),
+            "memory": _memory(build.arch, execution, len(build.words))}
 
 
-def _memory(arch, program):
+def _memory(arch, execution, words):
     """Width, depth and words in use of each memory."""
-    used = {"program": set(range(len(program)))}
-    for word in program:
-        touched = accesses(arch, *decode(word))
+    used = {"program": range(words)}
+    for opcode, fields, _, _ in execution.instructions[:-1]:
+        touched = accesses(arch, opcode, fields)
         for memory, words in (*touched.reads, *touched.writes, *touched.updates):
             used.setdefault(memory, set()).update(words)
     return {name: {"width": size.width, "depth": size.depth, "words": len(used.get(name, ()))}

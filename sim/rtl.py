@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from bivit.hw.arch import Arch
-from bivit.hw.isa import INSTR_BITS
+from bivit.hw.isa import INSTR_BITS, Unit
 from bivit.hw.memories import BEAT_BITS, beats_per_word, constant_memories, memories
 from bivit.sim.rtl_build import OBSERVED_MEMORIES, SimulatorError, build_program
 
@@ -18,7 +18,8 @@ __all__ = ["RunResult", "Simulator", "SimulatorError", "build_simulator"]
 STATUSES = ("done", "error", "timeout")
 UNIT_EVENT = np.dtype([("image", "<u4"), ("cycle", "<u4"), ("unit", "<u4"), ("kind", "<u4"),
                        ("tag", "<u4")])
-_HEADER = 19  # numbers before the logits in a result
+_COUNTERS = 3  # of each unit
+_BEFORE, _HEADER = 6, 7 + _COUNTERS * len(Unit)  # numbers before the counters, and the logits
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class RunResult:
         The register CYCLES.
     errors : int64 array (n,)
         The register ERROR: code, and the program counter from bit 16 on.
-    counters : int64 array (n, 4, 3)
+    counters : int64 array (n, units, 3)
         Run, stall and idle cycles of each unit.
     beats_taken, frames : int64 array (n,)
         Beats of the image that were taken; output frames that ended with tlast.
@@ -219,7 +220,8 @@ class Simulator:
         return RunResult(
             logits=matrix, status=[STATUSES[code] for code in rows[:, 0]], errors=rows[:, 1],
             cycles=rows[:, 2], beats_taken=rows[:, 3], frames=rows[:, 4],
-            frame_open=rows[:, 5].astype(bool), counters=rows[:, 6:18].reshape(count, 4, 3),
+            frame_open=rows[:, 5].astype(bool),
+            counters=rows[:, _BEFORE:_HEADER - 1].reshape(count, len(Unit), _COUNTERS),
             events=[{name: events[events["image"] == image] for name, events in written.items()}
                     for image in range(observed)],
             unit_events=[units[units["image"] == image] for image in range(observed)],

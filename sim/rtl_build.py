@@ -16,13 +16,14 @@ import subprocess
 import tempfile
 
 from bivit.compiler.ir.errors import UserError
+from bivit.hw.isa import Unit
 
 __all__ = ["OBSERVED_MEMORIES", "SimulatorError", "build_program", "cache_folder"]
 
 HARNESS = pathlib.Path(__file__).with_name("harness.cpp")
 OBSERVED_MEMORIES = ("hmem", "bmem", "resid", "pmem", "xmem", "vmem", "kmem")
 OBSERVED = [f"{memory}_{port}" for memory in OBSERVED_MEMORIES for port in ("we", "addr", "data")]
-OBSERVED += [f"obs_{unit}_{event}" for unit in ("load", "mm", "softmax", "vec")
+OBSERVED += [f"obs_{unit}_{event}" for unit in (unit.name.lower() for unit in Unit)
              for event in ("pop", "done", "pop_tag")]
 OBSERVED += ["obs_post_tag", "obs_softmax_tag", "obs_vec_tag", "registers__busy"]
 CONTROL = "`verilator_config\n" + "".join(
@@ -31,7 +32,7 @@ CONTROL = "`verilator_config\n" + "".join(
 TRANSLATE = ["--cc", "--prefix", "Vbivit", "--top-module", "accelerator", "-O3", "--no-timing",
              "-DBIVIT_COUNTONES", "--x-assign", "fast", "--output-split", "10000",
              "-Wno-fatal", "-Wno-lint", "-Wno-style"]
-COMPILE = ["-std=gnu++17", "-w", "-pipe"]
+COMPILE = ["-std=gnu++17", "-w", "-pipe", f"-DUNITS={len(Unit)}"]
 OPTIMISE = {"fast": "-O2", "slow": "-O0", "runtime": "-O1"}
 NO_SPACE = "No space left on device"
 COMPILERS = ("g++", "clang++", "c++")

@@ -193,23 +193,24 @@ def _cycle_differences(run, predicted, *, exact):
     for image, times in enumerate(run.times if exact else ()):
         for event, measured, wanted in zip(("pop", "done"), times, (predicted.pop, predicted.done),
                                            strict=True):
-            different = [pc for pc, cycle in enumerate(wanted[:-1]) if measured.get(pc) != cycle]
+            different = [number for number, cycle in enumerate(wanted[:-1])
+                         if measured.get(number) != cycle]
             wrong += len(different)
             if different and first is None:
-                pc = different[0]
-                first = (f"{event} of instruction {pc} of image {image} is in cycle "
-                         f"{measured.get(pc)} where {wanted[pc]} is predicted")
+                number = different[0]
+                first = (f"{event} of executed instruction {number} of image {image} is in cycle "
+                         f"{measured.get(number)} where {wanted[number]} is predicted")
     return wrong, first
 
 
 def _layers(manifest, timing):
     layers = [{"name": layer["name"], "first_cycle": None, "last_cycle": None}
               for layer in manifest["layers"]]
-    for position, instruction in enumerate(manifest["instructions"]):
+    for instruction, start, end in zip(manifest["executed"], timing.pop, timing.done, strict=False):
         index = instruction["layer"]
-        if index is None or position >= len(timing.pop):
+        if index is None:
             continue
-        layer, start, end = layers[index], timing.pop[position], timing.done[position]
+        layer = layers[index]
         first, last = layer["first_cycle"], layer["last_cycle"]
         layer["first_cycle"] = start if first is None else min(first, start)
         layer["last_cycle"] = end if last is None else max(last, end)

@@ -1,12 +1,10 @@
 """A program of the compiler on the instruction-set simulator, against NumPy at every point."""
 
-import dataclasses
-
 import numpy as np
 
 from bivit.compiler.passes import lower
 from bivit.sim.iss import InstructionSimulator
-from bivit.sim.observe import observations
+from bivit.sim.observe import RESULTS, observations
 from bivit.sim.stream import image_stream
 from graphs import random_image
 
@@ -16,10 +14,10 @@ __all__ = ["verify"]
 def verify(graph, arch, images=2):
     """Every observation point and the logits; gives the program."""
     program = lower(graph, arch)
-    manifest = {"instructions": [dataclasses.asdict(i) for i in program.instructions],
+    manifest = {"executed": [i.description() for i in program.executed],
                 "observations": program.observations}
-    observed = [pc for pc, entry in enumerate(manifest["instructions"])
-                if entry["observe"] or entry["observe_bits"]]
+    observed = [pc for pc, entry in enumerate(manifest["executed"])
+                if entry.keys() & set(RESULTS)]
     pixels = [random_image((5, i), graph.input_shape) for i in range(images)]
     size = next(n for n in graph.nodes if n.op == "patchify").attributes["patch_size"]
     run = InstructionSimulator(arch, program.words, program.constants).run(

@@ -16,14 +16,17 @@ from bivit.hw.isa import (
     RowKind,
     RowOperation,
     SoftmaxMode,
-    Unit,
     decode,
     encode,
+    layout_of,
 )
 from bivit.hw.memories import constant_memories, threshold_bits
 
-__all__ = ["input_stream", "random_constants", "random_program", "write_files"]
+__all__ = ["WAIT_BITS", "input_stream", "random_constants", "random_fields", "random_program",
+           "random_waits", "write_files"]
 
+WAIT_BITS = sum(255 << layout_of(Opcode.HALT)[name].offset for name in WAIT_FIELDS.values())
+"""The waits of the header."""
 CONSTANT_WORDS = 64
 """Words of each constant memory that are not zero."""
 REGION = 192
@@ -42,27 +45,26 @@ def random_program(rng, arch, *, length, ordered=False):
         Every instruction waits for all before it, so that results do not depend on time; else
         waits are random.
     """
-    kinds = [opcode for opcode in Opcode if opcode is not Opcode.HALT]
+    kinds = list(UNIT_OF)
     opcodes = []
     while len(opcodes) < length:
         # Bursts of one kind, so that queues fill up and instructions follow each other.
         opcodes += [rng.choice(kinds)] * rng.choice((1, 1, 3, 20))
     opcodes, slots = opcodes[:length], {}
     loads = [position for position, opcode in enumerate(opcodes) if opcode is Opcode.LOAD]
-    sent, program = dict.fromkeys(Unit, 0), []
+    program = []
     for position, opcode in enumerate(opcodes):
         if opcode is Opcode.SOFTMAX and not slots:
             opcode = Opcode.MM_SCORE
-        fields = _fields(rng, arch, opcode, slots)
+        fields = random_fields(rng, arch, opcode, slots)
         if opcode is Opcode.LOAD:
             fields["last"] = int(position == loads[-1])
-        program.append(encode(opcode, **fields, **_waits(rng, sent, ordered)))
-        sent[UNIT_OF[opcode]] += 1
+        program.append(encode(opcode, **fields, **random_waits(rng, ordered)))
     return [*program, encode(Opcode.HALT)]
 
 
 def input_stream(rng, program):
-    """Random bytes of the input stream: what the LOAD instructions of a program take."""
+    """Random bytes of the input stream: what LOAD instructions outside of loops take."""
     instructions = [decode(word) for word in program]
     return rng.randbytes(sum(4 * fields["tokens"] * -(-fields["pixels"] // 4)
                              for opcode, fields in instructions if opcode is Opcode.LOAD))
@@ -127,18 +129,14 @@ def _score_bias(rng, arch):
     return value & (1 << SCORE_BIAS_BITS) - 1
 
 
-def _waits(rng, sent, ordered):
-    waits = {}
-    for unit, name in WAIT_FIELDS.items():
-        if sent[unit] and ordered:
-            waits[name] = 1
-        elif sent[unit] and rng.random() < 0.3:
-            furthest = min(sent[unit], 255)
-            waits[name] = rng.randint(1, rng.choice((1, min(furthest, 4), furthest)))
-    return waits
+def random_waits(rng, ordered):
+    """Waits of an instruction: for the latest of every unit, or random ones."""
+    waits = dict.fromkeys(WAIT_FIELDS.values(), 1)
+    return waits if ordered else {name: rng.randint(1, rng.choice((1, 4, 255))) for name in waits
+                                  if rng.random() < 0.3}
 
 
-def _fields(rng, arch, opcode, slots):
+def random_fields(rng, arch, opcode, slots):
     """Fields of an instruction; `slots` has tiles and keys of the scores of each slot."""
     read, written = rng.sample((0, REGION), 2)
     match opcode:

@@ -11,7 +11,7 @@ from bivit.models.photographs import photographs
 from bivit.models.random_networks import convert_random
 from bivit.sim.compare import compare
 from bivit.sim.iss import InstructionSimulator
-from bivit.sim.observe import observations
+from bivit.sim.observe import RESULTS, observations
 from bivit.sim.reference import Reference
 from bivit.sim.stream import image_stream
 from named_networks import FULL
@@ -33,10 +33,10 @@ def test_every_observation_point(name, tmp_path):
     convert_random(name, 0, tmp_path / "checkpoint.safetensors", images)
     graph = checkpoint.load(tmp_path / "checkpoint.safetensors")
     program = lower(graph, LARGE)
-    manifest = {"instructions": [dataclasses.asdict(i) for i in program.instructions],
+    manifest = {"executed": [i.description() for i in program.executed],
                 "observations": program.observations}
-    observed = [pc for pc, entry in enumerate(manifest["instructions"])
-                if entry["observe"] or entry["observe_bits"]]
+    observed = [pc for pc, entry in enumerate(manifest["executed"])
+                if entry.keys() & set(RESULTS)]
     patch_size = next(n for n in graph.nodes if n.op == "patchify").attributes["patch_size"]
     simulator = InstructionSimulator(LARGE, program.words, program.constants)
     run = simulator.run([image_stream(images[0].numpy(), patch_size)], observe=observed, batch=1)

@@ -1,6 +1,5 @@
 """Random networks from graph to simulated bits, compared with NumPy at every observation point."""
 
-import dataclasses
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from bivit.compiler.passes import lower
 from bivit.hw.targets import TARGETS
 from bivit.sim.compare import compare
 from bivit.sim.iss import InstructionSimulator
-from bivit.sim.observe import observations
+from bivit.sim.observe import RESULTS, observations
 from bivit.sim.stream import image_stream
 from both_engines import check_engines
 from graphs import random_image, random_vit_graph
@@ -88,9 +87,7 @@ def graphs():
 def observation_table(program):
     """The part of the manifest that observations need."""
     return {"observations": program.observations,
-            "instructions": [{key: place and dataclasses.asdict(place) for key, place in (
-                ("observe", instruction.observe), ("observe_bits", instruction.observe_bits))}
-                for instruction in program.instructions]}
+            "executed": [instruction.description() for instruction in program.executed]}
 
 
 def numpy_reference(graph, names, images):
@@ -109,8 +106,8 @@ def check_on_iss(graph, program, images):
     patch_size = next(node.attributes["patch_size"] for node in graph.nodes
                       if node.op == "patchify")
     table = observation_table(program)
-    observe = [pc for pc, entry in enumerate(table["instructions"])
-               if entry["observe"] or entry["observe_bits"]]
+    observe = [pc for pc, entry in enumerate(table["executed"])
+               if entry.keys() & set(RESULTS)]
     simulator = InstructionSimulator(program.arch, program.words, program.constants)
     result = simulator.run([image_stream(image, patch_size) for image in images], observe=observe)
     expected = numpy_reference(graph, [entry["name"] for entry in program.observations], images)

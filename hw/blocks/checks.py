@@ -1,21 +1,27 @@
 """Checks of an instruction before it is dispatched, and the codes of the ERROR register."""
 
+import functools
+
 from amaranth.hdl import Cat, Module, Shape, Signal, Value, unsigned
 from amaranth.lib import data, enum
 
 from bivit.hw.arch import Arch
 from bivit.hw.isa import (
+    CONTROL,
     FORMATS,
+    HEADER,
     LEVELS,
+    OPCODE_BITS,
+    SETS,
     UNIT_OF,
     Destination,
     Opcode,
     RowKind,
-    Unit,
     layout_of,
+    reserved_bits,
 )
 
-__all__ = ["ErrorCode", "check_instruction", "count_faults", "unit_bits"]
+__all__ = ["ErrorCode", "check_counts", "check_word", "control_faults", "count_faults"]
 
 
 class ErrorCode(enum.Enum, shape=unsigned(8)):
@@ -24,12 +30,14 @@ class ErrorCode(enum.Enum, shape=unsigned(8)):
     NONE = 0
     OPCODE = 1        # illegal opcode, or the program has no HALT
     RESERVED = 2      # reserved bits set
-    WAIT = 3          # wait beyond what was dispatched
     COUNT = 4         # a count is zero, or a count, a row or a number of a choice too large
     STREAM_SHORT = 5  # the input stream ended early
     STREAM_LONG = 6   # no tlast on the final beat
+    STACK = 7         # too many loops and calls open, or END or RETURN without one
+    STAGE = 8         # a stage above the tail of the loop
 
 
+_HEADER_MASK = (1 << data.StructLayout(HEADER).size) - (1 << OPCODE_BITS)
 _COUNTS = {"n_tiles", "k_words", "pixels", "channels", "count", "a_planes", "b_planes", "groups",
            "tokens", "rows", "words", "sum_tiles", *(f"count_{level}" for level in range(LEVELS))}
 
@@ -47,18 +55,17 @@ def count_faults(arch: Arch, opcode: Opcode, fields):
     fields : mapping of str to int, or to Value
         The conditions are booleans, or Values.
     """
-    largest = _largest(arch, opcode)
-    used = dict.fromkeys(FORMATS[opcode], True)
+    used = {}
     if opcode is Opcode.MM_BITS:
         used["rows"] = fields["dst"] == Destination.V.value
     if opcode is Opcode.ROWS_OUT:
         used["k_words"] = fields["kind"] == RowKind.CODES.value
-    for name, shape in FORMATS[opcode].items():
+    for name, counts, largest in _limits(arch, opcode):
         field = fields[name]
-        if name in _COUNTS:
-            yield name, (field == 0) & used[name]
-        if name in largest and largest[name] < (1 << Shape.cast(shape).width) - 1:
-            yield name, (field > largest[name]) & used[name]
+        if counts:
+            yield name, (field == 0) & used.get(name, True)
+        if largest is not None:
+            yield name, (field > largest) & used.get(name, True)
     if opcode is Opcode.LOAD:
         yield "row + tokens", fields["row"] + fields["tokens"] > arch.rows
     if opcode is Opcode.MM_ACC:
@@ -70,26 +77,60 @@ def count_faults(arch: Arch, opcode: Opcode, fields):
         yield "segment_left", fields["segment_left"] > fields["segment"]
 
 
-def unit_bits(unit: Unit) -> int:
-    """Bits of the longest instruction of a unit."""
-    return max(layout_of(opcode).size - layout_of(opcode)["reserved"].width
-               for opcode, owner in UNIT_OF.items() if owner == unit)
+def control_faults(arch: Arch, opcode: Opcode, fields):
+    """The same for instructions of the sequencer itself."""
+    if opcode is Opcode.LOOP:
+        yield "count", fields["count"] == 0
+        yield "tail", fields["tail"] >= fields["count"]
+    if opcode is Opcode.SET:
+        yield "used", fields["used"] > SETS
+        yield "target", (fields["call"] != 0) & (fields["target"] >= arch.program_depth)
 
 
-def check_instruction(m: Module, arch: Arch, word: Value) -> Signal:
-    """The first error that `word` alone shows, or ``ErrorCode.NONE``."""
+def check_word(m: Module, arch: Arch, word: Value) -> Signal:
+    """The first error that a word of the program shows, whatever registers hold, or ``NONE``."""
     error = Signal(ErrorCode, init=ErrorCode.OPCODE)
-    with m.Switch(word[:4]):
+    with m.Switch(word[:OPCODE_BITS]):
         for opcode in Opcode:
             with m.Case(opcode.value):
-                view = data.View(layout_of(opcode), word)
-                fields = {name: Value.cast(view[name]) for name in FORMATS[opcode]}
+                fields, reserved = _fields(opcode, word), reserved_bits(opcode)
+                if opcode in CONTROL:
+                    reserved |= _HEADER_MASK
                 m.d.comb += error.eq(ErrorCode.NONE)
-                with m.If(view.reserved != 0):
+                with m.If((word & reserved) != 0):
                     m.d.comb += error.eq(ErrorCode.RESERVED)
-                with m.Elif(Cat(wrong for _, wrong in count_faults(arch, opcode, fields)).any()):
+                with m.Elif(Cat(wrong for _, wrong in control_faults(arch, opcode, fields)).any()):
                     m.d.comb += error.eq(ErrorCode.COUNT)
     return error
+
+
+def check_counts(m: Module, arch: Arch, word: Value) -> Signal:
+    """Whether a count of an instruction for a unit is wrong, registers added."""
+    wrong = Signal()
+    with m.Switch(word[:OPCODE_BITS]):
+        for opcode in UNIT_OF:
+            with m.Case(opcode.value):
+                faults = count_faults(arch, opcode, _fields(opcode, word))
+                m.d.comb += wrong.eq(Cat(fault for _, fault in faults).any())
+    return wrong
+
+
+def _fields(opcode, word):
+    view = data.View(layout_of(opcode), word)
+    return {name: Value.cast(view[name]) for name in FORMATS[opcode]}
+
+
+@functools.cache
+def _limits(arch, opcode):
+    """Fields that have limits: name, whether it is a count, the largest value if not all are."""
+    found, limits = _largest(arch, opcode), []
+    for name, shape in FORMATS[opcode].items():
+        largest = found.get(name)
+        if largest is not None and largest >= (1 << Shape.cast(shape).width) - 1:
+            largest = None
+        if name in _COUNTS or largest is not None:
+            limits.append((name, name in _COUNTS, largest))
+    return tuple(limits)
 
 
 def _largest(arch, opcode):

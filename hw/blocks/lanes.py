@@ -5,6 +5,7 @@ from amaranth.lib import data, enum
 
 from bivit.compiler.ir.numeric import SCORE_BIAS_BITS
 from bivit.hw.arch import Arch
+from bivit.hw.isa import TAG_BITS
 from bivit.hw.memories import BIAS_BITS, SCALE_BITS, score_bits, threshold_bits
 
 __all__ = ["BIT_STAGES", "NUMBER_STAGES", "PARAM_LEAD", "STAGES", "Mode", "bend_layout",
@@ -37,7 +38,7 @@ def pass_layout(arch: Arch) -> data.StructLayout:
     return data.StructLayout({
         "mode": 2,
         "tile": 12,
-        "tag": 16,          # program counter
+        "tag": TAG_BITS,    # of the instruction
         "first_tile": 1,
         "last_pass": 1,     # of the instruction
         "plane_first": 1,   # of the tile

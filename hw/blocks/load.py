@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.output import BEAT
-from bivit.hw.isa import FORMATS, INSTR_BITS, Opcode, layout_of
+from bivit.hw.isa import FORMATS, INSTRUCTION, Opcode, layout_of
 from bivit.hw.memories import BEAT_BITS, memories
 
 __all__ = ["ENDED_EARLY", "ENDED_LATE", "LoadUnit", "timing"]
@@ -70,7 +70,7 @@ class LoadUnit(wiring.Component):
         self.arch = arch
         imem = memories(arch)["imem"]
         super().__init__({
-            "instr": In(stream.Signature(data.StructLayout({"word": INSTR_BITS, "tag": 16}))),
+            "instr": In(stream.Signature(INSTRUCTION)),
             "clear": In(1),
             "done": Out(1),
             "busy": Out(1),

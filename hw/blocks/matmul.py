@@ -8,8 +8,7 @@ from bivit.hw.arch import Arch
 from bivit.hw.blocks.array import latency as array_latency
 from bivit.hw.blocks.lanes import PARAM_LEAD, Mode, delayed, pass_layout
 from bivit.hw.blocks.post import latency as post_latency
-from bivit.hw.blocks.sequencer import INSTRUCTION
-from bivit.hw.isa import AddSource, ASource, BSource, Destination, Opcode, layout_of
+from bivit.hw.isa import INSTRUCTION, AddSource, ASource, BSource, Destination, Opcode, layout_of
 
 __all__ = ["MatmulIssue", "WORD_LATENCY", "drain_of", "next_counter", "passes_of", "timing"]
 

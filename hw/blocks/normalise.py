@@ -10,7 +10,7 @@ from bivit.hw.blocks.norm import PARAMETER, NormLane, NormWidths, control_layout
 from bivit.hw.blocks.rounding import limits
 from bivit.hw.blocks.writeback import NormWriter
 from bivit.hw.emit import place
-from bivit.hw.isa import FORMATS, INSTR_BITS, NumberSource, Opcode, layout_of
+from bivit.hw.isa import FORMATS, INSTR_BITS, TAG_BITS, NumberSource, Opcode, layout_of
 from bivit.hw.memories import memories
 
 __all__ = ["Normaliser", "norm_timing"]
@@ -64,7 +64,7 @@ class Normaliser(wiring.Component):
         super().__init__({
             "start": In(1),
             "word": In(INSTR_BITS),
-            "instr_tag": In(16),
+            "instr_tag": In(TAG_BITS),
             "last": Out(1),
             "address": Out(16),
             "resid_data": In(sizes["resid"].width),
@@ -73,7 +73,7 @@ class Normaliser(wiring.Component):
             "norm_data": In(sizes["norm"].width),
             "writing": Out(1),
             "done": Out(1),
-            "tag": Out(16),
+            "tag": Out(TAG_BITS),
             "write_address": Out(16),
             "xmem_we": Out(sizes["xmem"].width),
             "xmem_data": Out(sizes["xmem"].width),
@@ -113,7 +113,7 @@ class Normaliser(wiring.Component):
         arch, widths = self.arch, NormWidths(self.arch)
         word = data.View(layout_of(Opcode.NORM_CODES), self.word)
         fields = Signal(layout_of(Opcode.NORM_CODES))
-        tag = Signal(16)
+        tag = Signal(TAG_BITS)
         is_bits = Signal()
         is_codes = Signal()
         group_address = Signal(16)  # of the first word of the row group

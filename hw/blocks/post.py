@@ -26,6 +26,7 @@ from bivit.hw.blocks.lanes import (
 )
 from bivit.hw.blocks.score import ScoreBuffer, minima_layout
 from bivit.hw.emit import place
+from bivit.hw.isa import TAG_BITS
 
 __all__ = ["PARAM_LEAD", "Mode", "PostProcessing", "counts_layout", "latency", "pass_layout"]
 
@@ -97,7 +98,7 @@ class PostProcessing(wiring.Component):
             "score_addr": In(range(arch.score_slots * arch.score_tiles)),
             "score_data": Out(score_layout(arch)),
             "minima": Out(minima_layout(arch)),
-            "tag": Out(16),
+            "tag": Out(TAG_BITS),
             "done": Out(1),
         })
 

@@ -18,8 +18,9 @@ from bivit.hw.blocks.norm import PARAMETER
 from bivit.hw.blocks.run_walk import RunWalk, run_steps
 from bivit.hw.blocks.sums import update_layout
 from bivit.hw.blocks.walk import STEP_STAGE
+from bivit.hw.choices import FOLD_STEP
 from bivit.hw.emit import place
-from bivit.hw.isa import FOLD_STEP, NumberSource, Opcode, RowOperation, layout_of
+from bivit.hw.isa import NumberSource, Opcode, RowOperation, layout_of
 from bivit.hw.memories import MEM_LATENCY, SCALE_BITS, memories
 
 __all__ = ["RowAdder", "rows_add_timing", "settling_cycles"]

@@ -2,29 +2,41 @@
 
 import functools
 import operator
+import re
 
-from amaranth.hdl import Array, C, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for, ceil_log2
+from amaranth.utils import ceil_log2
 
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.checks import ErrorCode, check_instruction, unit_bits
+from bivit.hw.blocks.checks import ErrorCode, check_counts, check_word
+from bivit.hw.blocks.flow import COUNTER_BITS, Flow
 from bivit.hw.emit import place
-from bivit.hw.isa import HEADER, INSTR_BITS, UNIT_OF, WAIT_FIELDS, Opcode, Unit
+from bivit.hw.isa import (
+    FORMATS,
+    HEADER,
+    INSTR_BITS,
+    INSTRUCTION,
+    OPCODE_BITS,
+    TAG_BITS,
+    UNIT_OF,
+    WAIT_FIELDS,
+    Opcode,
+    Unit,
+    layout_of,
+)
 
-__all__ = ["DISPATCH_LATENCY", "INSTRUCTION", "InstructionQueue", "Sequencer"]
+__all__ = ["DISPATCH_LATENCY", "FIRST_DECODE", "InstructionQueue", "Sequencer"]
 
-INSTRUCTION = data.StructLayout({"word": INSTR_BITS, "tag": 16})
-"""What a unit takes from the sequencer: the instruction and its program counter."""
-
-DISPATCH_LATENCY = 4
-"""Busy cycles before the cycle in which the first instruction is dispatched."""
+FIRST_DECODE = 4
+"""Busy cycle in which the first instruction is in the first register of the flow."""
+DISPATCH_LATENCY = FIRST_DECODE + 2
+"""Busy cycle in which the first instruction is dispatched, if nothing comes before it."""
 
 _FETCH_DEPTH = 4  # cycles from an address until its slot is free again
 _HEADER_BITS = data.StructLayout(HEADER).size
-_OPCODE_BITS = 4
 
 
 class InstructionQueue(wiring.Component):
@@ -71,9 +83,10 @@ class Sequencer(wiring.Component):
     """Runs a program: dispatches its instructions to the units and keeps their waits.
 
     The first instruction is dispatched ``DISPATCH_LATENCY`` cycles after `busy` rises, then one a
-    cycle while there is room in the queue of its unit. Wait targets and completed instructions are
-    counted in full, since a program is a straight list. An error stops the machine: nothing more
-    is popped, and only a reset makes it ready again.
+    cycle while there is room in the queue of its unit; :func:`bivit.hw.blocks.flow.control_cycles`
+    says how long others hold that up. Wait targets and completed instructions are counted in full:
+    a unit may run ahead of a waiting one by any number. An error stops the machine: nothing more is
+    popped, and only a reset makes it ready again.
 
     Members
     -------
@@ -91,7 +104,7 @@ class Sequencer(wiring.Component):
         Program memory, two cycles of latency.
     units : ``Out(stream.Signature(INSTRUCTION))``, array
         Instructions of each unit.
-    done : ``In(4)``
+    done : ``In``
         Pulse of each unit for each completed instruction.
     unit_error, unit_error_tag : ``In``
         Pulse with a code from a unit, and its program counter.
@@ -113,14 +126,14 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        count_bits = bits_for(self.arch.program_depth)
-        sent = [Signal(count_bits, name=f"sent_{unit.name.lower()}") for unit in Unit]
-        completed = [Signal(count_bits, name=f"completed_{unit.name.lower()}") for unit in Unit]
+        sent = [Signal(TAG_BITS, name=f"sent_{unit.name.lower()}") for unit in Unit]
+        completed = [Signal(TAG_BITS, name=f"completed_{unit.name.lower()}") for unit in Unit]
 
         # Units before the start, so that the start clears their counters.
-        targets, dispatch = Signal(data.ArrayLayout(count_bits, len(Unit))), Signal()
+        targets, dispatch = Signal(data.ArrayLayout(TAG_BITS, len(Unit))), Signal()
         stage = Signal(data.StructLayout({
-            "valid": 1, "word": INSTR_BITS, "tag": 16, "error": ErrorCode, "unit": Unit}))
+            "valid": 1, "word": INSTR_BITS, "counter": COUNTER_BITS, "tag": TAG_BITS,
+            "error": ErrorCode, "unit": Unit}))
         queues = [self._unit(m, platform, unit, completed, targets, stage, dispatch)
                   for unit in Unit]
         for unit in Unit:
@@ -136,69 +149,77 @@ class Sequencer(wiring.Component):
                     sent[unit], completed[unit], self.run[unit], self.stall[unit],
                     self.idle[unit])]
 
-        self._fetch(m, stage, dispatch)
+        flow = place(m, platform, "flow", Flow(), reset=~self.busy)
+        self._fetch(m, flow)
+        self._check(m, flow.o, stage, dispatch)
         self._dispatch(m, stage, dispatch, targets, sent, completed,
                        Array(queue.i.ready for queue in queues)[stage.unit])
         return m
 
-    def _fetch(self, m, stage, dispatch):
-        """Program memory, a short queue, then the register that dispatches from."""
+    def _fetch(self, m, flow):
+        """Program memory, then a short queue in front of the flow."""
         depth, arch = _FETCH_DEPTH, self.arch
         m.submodules.fetched = fetched = Memory(shape=INSTR_BITS, depth=depth, init=[])
         write, read = fetched.write_port(), fetched.read_port(domain="comb")
-        address, tag = Signal(bits_for(arch.program_depth)), Signal(bits_for(arch.program_depth))
+        address, counter = Signal(COUNTER_BITS), Signal(COUNTER_BITS)
         free, level = Signal(range(depth + 1), init=depth), Signal(range(depth + 1))
         arriving = Signal(2)
         ask, take = Signal(), Signal()
+        error = check_word(m, arch, read.data)
         m.d.comb += [
             self.program_addr.eq(address),
             ask.eq(free != 0),
-            take.eq((level != 0) & (~stage.valid | dispatch)),
+            flow.i.valid.eq(level != 0),
+            take.eq(flow.i.valid & flow.i.ready),
             write.en.eq(arriving[1]), write.data.eq(self.program_data),
+            flow.i.payload.word.eq(read.data), flow.i.payload.counter.eq(counter),
+            flow.i.payload.error.eq(Mux(counter >= arch.program_depth, ErrorCode.OPCODE.value,
+                                        error.as_value())),
         ]
-        error = check_instruction(m, arch, read.data)
-        unit = Signal(Unit)
-        with m.Switch(read.data[:_OPCODE_BITS]):
-            for opcode, owner in UNIT_OF.items():
-                with m.Case(opcode.value):
-                    m.d.comb += unit.eq(owner)
-        with m.If(take):
+        with m.If(self.busy & ~flow.jump):
             m.d.sync += [
-                stage.word.eq(read.data), stage.tag.eq(tag), stage.unit.eq(unit),
-                stage.error.eq(Mux(tag == arch.program_depth, ErrorCode.OPCODE.value,
-                                   error.as_value())),
-            ]
-        with m.If(self.busy):
-            m.d.sync += [
-                address.eq(address + ask), tag.eq(tag + take),
+                address.eq(address + ask), counter.eq(counter + take),
                 arriving.eq(Cat(ask, arriving)),
                 write.addr.eq(write.addr + arriving[1]), read.addr.eq(read.addr + take),
                 free.eq(free - ask + take), level.eq(level + arriving[1] - take),
-                stage.valid.eq(take | (stage.valid & ~dispatch)),
             ]
         with m.Else():
             m.d.sync += [signal.eq(signal.init) for signal in (
-                address, tag, arriving, write.addr, read.addr, free, level)]
-            m.d.sync += stage.valid.eq(0)
+                arriving, write.addr, read.addr, free, level)]
+            start = Mux(self.busy, flow.target, 0)
+            m.d.sync += [address.eq(start), counter.eq(start)]
+
+    def _check(self, m, summed, stage, dispatch):
+        """Counts, then the register that dispatches."""
+        word = summed.payload.word
+        wrong, unit = check_counts(m, self.arch, word), Signal(Unit)
+        with m.Switch(word[:OPCODE_BITS]):
+            for opcode, owner in UNIT_OF.items():
+                with m.Case(opcode.value):
+                    m.d.comb += unit.eq(owner)
+        m.d.comb += summed.ready.eq(~stage.valid | dispatch)
+        with m.If(summed.valid & summed.ready):
+            m.d.sync += [
+                stage.word.eq(word), stage.counter.eq(summed.payload.counter), stage.unit.eq(unit),
+                stage.error.eq(Mux((summed.payload.error == ErrorCode.NONE) & wrong,
+                                   ErrorCode.COUNT.value, summed.payload.error.as_value())),
+            ]
+        m.d.sync += [stage.valid.eq(self.busy & (summed.valid | (stage.valid & ~dispatch))),
+                     stage.tag.eq(Mux(self.busy, stage.tag + dispatch, 0))]
 
     def _dispatch(self, m, stage, dispatch, targets, sent, completed, room):
         """Turn waits into targets; stop at HALT and at errors."""
         view = data.View(data.StructLayout(HEADER), stage.word[:_HEADER_BITS])
-        beyond = Signal(len(Unit))
         for unit, name in WAIT_FIELDS.items():
             distance = view[name]
-            m.d.comb += [
-                beyond[unit].eq(distance > sent[unit]),
-                targets[unit].eq(Mux(distance == 0, 0, sent[unit] - distance + 1)),
-            ]
+            nothing = (distance == 0) | (distance > sent[unit])
+            m.d.comb += targets[unit].eq(Mux(nothing, 0, sent[unit] - distance + 1))
         with m.If(self.busy):
             with m.If(self.unit_error != ErrorCode.NONE):
                 self._stop(m, self.unit_error, self.unit_error_tag)
             with m.Elif(stage.valid):
                 with m.If(stage.error != ErrorCode.NONE):
-                    self._stop(m, stage.error, stage.tag)
-                with m.Elif(beyond.any()):
-                    self._stop(m, ErrorCode.WAIT, stage.tag)
+                    self._stop(m, stage.error, stage.counter)
                 with m.Elif(view.opcode == Opcode.HALT):
                     with m.If(Cat(a == b for a, b in zip(sent, completed, strict=True)).all()):
                         m.d.sync += [self.busy.eq(0), self.finished.eq(1)]
@@ -210,9 +231,9 @@ class Sequencer(wiring.Component):
 
     def _unit(self, m, platform, unit, completed, targets, stage, dispatch):
         """Queue of one unit, the check of its head's waits, its counters."""
-        bits = unit_bits(unit)
+        parts = _parts(unit)
         entry = data.StructLayout({
-            "opcode": _OPCODE_BITS, "fields": bits - _HEADER_BITS, "tag": 16,
+            "fields": sum(width for _, width in parts), "tag": TAG_BITS, "counter": 16,
             "targets": targets.shape()})
         queue = place(m, platform, f"{unit.name.lower()}_queue",
                       InstructionQueue(width=entry.size, depth=self.arch.queue_depth),
@@ -222,12 +243,12 @@ class Sequencer(wiring.Component):
             count >= target for count, target in zip(completed, head.targets, strict=True)))
         m.d.comb += [
             queue.i.valid.eq(dispatch & (stage.unit == unit)),
-            queue.i.payload.eq(Cat(stage.word[:_OPCODE_BITS], stage.word[_HEADER_BITS:bits],
-                                   stage.tag, targets.as_value())),
+            queue.i.payload.eq(Cat(*(stage.word[offset:offset + width] for offset, width in parts),
+                                   stage.tag, stage.counter[:16], targets.as_value())),
             instructions.valid.eq(self.busy & queue.o.valid & met),
             instructions.payload.tag.eq(head.tag),
-            instructions.payload.word.eq(
-                Cat(head.opcode, C(0, _HEADER_BITS - _OPCODE_BITS), head.fields)),
+            instructions.payload.counter.eq(head.counter),
+            instructions.payload.word.eq(_spread(parts, head.fields)),
             queue.o.ready.eq(instructions.valid & instructions.ready),
         ]
         with m.If(self.busy):
@@ -238,3 +259,24 @@ class Sequencer(wiring.Component):
             with m.Else():
                 m.d.sync += self.idle[unit].eq(self.idle[unit] + 1)
         return queue
+
+
+def _parts(unit):
+    """Offset and width of what a unit reads of its instructions: opcode and fields."""
+    used = (1 << OPCODE_BITS) - 1
+    for opcode, owner in UNIT_OF.items():
+        if owner == unit:
+            for name in FORMATS[opcode]:
+                field = layout_of(opcode)[name]
+                used |= (1 << field.width) - 1 << field.offset
+    runs = re.finditer("1+", f"{used:0{INSTR_BITS}b}"[::-1])
+    return [(run.start(), len(run[0])) for run in runs]
+
+
+def _spread(parts, fields):
+    """The parts of an instruction at their places, zeros between them."""
+    pieces, end, taken = [], 0, 0
+    for offset, width in parts:
+        pieces += [Const(0, offset - end), fields[taken:taken + width]]
+        end, taken = offset + width, taken + width
+    return Cat(*pieces)

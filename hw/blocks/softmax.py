@@ -1,6 +1,6 @@
 """Attention bits: scores of a slot against their row minimum, a constant, or a share of a sum."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,7 +14,7 @@ from bivit.hw.blocks.exponential import (
 from bivit.hw.blocks.lanes import delayed, piece, score_layout, spread
 from bivit.hw.blocks.score import minima_layout
 from bivit.hw.emit import place
-from bivit.hw.isa import FORMATS, HEADER, INSTR_BITS, Opcode, SoftmaxMode
+from bivit.hw.isa import FORMATS, INSTRUCTION, TAG_BITS, Opcode, SoftmaxMode, layout_of
 from bivit.hw.memories import MEM_LATENCY, score_bits
 
 __all__ = ["SoftmaxThreshold", "timing"]
@@ -75,14 +75,14 @@ class SoftmaxThreshold(wiring.Component):
         self.arch = arch
         width = arch.rows * arch.lanes
         super().__init__({
-            "instr": In(stream.Signature(data.StructLayout({"word": INSTR_BITS, "tag": 16}))),
+            "instr": In(stream.Signature(INSTRUCTION)),
             "score_addr": Out(range(arch.score_slots * arch.score_tiles)),
             "score_data": In(score_layout(arch)),
             "minima": In(minima_layout(arch)),
             "pmem_we": Out(width),
             "pmem_addr": Out(range(arch.pmem_depth)),
             "pmem_data": Out(width),
-            "tag": Out(16),
+            "tag": Out(TAG_BITS),
             "busy": Out(1),
             "done": Out(1),
         })
@@ -111,7 +111,7 @@ class SoftmaxThreshold(wiring.Component):
 
         # What is written now, and where.
         target = data.StructLayout({"dst_addr": 16, "position": read.position.shape(),
-                                    "group": read.group.shape(), "tag": 16, "last": 1})
+                                    "group": read.group.shape(), "tag": TAG_BITS, "last": 1})
         reading, chosen = Signal(target), Signal(target)
         m.d.comb += [getattr(reading, name).eq(getattr(read, name))
                      for name in ("dst_addr", "position", "group")]
@@ -148,7 +148,7 @@ class SoftmaxThreshold(wiring.Component):
         is one, whether it belongs to the second pass, and whether the pass ends with it.
         """
         arch = self.arch
-        instruction = data.StructLayout(FORMATS[Opcode.SOFTMAX] | {"tag": 16})
+        instruction = data.StructLayout(FORMATS[Opcode.SOFTMAX] | {"tag": TAG_BITS})
         now, held = Signal(instruction), Signal(instruction, reset_less=True)
         place_layout = data.StructLayout({
             "address": 16,      # score buffer
@@ -164,8 +164,8 @@ class SoftmaxThreshold(wiring.Component):
         running, second, issue, ends = Signal(), Signal(), Signal(), Signal()
         pause = Signal(range(max(_pause(arch), TAIL) + 1))
         taken = self.instr.valid & self.instr.ready
-        header_bits = data.StructLayout(HEADER).size
-        fields = self.instr.payload.word[header_bits:][:instruction.size - 16]
+        word = data.View(layout_of(Opcode.SOFTMAX), self.instr.payload.word)
+        fields = Cat(Value.cast(word[name]) for name in FORMATS[Opcode.SOFTMAX])
         m.d.comb += [
             self.instr.ready.eq(~running & (pause == 0)),
             issue.eq(running | taken),

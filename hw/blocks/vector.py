@@ -14,7 +14,7 @@ from bivit.hw.blocks.rows_out import RowWriter, rows_out_timing
 from bivit.hw.blocks.sums import RowSums
 from bivit.hw.blocks.walk import PLAN, TARGET, DestinationWalk, SourceWalk
 from bivit.hw.emit import place
-from bivit.hw.isa import INSTR_BITS, Opcode, layout_of
+from bivit.hw.isa import INSTRUCTION, TAG_BITS, Opcode, layout_of
 from bivit.hw.memories import memories
 
 __all__ = ["VectorUnit", "settling", "timing"]
@@ -82,10 +82,10 @@ class VectorUnit(wiring.Component):
             return members if mask is None else members | {mask: Out(size.width)}
 
         super().__init__({
-            "instr": In(stream.Signature(data.StructLayout({"word": INSTR_BITS, "tag": 16}))),
+            "instr": In(stream.Signature(INSTRUCTION)),
             "done": Out(1),
             "busy": Out(1),
-            "tag": Out(16),
+            "tag": Out(TAG_BITS),
             **port("resid_addr", "resid_data", "resid"),
             **port("vmem_addr", "vmem_data", "vmem"),
             **port("norm_addr", "norm_data", "norm"),
@@ -119,7 +119,7 @@ class VectorUnit(wiring.Component):
         # One part runs at a time; the next starts in the last cycle of the one before. What comes
         # behind sums waits until they are written, unless it is more of them.
         running = {unit: Signal(name=f"running_{index}") for index, unit in enumerate(units)}
-        tag = Signal(16)
+        tag = Signal(TAG_BITS)
         opcode = data.View(layout_of(Opcode.HALT), instr.p.word).opcode
         free = Cat(~flag | unit.last for unit, flag in running.items()).all()
         settled = adder.settled | ~instr.valid | (opcode == Opcode.ROWS_ADD)

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.norm import result_shape
-from bivit.hw.isa import Opcode, layout_of
+from bivit.hw.isa import TAG_BITS, Opcode, layout_of
 from bivit.hw.memories import memories
 
 __all__ = ["NormWriter"]
@@ -41,12 +41,12 @@ class NormWriter(wiring.Component):
             "fields": In(layout_of(Opcode.NORM_CODES)),
             "group": In(6),
             "last_group": In(1),
-            "instr_tag": In(16),
+            "instr_tag": In(TAG_BITS),
             "write": In(1),
             "results": In(data.ArrayLayout(result_shape(arch), arch.cols)).array(arch.post_rows),
             "writing": Out(1),
             "done": Out(1),
-            "tag": Out(16),
+            "tag": Out(TAG_BITS),
             "address": Out(16),
             "xmem_we": Out(sizes["xmem"].width),
             "xmem_data": Out(sizes["xmem"].width),

@@ -11,7 +11,7 @@ from bivit.hw.isa import INSTR_BITS, Opcode, encode
 @cocotb.parametrize((("word", "code"), [
     (0, ErrorCode.OPCODE),
     (encode(Opcode.HALT) | 1 << INSTR_BITS - 1, ErrorCode.RESERVED),
-    (encode(Opcode.OUTPUT, count=1, wait_vec=2), ErrorCode.WAIT),
+    (encode(Opcode.RETURN), ErrorCode.STACK),
     (encode(Opcode.SOFTMAX), ErrorCode.COUNT)]))
 async def wrong_program(dut, word, code):
     host = await Host.on(dut)

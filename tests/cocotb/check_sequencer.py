@@ -7,10 +7,10 @@ from bench import Memory, start
 from units import ARCH
 
 from bivit.hw.blocks.checks import ErrorCode
-from bivit.hw.isa import INSTR_BITS, UNIT_OF, WAIT_FIELDS, Opcode, Unit, decode, encode
-from programs import random_program
+from bivit.hw.isa import INSTR_BITS, TAG_BITS, UNIT_OF, WAIT_FIELDS, Opcode, Unit, decode, encode
+from looped_programs import looped_program, straightened
+from programs import WAIT_BITS, random_program
 
-WAIT_BITS = sum(255 << position for position in range(4, 36, 8))
 SOFTMAX, OUTPUT, HALT = (encode(Opcode.SOFTMAX, n_tiles=1), encode(Opcode.OUTPUT, count=1),
                          encode(Opcode.HALT))
 
@@ -58,7 +58,7 @@ class Machine:
         return True
 
     def _pop(self, unit, payload):
-        tag = payload >> INSTR_BITS
+        tag = payload >> INSTR_BITS & (1 << TAG_BITS) - 1
         self.pops[unit].append((self.cycle, tag, payload & (1 << INSTR_BITS) - 1))
         earliest = self._due[unit][-1][0] + 1 if self._due[unit] else self.cycle + 1
         self._due[unit].append((max(earliest, self.cycle + random.randint(1, self.longest)), tag))
@@ -73,20 +73,32 @@ async def machine(dut, program, **options):
 @cocotb.parametrize((("p_ready", "longest"), [(1.0, 1), (0.5, 10), (0.1, 40)]))
 async def order_and_waits(dut, p_ready, longest):
     program = random_program(random.Random(9), ARCH, length=ARCH.program_depth - 1)
+    await follows(dut, program, p_ready, longest)
+
+
+@cocotb.test(timeout_time=500, timeout_unit="us")
+@cocotb.parametrize((("p_ready", "longest"), [(1.0, 1), (0.5, 10), (0.1, 40)]))
+async def loops(dut, p_ready, longest):
+    await follows(dut, looped_program(random.Random(9), ARCH, longest=600), p_ready, longest)
+
+
+async def follows(dut, program, p_ready, longest):
+    """Everything that is executed is popped in order, after what it waits for."""
     run = await machine(dut, program, p_ready=p_ready, longest=longest)
     await run.run()
     ports, sent = run.ports, {unit: [] for unit in Unit}
     popped = {tag: (cycle, word) for unit in Unit for cycle, tag, word in run.pops[unit]}
-    for tag, word in enumerate(program[:-1]):
+    executed = straightened(ARCH, program)
+    for tag, word in enumerate(executed[:-1]):
         opcode, fields = decode(word)
         cycle, seen = popped[tag]
         assert seen == word & ~WAIT_BITS
         for unit, name in WAIT_FIELDS.items():
-            if fields[name]:
+            if 0 < fields[name] <= len(sent[unit]):
                 assert run.dones[sent[unit][-fields[name]]] < cycle
         sent[UNIT_OF[opcode]].append(tag)
     assert {unit: [tag for _, tag, _ in run.pops[unit]] for unit in Unit} == sent
-    assert len(run.dones) == len(program) - 1
+    assert len(run.dones) == len(executed) - 1
     assert (ports.get("finished"), ports.get("error_code")) == (1, 0)
     assert ports.get("cycles") == run.cycle
     for unit in Unit:
@@ -96,9 +108,9 @@ async def order_and_waits(dut, p_ready, longest):
 
 @cocotb.test(timeout_time=50, timeout_unit="us")
 @cocotb.parametrize((("word", "code"), [
-    (0, ErrorCode.OPCODE), (15, ErrorCode.OPCODE),
+    (0, ErrorCode.OPCODE), (18, ErrorCode.OPCODE),
     (HALT | 1 << INSTR_BITS - 1, ErrorCode.RESERVED),
-    (encode(Opcode.OUTPUT, count=1, wait_softmax=2), ErrorCode.WAIT),
+    (encode(Opcode.RETURN), ErrorCode.STACK), (encode(Opcode.OUTPUT, stage=1), ErrorCode.STAGE),
     (encode(Opcode.OUTPUT), ErrorCode.COUNT),
     (encode(Opcode.LOAD, row=2, tokens=2, pixels=1, k_words=1), ErrorCode.COUNT)]))
 async def wrong_instruction_stops(dut, word, code):

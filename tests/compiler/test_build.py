@@ -53,7 +53,7 @@ def test_a_build_is_what_it_says(folder, graph):
     assert found.manifest["input"] == {"shape": [1, 8, 8], "patch_size": 2, "tokens": 16,
                                        "pixels": 4}
     assert found.manifest["output"] == {"count": 10}
-    assert len(found.manifest["instructions"]) == len(found.words)
+    assert len(found.manifest["executed"]) == len(found.words)
     assert json.loads((folder / "report.json").read_text())["cycles_per_image"] > 0
     listing = (folder / "program.asm").read_text()
     assert "MM_SCORE" in listing and "blocks.0.attn.k" in listing

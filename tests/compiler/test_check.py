@@ -4,7 +4,7 @@ import pytest
 
 from bivit.compiler.check import IllegalProgram, check_program
 from bivit.compiler.passes import lower
-from bivit.hw.isa import WAIT_FIELDS, Destination, Opcode, encode
+from bivit.hw.isa import WAIT_FIELDS, Destination, Opcode, encode, reserved_bits
 from bivit.hw.targets import TARGETS
 from graphs import random_vit_graph
 
@@ -60,9 +60,12 @@ def test_waiting_for_too_little(program):
     assert found > 20
 
 
-def test_waiting_for_what_was_not_sent(program):
-    with pytest.raises(IllegalProgram, match="were sent"):
-        check(program, changed(program, 0, wait_vec=1))
+def test_a_wait_for_what_was_not_sent_is_for_nothing(program):
+    """The first iterations of a loop have no earlier ones to wait for."""
+    check(program, changed(program, 0, wait_vec=1))
+    position = find(program, Opcode.MM_ACC, wait_load=1)
+    with pytest.raises(IllegalProgram, match="without waiting"):
+        check(program, changed(program, position, wait_load=200))
 
 
 @pytest.mark.parametrize("field, value, message", (
@@ -81,11 +84,12 @@ def test_wrong_fields(program, field, value, message):
 
 def test_reserved_bits(program):
     with pytest.raises(IllegalProgram, match="reserved"):
-        check(program, [program.words[0] | 1 << 223, *program.words[1:]])
+        reserved = reserved_bits(program.instructions[0].opcode)
+        check(program, [program.words[0] | reserved & -reserved, *program.words[1:]])
 
 
 def test_halt_is_last(program):
-    with pytest.raises(IllegalProgram, match="no HALT"):
+    with pytest.raises(IllegalProgram, match="without HALT"):
         check(program, program.words[:-1])
-    with pytest.raises(IllegalProgram, match="follows HALT"):
+    with pytest.raises(IllegalProgram, match="is never reached"):
         check(program, [*program.words, program.words[-1]])

@@ -44,10 +44,9 @@ def test_images_are_checked():
 
 
 MANIFEST = {
-    "instructions": [
-        {"layer": 0, "observe": {"name": "x", "head": None, "rows": [0, 2], "cols": [0, 3],
-                                 "row": 0}},
-        {"layer": 0, "observe": None},
+    "executed": [
+        {"layer": 0, "observe": {"name": "x", "rows": [0, 2], "cols": [0, 3]}},
+        {"layer": 0},
         {"layer": 0, "observe": {"name": "x", "head": None, "rows": [2, 3], "cols": [0, 3],
                                  "row": 1}}],
     "observations": [{"name": "x", "kind": "bits", "shape": [3, 3]}],
@@ -62,8 +61,8 @@ def test_observations_join_rectangles():
 
 
 def test_copies_must_be_alike():
-    place = MANIFEST["instructions"][0]
-    manifest = {"instructions": [place, place],
+    place = MANIFEST["executed"][0]
+    manifest = {"executed": [place, place],
                 "observations": [{"name": "x", "kind": "bits", "shape": [2, 3]}]}
     first, second = np.zeros((2, 1, 2, 4), int)
     copies = {(0, "observe"): first, (1, "observe"): second}

@@ -6,11 +6,13 @@ import time
 
 import pytest
 
+from bivit.compiler.expand import expand
 from bivit.hw.accelerator import accelerator_verilog
-from bivit.hw.isa import UNIT_OF, Opcode, Unit, decode, encode
+from bivit.hw.isa import UNIT_OF, Opcode, Unit
 from bivit.hw.targets import TARGETS
 from bivit.sim.cycles import simulate_cycles
 from bivit.sim.rtl import build_simulator
+from looped_programs import looped_program
 from programs import input_stream, random_constants, random_program, write_files
 
 POP, DONE = 0, 1
@@ -25,16 +27,27 @@ def simulator_of(target):
 def check(target, seed, length, folder):
     """Predicted and simulated times of a random program are equal."""
     arch, rng = TARGETS[target], random.Random(f"{target}/{seed}/{length}")
-    program = random_program(rng, arch, length=length)
+    check_program(arch, rng, random_program(rng, arch, length=length), folder)
+
+
+def check_loops(target, seed, longest, folder):
+    """The same of a program with loops."""
+    arch, rng = TARGETS[target], random.Random(f"{target}/{seed}/{longest}")
+    opcodes = [opcode for opcode in UNIT_OF if opcode is not Opcode.LOAD]
+    check_program(arch, rng, looped_program(rng, arch, longest=longest, opcodes=opcodes), folder)
+
+
+def check_program(arch, rng, program, folder):
     write_files(folder, program, random_constants(rng, arch))
-    run = simulator_of(target).run(folder, [input_stream(rng, program)], observe=1,
-                                   max_cycles=1_000_000)
+    run = simulator_of(arch.name).run(folder, [input_stream(rng, program)], observe=1,
+                                      max_cycles=1_000_000)
+    executed = expand(arch, program).instructions[:-1]
     report = simulate_cycles(arch, program)
     assert (run.status, run.cycles.tolist()) == (["done"], [report.cycles])
     events = run.unit_events[0]
     pops = {int(event["tag"]): int(event["cycle"]) for event in events if event["kind"] == POP}
-    assert [pops.get(tag) for tag in range(length)] == report.pop[:length]
-    units = [UNIT_OF[decode(word)[0]] for word in program[:length]]
+    assert [pops.get(tag) for tag in range(len(executed))] == report.pop[:-1]
+    units = [UNIT_OF[opcode] for opcode, _, _, _ in executed]
     for unit in Unit:
         assert [int(event["cycle"]) for event in events
                 if (event["kind"], event["unit"]) == (DONE, unit)] == [
@@ -49,11 +62,17 @@ def test_random_programs(seed, length, tmp_path):
     check("tiny", seed, length, tmp_path / "build")
 
 
+@pytest.mark.parametrize("seed, longest", [(0, 100), (1, 400), (2, 1500)])
+def test_random_loops(seed, longest, tmp_path):
+    check_loops("tiny", seed, longest, tmp_path / "build")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target", sorted(TARGETS))
 def test_random_programs_on_every_target(target, tmp_path):
     for seed in range(20):
         check(target, seed, (10, 100, 1000)[seed % 3], tmp_path / str(seed))
+        check_loops(target, seed, 400, tmp_path / f"loops-{seed}")
 
 
 def test_speed():
@@ -66,9 +85,8 @@ def test_speed():
 
 
 @pytest.mark.parametrize("program, message", [
-    ([], "the program has no HALT"),
-    ([0], "opcode 0 is illegal"),
-    ([encode(Opcode.HALT, wait_mm=1)], "instruction 0 waits beyond what was dispatched"),
+    ([], "the machine stops at instruction 0 with error 1: the program ends without HALT"),
+    ([0], "the machine stops at instruction 0 with error 1: opcode 0 does not exist"),
 ])
 def test_programs_without_an_end(program, message):
     with pytest.raises(ValueError, match=f"^{message}$"):

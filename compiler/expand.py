@@ -1,0 +1,300 @@
+"""The instructions that a program executes, in the order of their dispatch.
+
+This is what the sequencer does with loops, calls and registers (``docs/loops.md``), and every error
+with which it stops. The check, the simulators and the cycle model all walk the same sequence.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bivit.compiler.ir.errors import UserError
+from bivit.hw.arch import Arch
+from bivit.hw.blocks.checks import ErrorCode, control_faults, count_faults
+from bivit.hw.blocks.flow import control_cycles
+from bivit.hw.isa import (
+    CONTROL,
+    INDEXED,
+    OPCODE_MASK,
+    REGISTER_BITS,
+    REGISTERS,
+    STACK,
+    TAG_BITS,
+    UNIT_OF,
+    WAIT_FIELDS,
+    Opcode,
+    decode,
+    layout_of,
+    register_of,
+)
+
+__all__ = ["LONGEST", "EndlessProgram", "Executed", "Execution", "MachineError", "expand"]
+
+LONGEST = 1 << TAG_BITS
+"""Executed and skipped instructions of the longest program that is followed to its end."""
+
+_REGISTER_MASK = (1 << REGISTER_BITS) - 1
+_OPCODES = {opcode.value for opcode in Opcode}
+
+
+class MachineError(RuntimeError):
+    """The machine stops with an error code.
+
+    Attributes
+    ----------
+    code : int
+        As in the ERROR register.
+    program_counter : int
+    reason : str
+    """
+
+    def __init__(self, code, program_counter, reason):
+        super().__init__(f"the machine stops at instruction {program_counter} with error "
+                         f"{code.value}: {reason}")
+        self.code, self.program_counter, self.reason = code.value, program_counter, reason
+
+
+class EndlessProgram(UserError):
+    """A program that runs longer than anybody can wait."""
+
+
+class Executed(NamedTuple):
+    """One dispatched instruction.
+
+    `fields` are what the unit gets, registers added, and the waits; do not change them, they may
+    be shared. `counter` is the program counter. `delay` is how many cycles the sequencer spends on
+    instructions of its own, and on those that it skips, since the one before.
+    """
+
+    opcode: Opcode
+    fields: dict[str, int]
+    counter: int
+    delay: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """What a program does.
+
+    Attributes
+    ----------
+    instructions : list of Executed
+        Up to HALT, which is the last, or up to the one before that which stops the machine.
+    error : MachineError or None
+    unset : int or None
+        Program counter of the first instruction that uses a register that was never set.
+    reached : set of int
+        Program counters of all that was executed or skipped.
+    """
+
+    instructions: list[Executed]
+    error: MachineError | None
+    unset: int | None
+    reached: set[int]
+
+
+def expand(arch: Arch, words: Sequence[int]) -> Execution:
+    """Follow a program from its start.
+
+    Raises
+    ------
+    EndlessProgram
+        If it takes more than :data:`LONGEST` instructions.
+    """
+    return _Sequencer(arch, words).run()
+
+
+@dataclasses.dataclass
+class _Frame:
+    """A loop or a call that is open; `counter` is where its body, or what follows it, begins."""
+
+    counter: int
+    loop: bool = False
+    begun: int = 0
+    left: int = 0
+    tail: int = 0
+
+
+class _Static:
+    """What a word of the program says, whenever it is executed.
+
+    `stop` is an error that the word alone shows. `registers` are name, number of the register and
+    mask of the indexed fields that have one.
+    """
+
+    def __init__(self, arch, word):
+        self.stop, self.faults = None, {}
+        if word & OPCODE_MASK not in _OPCODES:
+            self.stop = ErrorCode.OPCODE, f"opcode {word & OPCODE_MASK} does not exist"
+            return
+        try:
+            self.opcode, fields = decode(word)
+        except ValueError as error:
+            self.stop = ErrorCode.RESERVED, str(error)
+            return
+        indexed = INDEXED.get(self.opcode, ())
+        numbers = {name: fields.pop(register_of(name)) for name in indexed}
+        self.registers = [(name, numbers[name], (1 << layout_of(self.opcode)[name].width) - 1)
+                          for name in indexed if numbers[name]]
+        self.checked = [name for name in indexed
+                        if numbers[name] and not name.endswith("_addr")]
+        self.stage, self.fields = fields.pop("stage"), fields
+        self.unit = UNIT_OF.get(self.opcode)
+        if self.opcode in CONTROL:
+            if self.stage or any(fields[name] for name in WAIT_FIELDS.values()):
+                self.stop = ErrorCode.RESERVED, f"{self.opcode.name} cannot wait or have a stage"
+            else:
+                self.stop = _first(control_faults(arch, self.opcode, fields), fields)
+
+    def resolved(self, registers):
+        """The fields, registers added."""
+        if not self.registers:
+            return self.fields
+        fields = dict(self.fields)
+        for name, number, mask in self.registers:
+            fields[name] = fields[name] + registers[number] & mask
+        return fields
+
+    def fault(self, arch, fields):
+        """Code and reason of a wrong count, or None."""
+        key = tuple(fields[name] for name in self.checked)
+        if key not in self.faults:
+            self.faults[key] = _first(count_faults(arch, self.opcode, fields), fields)
+        return self.faults[key]
+
+
+def _first(faults, fields):
+    for name, wrong in faults:
+        if wrong:
+            value = sum(fields[part] for part in name.split(" + "))
+            return ErrorCode.COUNT, f"{name} is {value}"
+    return None
+
+
+class _Sequencer:
+    """State of the sequencer while it follows a program."""
+
+    def __init__(self, arch, words):
+        self.arch, self.words, self.static = arch, words, {}
+        self.counter, self.delay, self.stack = 0, 0, []
+        self.registers, self.known = [0] * REGISTERS, {0}
+        self.instructions, self.unset = [], None
+
+    def run(self):
+        for _ in range(LONGEST):
+            static = self._fetch()
+            stop = static.stop or self._step(static)
+            if stop:
+                return self._result(MachineError(stop[0], self.counter, stop[1]))
+            if self.instructions and self.instructions[-1].opcode is Opcode.HALT:
+                return self._result(None)
+        raise EndlessProgram(f"the program takes more than {LONGEST} instructions; change the "
+                             "counts of its loops")
+
+    def _result(self, error):
+        return Execution(self.instructions, error, self.unset, set(self.static))
+
+    def _fetch(self):
+        counter = self.counter
+        if counter not in self.static:
+            if counter < len(self.words):
+                static = _Static(self.arch, self.words[counter])
+            else:
+                static = _Static(self.arch, 0)
+                static.stop = ErrorCode.OPCODE, "the program ends without HALT"
+            self.static[counter] = static
+        return self.static[counter]
+
+    def _step(self, static):
+        """Execute an instruction; give code and reason if it stops the machine."""
+        if static.opcode in CONTROL:
+            return _CONTROL[static.opcode](self, static.fields)
+        if static.stage or self.stack:
+            stop, taken = self._guard(static.stage)
+            if stop or not taken:
+                self.counter += not stop
+                self.delay += 1
+                return stop
+        self._used(number for _, number, _ in static.registers)
+        fields = static.resolved(self.registers)
+        if static.unit is not None and (stop := static.fault(self.arch, fields)):
+            return stop
+        self.instructions.append(Executed(static.opcode, fields, self.counter, self.delay))
+        self.counter, self.delay = self.counter + 1, 0
+        return None
+
+    def _guard(self, stage):
+        """Error, and whether an instruction of a stage is taken in this iteration."""
+        top = self.stack[-1] if self.stack else None
+        tail = top.tail if top else 0
+        if stage > tail:
+            return (ErrorCode.STAGE, f"stage {stage} in a loop with tail {tail}"), False
+        if not top or not top.loop:
+            return None, True
+        return None, stage <= top.begun and top.left > tail - stage
+
+    def _used(self, numbers):
+        if self.unset is None and not self.known.issuperset(numbers):
+            self.unset = self.counter
+
+    def _spend(self, opcode, fields, target=None):
+        """Go on at `target`, or behind the instruction."""
+        self.delay += control_cycles(opcode, fields, jumps=target is not None)
+        self.counter = self.counter + 1 if target is None else target
+
+    def _push(self, frame):
+        if len(self.stack) == STACK:
+            return ErrorCode.STACK, f"more than {STACK} loops and calls are open"
+        self.stack.append(frame)
+        return None
+
+    def _loop(self, fields):
+        stop = self._push(_Frame(self.counter + 1, True, 0, fields["count"], fields["tail"]))
+        if not stop:
+            self._spend(Opcode.LOOP, fields)
+        return stop
+
+    def _end(self, fields):
+        if not self.stack or not self.stack[-1].loop:
+            return ErrorCode.STACK, "END without a loop"
+        wrapped, registers = False, self.registers
+        for k in range(fields["used"]):
+            if fields[f"on_wrap_{k}"] and not wrapped:
+                continue
+            number, limit = fields[f"reg_{k}"], fields[f"limit_{k}"]
+            self._used((number,))
+            value = registers[number] + fields[f"add_{k}"] & _REGISTER_MASK
+            if limit:
+                wrapped = value == limit
+                value = 0 if wrapped else value
+            if number:
+                registers[number] = value
+        top = self.stack[-1]
+        top.begun, top.left = top.begun + 1, top.left - 1
+        if top.left:
+            self._spend(Opcode.END, fields, top.counter)
+        else:
+            self.stack.pop()
+            self._spend(Opcode.END, fields)
+        return None
+
+    def _set(self, fields):
+        stop = self._push(_Frame(self.counter + 1)) if fields["call"] else None
+        if stop:
+            return stop
+        for k in range(fields["used"]):
+            if number := fields[f"reg_{k}"]:
+                self.registers[number] = fields[f"value_{k}"]
+                self.known.add(number)
+        self._spend(Opcode.SET, fields, fields["target"] if fields["call"] else None)
+        return None
+
+    def _return(self, fields):
+        if not self.stack or self.stack[-1].loop:
+            return ErrorCode.STACK, "RETURN without a call"
+        self._spend(Opcode.RETURN, fields, self.stack.pop().counter)
+        return None
+
+
+_CONTROL = {Opcode.LOOP: _Sequencer._loop, Opcode.END: _Sequencer._end,
+            Opcode.SET: _Sequencer._set, Opcode.RETURN: _Sequencer._return}
