@@ -84,7 +84,7 @@ def fold_steps(arch, source, result, group: int):
     steps, last = [], (0, 0)
     for tile, (first, count) in enumerate(source):
         outputs = range(first // group, (first + count - 1) // group + 1)
-        fours = (group == 4 and count == arch.cols and first % 4 == 0
+        fours = (group == 4 and arch.cols % 4 == 0 and count == arch.cols and first % 4 == 0
                  and place[outputs[0]][1] % len(outputs) == 0)
         for output in outputs[:1] if fours else outputs:
             word, column = place[output]
