@@ -28,12 +28,11 @@ from bivit.hw.isa import (
     layout_of,
 )
 
-__all__ = ["DISPATCH_LATENCY", "FIRST_DECODE", "InstructionQueue", "Sequencer"]
+__all__ = ["FIRST_DECODE", "InstructionQueue", "Sequencer"]
 
 FIRST_DECODE = 4
-"""Busy cycle in which the first instruction is in the first register of the flow."""
-DISPATCH_LATENCY = FIRST_DECODE + 2
-"""Busy cycle in which the first instruction is dispatched, if nothing comes before it."""
+"""Busy cycle in which the first instruction is in the register of the flow that decodes it; an
+instruction is dispatched two cycles after that at the earliest."""
 
 _FETCH_DEPTH = 4  # cycles from an address until its slot is free again
 _HEADER_BITS = data.StructLayout(HEADER).size
@@ -82,7 +81,7 @@ class InstructionQueue(wiring.Component):
 class Sequencer(wiring.Component):
     """Runs a program: dispatches its instructions to the units and keeps their waits.
 
-    The first instruction is dispatched ``DISPATCH_LATENCY`` cycles after `busy` rises, then one a
+    The first instruction is dispatched ``FIRST_DECODE + 2`` cycles after `busy` rises, then one a
     cycle while there is room in the queue of its unit; :func:`bivit.hw.blocks.flow.control_cycles`
     says how long others hold that up. Wait targets and completed instructions are counted in full:
     a unit may run ahead of a waiting one by any number. An error stops the machine: nothing more is
