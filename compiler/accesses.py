@@ -261,7 +261,8 @@ def _rows_add(arch, f):
         sum_tiles = np.arange(f["sum_tiles"])
     groups = np.unique(address + row // arch.post_rows)
     source = (_NUMBER_MEMORIES[f["src"]], _words(groups, tiles * arch.drain_cycles))
-    words = ("sums", _words((f["sum_row"] + np.unique(sums)) * f["sum_tiles"], sum_tiles))
+    groups = np.unique((f["sum_row"] + sums) // arch.post_rows)
+    words = ("sums", _words(groups * f["sum_tiles"], sum_tiles))
     params = ("norm", _span(f["param_addr"], f["n_tiles"]))
     return Accesses((source, params), (words,) if f["first"] else (),
                     () if f["first"] else (words,))
@@ -269,7 +270,8 @@ def _rows_add(arch, f):
 
 def _rows_out(arch, f):
     address, row = _destination_rows(arch, f, f["count"], arch.rows)
-    sums = ("sums", _span(f["sum_row"] * f["sum_tiles"], f["count"] * f["sum_tiles"]))
+    first, last = (row // arch.post_rows for row in (f["sum_row"], f["sum_row"] + f["count"] - 1))
+    sums = ("sums", _span(first * f["sum_tiles"], (last - first + 1) * f["sum_tiles"]))
     if f["kind"] == RowKind.NUMBERS.value:
         memory, tiles = "vmem", np.arange(f["sum_tiles"]) * arch.drain_cycles
         address = address + row // arch.post_rows

@@ -9,6 +9,7 @@ from bivit.compiler.encode import encode_program, wait_distances
 from bivit.compiler.fuse import fuse
 from bivit.compiler.ir.graph import OBSERVED_KINDS, Graph
 from bivit.compiler.lifetimes import lifetimes_of_loops, lifetimes_of_order
+from bivit.compiler.lift import lift_signs
 from bivit.compiler.pack import pack
 from bivit.compiler.pipeline import find_pipelines
 from bivit.compiler.place import place, spread
@@ -55,6 +56,7 @@ def lower(graph: Graph, arch: Arch) -> Program:
         If the target cannot run the network: the layer, the reason, what to change.
     """
     verify(graph, arch)
+    source, graph = graph, lift_signs(graph)
     fused = fuse(graph, arch)
     _check_operations(fused[0])
     found = list(_candidates(graph, fused, arch))
@@ -73,7 +75,7 @@ def lower(graph: Graph, arch: Arch) -> Program:
         raise AssertionError(f"the compiler made an illegal program: {error}") from error
     executed = tuple(best.plan.instructions[index] for _, index in best.code.steps
                      if index is not None)
-    return Program(arch, graph, words, constants, instructions, executed, best.plan.layers,
+    return Program(arch, source, words, constants, instructions, executed, best.plan.layers,
                    _observations(graph, executed),
                    {segment.name: best.where[segment.name] for segment in best.plan.segments},
                    best.external)

@@ -84,9 +84,10 @@ class RowOperation(enum.Enum, shape=unsigned(2)):
     FOLD = 2  # their sum, to one column
 
 
-FOLD_STEP = data.StructLayout({"column": 8, "next_tile": 1, "next_sum": 1})
+FOLD_STEP = data.StructLayout({"column": 8, "next_tile": 1, "next_sum": 1, "fours": 1})
 """``NORM.bias`` of column 0 of a step of FOLD: the column that gets the sum, and whether the step
-goes on to the next source tile and to the next word of the sum before it."""
+goes on to the next source tile and to the next word of the sum before it. With `fours` and C a
+multiple of four, sums of four columns each go to the C / 4 columns that `column` is one of."""
 
 
 class RowKind(enum.Enum, shape=unsigned(2)):

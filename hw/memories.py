@@ -81,7 +81,7 @@ def memories(arch: Arch) -> dict[str, MemorySize]:
         ("resid", number_word, arch.resid_depth),
         ("vmem", number_word, arch.vmem_depth),
         ("score", arch.rows * arch.cols * score_bits(arch), arch.score_slots * arch.score_tiles),
-        ("sums", arch.cols * SUM_BITS, arch.sums_depth),
+        ("sums", arch.post_rows * arch.cols * SUM_BITS, arch.sums_depth),
         ("pv", arch.cols * arch.count_bits, arch.pv_depth),
     )}
 

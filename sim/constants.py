@@ -213,13 +213,17 @@ class Constants:
         cols = self.arch.cols
         scale, bias = self._norm_words(first, steps)
         control = bias[:, 0]
-        column, next_tile, next_sum = (
+        column, next_tile, next_sum, fours = (
             control >> FOLD_STEP[name].offset & ((1 << FOLD_STEP[name].width) - 1)
-            for name in ("column", "next_tile", "next_sum"))
+            for name in ("column", "next_tile", "next_sum", "fours"))
         tile, word = np.cumsum(next_tile), np.cumsum(next_sum)
         matrix = np.zeros((tile[-1] + 1, cols, word[-1] + 1, cols))
         for step in np.flatnonzero(column < cols):
-            matrix[tile[step], :, word[step], column[step]] += scale[step]
+            to, parts = column[step], 1
+            if fours[step] and cols % 4 == 0:
+                parts, to = cols // 4, column[step] - column[step] % (cols // 4)
+            for part, columns in enumerate(np.split(np.arange(cols), parts)):
+                matrix[tile[step], columns, word[step], to + part] += scale[step, columns]
         matrix = matrix[tile[0]:, :, word[0]:]
         return (np.arange(tile[0], tile[-1] + 1), np.arange(word[0], word[-1] + 1),
                 matrix.reshape(matrix.shape[0] * cols, -1))

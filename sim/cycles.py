@@ -59,6 +59,7 @@ class _UnitState:
     free: int = 0  # first cycle in which the unit may pop again
     busy: int = 0
     drain: int = 0  # drain cycles of a pass of the last product
+    opcode: Opcode | None = None  # of the instruction before
 
 
 def simulate_cycles(arch: Arch, program: Sequence[int], *,
@@ -111,7 +112,11 @@ def executed_cycles(arch: Arch, execution: Execution, *,
         if len(unit.moved) >= arch.queue_depth:
             time = max(time, unit.moved[-arch.queue_depth] + 1)
         unit.moved.append(max(time + 1, unit.popped))
-        pop = max(unit.moved[-1] + 1, unit.free, needed)
+        ready = max(unit.moved[-1] + 1, unit.free, needed)
+        pop = ready
+        if timings.get(kind) is vector.timing:
+            pop = max(ready, unit.free + vector.settling(arch, unit.opcode, opcode))
+            unit.busy += pop - ready
         if kind in timings:
             occupancy, completion = timings[kind](arch, opcode, fields)
         elif kind is Unit.FETCH:
@@ -120,7 +125,7 @@ def executed_cycles(arch: Arch, execution: Execution, *,
             counter = matmul.next_counter(unit.drain, pop - unit.free)
             occupancy, completion = matmul.timing(arch, opcode, fields, counter)
             unit.drain = matmul.drain_of(arch, opcode, fields)
-        unit.popped, unit.free = pop, pop + occupancy
+        unit.popped, unit.free, unit.opcode = pop, pop + occupancy, opcode
         unit.busy += occupancy
         unit.done.append(pop + completion)
         dispatched.append(time)

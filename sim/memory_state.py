@@ -31,7 +31,7 @@ class MemoryState:
     imem, xmem, hmem, pmem : uint8 array (batch, depth, rows, lanes)
     bmem, kmem : uint8 array (batch, depth, cols, lanes)
     resid, vmem : int32 array (batch, depth, post_rows, cols)
-    sums : int64 array (batch, depth, cols)
+    sums : int64 array (batch, depth, post_rows, cols)
     pv : int32 array (batch, depth, cols)
     """
 
@@ -45,7 +45,7 @@ class MemoryState:
         for name in NUMBER_MEMORIES:
             shape = (batch, getattr(arch, f"{name}_depth"), arch.post_rows, arch.cols)
             setattr(self, name, np.zeros(shape, np.int32))
-        self.sums = np.zeros((batch, arch.sums_depth, arch.cols), np.int64)
+        self.sums = np.zeros((batch, arch.sums_depth, arch.post_rows, arch.cols), np.int64)
         self.pv = np.zeros((batch, arch.pv_depth, arch.cols), np.int32)
 
     def arrays(self):
@@ -67,7 +67,7 @@ class MemoryState:
             for names in (A_MEMORIES, B_MEMORIES.values(), NUMBER_MEMORIES))
         return ((row_words * arch.rows + column_words * arch.cols) * arch.lanes
                 + 4 * arch.cols * (number_words * arch.post_rows + arch.pv_depth)
-                + 8 * arch.cols * arch.sums_depth)
+                + 8 * arch.cols * arch.post_rows * arch.sums_depth)
 
 
 def word_indices(depth, first, count):
