@@ -48,7 +48,7 @@ class Accelerator(wiring.Component):
     """
 
     def __init__(self, arch: Arch, contents=None):
-        self.arch, self.contents = arch, contents or {}
+        self.arch, self.contents = arch, contents
         lite = axi_lite_signature().flip().members
         super().__init__({
             **{f"s_axil_{name}": member for name, member in lite.items()},
@@ -191,7 +191,7 @@ class Accelerator(wiring.Component):
             if loader is None:
                 rom = place(m, platform, f"{name}_rom", Rom(
                     width=width, depth=depth, file=f"rom/{name}.hex",
-                    init=tuple(self.contents.get(name, ()))))
+                    init=tuple((self.contents or {}).get(name, ()))))
                 m.d.comb += [rom.read_addr.eq(address), _bits(value).eq(rom.read_data)]
             else:
                 write = [getattr(loader, f"{name}_{port}") for port in ("we", "addr", "data")]
