@@ -221,6 +221,44 @@ def simulate(
             passed=lambda result: not result["mismatches"])
 
 
+@app.command(short_help="Classify images with a board, real or simulated.")
+def run(
+    folder: Annotated[Path, typer.Argument(help="Build folder.")],
+    port: Annotated[str | None, typer.Option(
+        help="Serial port of the board; all ports are searched if not given.")] = None,
+    simulated: Annotated[bool, typer.Option(
+        "--sim", help="Simulate the whole board in Verilator, behind a pseudo-terminal.")] = False,
+    images: Annotated[int, typer.Option(
+        min=1, help="How many images; held-out digits unless --input is given.")] = 20,
+    input_file: Annotated[Path | None, typer.Option(
+        "--input", help="Images to take instead: .npy, uint8, (count, channels, height, width).")]
+    = None,
+    baud: Annotated[int | None, typer.Option(
+        min=1, help="Bits per second of the line; 1,000,000 if not given.")] = None,
+    faults: Annotated[int | None, typer.Option(
+        min=0, metavar="SEED", help="Flip, drop and double bytes on the line at random, from this "
+                                    "seed.")] = None,
+    check: Annotated[bool, typer.Option(
+        help="Compare the logits with the PyTorch integer model.")] = True,
+    as_json: Json = False, debug: Debug = False,
+):
+    """Classify images with a board that holds the network of a build folder."""
+    from bivit.cli import show
+
+    def action(progress):
+        from bivit.compiler.ir.errors import UserError
+        from bivit.host.run import BAUD, run_build
+
+        if simulated and (port is not None or baud is not None):
+            raise UserError("--sim brings its own port and speed: leave out --port and --baud")
+        return run_build(folder, port=port, simulated=simulated, faults=faults,
+                         baud=BAUD if baud is None else baud, count=images,
+                         input_file=input_file, check=check, progress=progress)
+
+    execute(action, show.run, as_json=as_json, debug=debug,
+            passed=lambda result: not result["mismatches"] and not result["refused"])
+
+
 @app.command(short_help="Show where the cycles go, and the memory in use.")
 def report(
     folder: Annotated[Path, typer.Argument(help="Build folder.")],

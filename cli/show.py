@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 __all__ = ["compiled", "converted", "demo", "digit_pictures", "facts", "imported", "models",
-           "report", "simulate", "train"]
+           "report", "run", "simulate", "train"]
 
 EXPLANATIONS = {
     "useful": "a full array needs these for the binary MACs",
@@ -84,6 +84,36 @@ def simulate(result, console):
         shown["cycles per image"] = "not all equal" if cycles is None else f"{cycles:,}"
     shown["predicted cycles"] = f"{result['predicted_cycles_per_image']:,}"
     shown["simulation speed"] = f"{result['simulated_cycles_per_second']:,.0f} cycles/s"
+    facts(shown, console)
+
+
+def run(result, console):
+    """What a board answered."""
+    if result["labels"] is not None:
+        table = _table("Images", "image", "label", "board", "")
+        reasons = {row["image"]: row["reason"] for row in result["refused"]}
+        for index, (label, found) in enumerate(zip(result["labels"], result["classes"],
+                                                   strict=True)):
+            if found != label:
+                table.add_row(str(index), str(label), "" if found is None else str(found),
+                              reasons.get(index, "wrong"))
+        if table.row_count:
+            console.print(table)
+    shown = {
+        "port": result["port"],
+        "board": f"target {result['target']}, network {result['network']}, "
+                 f"{result['clock_hz'] / 1e6:g} MHz, {result['baud']:,} baud",
+        "images": f"{result['images']:,}, {len(result['refused'])} refused",
+    }
+    if result["mismatches"] is not None:
+        shown["mismatches"] = result["mismatches"]
+    if result["top1"] is not None:
+        shown["top-1"] = _percent(result["top1"])
+    shown["cycles per image"] = f"{result['cycles_per_image']:,}"
+    shown["images per second"] = f"{result['images'] / result['seconds']:,.1f}"
+    shown["requests repeated"] = result["requests_repeated"]
+    if result["faults"] is not None:
+        shown["faults on the line"] = result["faults"]
     facts(shown, console)
 
 

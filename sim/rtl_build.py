@@ -5,6 +5,7 @@ and moved to its place when it is complete, so that a build that was killed is n
 """
 
 import concurrent.futures
+import dataclasses
 import errno
 import hashlib
 import importlib.util
@@ -16,25 +17,55 @@ import subprocess
 import tempfile
 
 from bivit.compiler.ir.errors import UserError
+from bivit.hw.board.protocol import TOP
 
-__all__ = ["OBSERVED_MEMORIES", "SimulatorError", "build_program", "cache_folder"]
+__all__ = ["ACCELERATOR", "BOARD", "Harness", "OBSERVED_MEMORIES", "SimulatorError",
+           "build_program", "cache_folder"]
 
-HARNESS = pathlib.Path(__file__).with_name("harness.cpp")
 OBSERVED_MEMORIES = ("hmem", "bmem", "resid", "pmem", "xmem", "vmem", "kmem")
 OBSERVED = [f"{memory}_{port}" for memory in OBSERVED_MEMORIES for port in ("we", "addr", "data")]
 OBSERVED += [f"obs_{unit}_{event}" for unit in ("load", "mm", "softmax", "vec")
              for event in ("pop", "done", "pop_tag")]
 OBSERVED += ["obs_post_tag", "obs_softmax_tag", "obs_vec_tag", "registers__busy"]
-CONTROL = "`verilator_config\n" + "".join(
-    f'public_flat_rd -module "accelerator" -var "{name}"\n' for name in OBSERVED)
-"""The signals that the harness may look at, for Verilator."""
-TRANSLATE = ["--cc", "--prefix", "Vbivit", "--top-module", "accelerator", "-O3", "--no-timing",
+TRANSLATE = ["--cc", "--prefix", "Vbivit", "-O3", "--no-timing",
              "-DBIVIT_COUNTONES", "--x-assign", "fast", "--output-split", "10000",
              "-Wno-fatal", "-Wno-lint", "-Wno-style"]
 COMPILE = ["-std=gnu++17", "-w", "-pipe"]
 OPTIMISE = {"fast": "-O2", "slow": "-O0", "runtime": "-O1"}
 NO_SPACE = "No space left on device"
 COMPILERS = ("g++", "clang++", "c++")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Harness:
+    """What runs a Verilog design.
+
+    Parameters
+    ----------
+    top : str
+        Its top module.
+    source : Path
+        The C++ program around it.
+    observed : tuple of str
+        Signals of the top that the program looks at, ports aside.
+    """
+
+    top: str
+    source: pathlib.Path
+    observed: tuple[str, ...] = ()
+
+    @property
+    def control(self) -> str:
+        """The observed signals, for Verilator."""
+        return "`verilator_config\n" + "".join(
+            f'public_flat_rd -module "{self.top}" -var "{name}"\n' for name in self.observed)
+
+
+ACCELERATOR = Harness(top="accelerator", source=pathlib.Path(__file__).with_name("harness.cpp"),
+                      observed=tuple(OBSERVED))
+"""The accelerator, driven at its AXI ports."""
+BOARD = Harness(top=TOP, source=pathlib.Path(__file__).with_name("board.cpp"))
+"""A board top, driven at the pins of its line."""
 
 
 class SimulatorError(UserError):
@@ -47,13 +78,15 @@ def cache_folder() -> pathlib.Path:
     return pathlib.Path(chosen) if chosen else pathlib.Path.home() / ".cache" / "bivit"
 
 
-def build_program(verilog: str, *, trace: bool = False, progress=None) -> pathlib.Path:
-    """The simulator of the module ``accelerator`` in `verilog`, from the cache or newly built.
+def build_program(verilog: str, *, harness: Harness = ACCELERATOR, trace: bool = False,
+                  progress=None) -> pathlib.Path:
+    """The simulator of the top module in `verilog`, from the cache or newly built.
 
     Parameters
     ----------
     verilog : str
         The text.
+    harness : Harness
     trace : bool
         Whether it can write waves.
     progress : callable, optional
@@ -65,9 +98,10 @@ def build_program(verilog: str, *, trace: bool = False, progress=None) -> pathli
         If Verilator or a C++ compiler is missing, the Verilog is wrong or the disk is full.
     """
     root, compiler = _verilator_root(), _compiler()
-    flags = [*TRANSLATE, *(["--trace-fst"] if trace else [])]
-    sources = [path.read_text() for path in (HARNESS, *sorted(HARNESS.parent.glob("*.h")))]
-    key = _hash(verilog, sources, CONTROL, _version(root), flags, COMPILE,
+    flags = [*TRANSLATE, "--top-module", harness.top, *(["--trace-fst"] if trace else [])]
+    sources = [path.read_text()
+               for path in (harness.source, *sorted(harness.source.parent.glob("*.h")))]
+    key = _hash(verilog, sources, harness.control, _version(root), flags, COMPILE,
                 sorted(OPTIMISE.items()))
     target = cache_folder() / key
     if (target / "simulator").exists():
@@ -78,8 +112,8 @@ def build_program(verilog: str, *, trace: bool = False, progress=None) -> pathli
         with tempfile.TemporaryDirectory(prefix=f"building-{os.getpid()}-", dir=cache_folder(),
                                          ignore_cleanup_errors=True) as work:
             work = pathlib.Path(work)
-            _translate(root, verilog, work, flags)
-            _compile(root, compiler, work, trace, progress or (lambda *_: None))
+            _translate(root, verilog, work, flags, harness)
+            _compile(root, compiler, work, harness, trace, progress or (lambda *_: None))
             (work / "done").mkdir()
             (work / "simulator").rename(work / "done" / "simulator")
             _publish(work / "done", target)
@@ -151,17 +185,17 @@ def _version(root):
                 env={**os.environ, "VERILATOR_ROOT": str(root)}).strip()
 
 
-def _translate(root, verilog, work, flags):
-    (work / "accelerator.v").write_text(verilog)
-    (work / "observed.vlt").write_text(CONTROL)
+def _translate(root, verilog, work, flags, harness):
+    (work / "design.v").write_text(verilog)
+    (work / "observed.vlt").write_text(harness.control)
     _run([root / "bin" / "verilator_bin", *flags, "--Mdir", "model", "observed.vlt",
-          "accelerator.v"], "translating the Verilog", cwd=work,
+          "design.v"], "translating the Verilog", cwd=work,
          env={**os.environ, "VERILATOR_ROOT": str(root)})
 
 
-def _compile(root, compiler, work, trace, progress):
+def _compile(root, compiler, work, harness, trace, progress):
     include = root / "include"
-    waves = [f"-I{HARNESS.parent}"] if trace else []  # lz4.h, zlib.h
+    waves = [f"-I{harness.source.parent}"] if trace else []  # lz4.h, zlib.h
     options = [*COMPILE, *waves, f"-I{include}", f"-I{include / 'vltstd'}", "-Imodel",
                "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", f"-DVM_TRACE={int(trace)}",
                f"-DVM_TRACE_FST={int(trace)}", "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0"]
@@ -170,7 +204,7 @@ def _compile(root, compiler, work, trace, progress):
     runtime = re.search(r"VM_GLOBAL_FAST \+= \\\n((?:  \S+ \\\n)*)",
                         (work / "model" / "Vbivit_classes.mk").read_text())[1]
     sources += [(include / f"{name}.cpp", "runtime") for name in runtime.split() if name != "\\"]
-    sources.append((HARNESS, "fast"))
+    sources.append((harness.source, "fast"))
     sources.sort(key=lambda source: (source[1] != "fast", -source[0].stat().st_size))
     objects = []
 

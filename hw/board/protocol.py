@@ -6,11 +6,13 @@ import zlib
 from typing import NamedTuple
 
 __all__ = ["ANSWER", "DATA_WORDS", "ESCAPE", "ESCAPE_BIT", "FLAG", "Frame", "FrameReader",
-           "Identity", "Kind", "LOGITS", "MAX_WORDS", "PAYLOAD_WORDS", "Status", "VERSION",
+           "Identity", "Kind", "LOGITS", "MAX_WORDS", "PAYLOAD_WORDS", "Status", "TOP", "VERSION",
            "frame_bytes", "next_sequence"]
 
 VERSION = 1
 """Of the protocol."""
+TOP = "board_top"
+"""The Verilog module of a board: ``clk``, ``uart_rx``, ``uart_tx``."""
 FLAG, ESCAPE, ESCAPE_BIT = 0x7E, 0x7D, 0x20
 MAX_WORDS = 128
 """Words of the longest payload."""

@@ -8,18 +8,17 @@ from bivit.hw.accelerator import Accelerator
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.registers import axi_lite_signature
 from bivit.hw.board.link import BoardLink
+from bivit.hw.board.protocol import TOP
 from bivit.hw.emit import emit, place
 
-__all__ = ["PATIENCE", "TOP", "BoardTop", "board_verilog"]
+__all__ = ["PATIENCE", "BoardTop", "board_verilog"]
 
 PATIENCE = 1 << 26
 """Cycles after which a board gives up a machine that takes no data."""
-TOP = "board_top"
-"""Name of the top module: ``clk``, ``uart_rx``, ``uart_tx``."""
 
-WRAPPER = """
+WRAPPER = f"""
 // Pins of a board; the reset lasts for the first cycles after configuration.
-module board_top (input clk, input uart_rx, output uart_tx);
+module {TOP} (input clk, input uart_rx, output uart_tx);
   reg [3:0] power_on = 4'd0;
   wire rst = ~power_on[3];
   always @(posedge clk) if (rst) power_on <= power_on + 4'd1;
