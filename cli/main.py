@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bivit.cli.output import STOPPED, UNUSABLE, execute
+from bivit.hw.boards import BOARDS
 from bivit.hw.targets import DEFAULT, TARGETS
 
 __all__ = ["app", "main"]
@@ -219,6 +220,26 @@ def simulate(
 
     execute(action, show.simulate, as_json=as_json, debug=debug,
             passed=lambda result: not result["mismatches"])
+
+
+@app.command(short_help="Make the bitstream of a build for a board.")
+def bitstream(
+    folder: Annotated[Path, typer.Argument(help="Build folder.")],
+    board: Annotated[str, typer.Option(help=f"One of {', '.join(BOARDS)}.")],
+    output: Annotated[Path | None, typer.Option(
+        "-o", "--output", help="File to write; beside the build folder if not given.")] = None,
+    seed: Annotated[int, typer.Option(min=1, help="Of place and route.")] = 1,
+    as_json: Json = False, debug: Debug = False,
+):
+    """Make the bitstream of a build for a board, with tools from the package index alone."""
+    from bivit.cli import show
+
+    def action(progress):
+        from bivit.hw.flow.bitstream import make_bitstream
+
+        return make_bitstream(folder, board, output, seed=seed, progress=progress)
+
+    execute(action, show.bitstream, as_json=as_json, debug=debug)
 
 
 @app.command(short_help="Classify images with a board, real or simulated.")

@@ -4,7 +4,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["compiled", "converted", "demo", "digit_pictures", "facts", "imported", "models",
+__all__ = ["bitstream", "compiled", "converted", "demo", "digit_pictures", "facts", "imported", "models",
            "report", "run", "simulate", "train"]
 
 EXPLANATIONS = {
@@ -85,6 +85,18 @@ def simulate(result, console):
     shown["predicted cycles"] = f"{result['predicted_cycles_per_image']:,}"
     shown["simulation speed"] = f"{result['simulated_cycles_per_second']:,.0f} cycles/s"
     facts(shown, console)
+
+
+def bitstream(result, console):
+    """What a bitstream takes of its board."""
+    table = _table(result["title"], "resource", "used", "of", "share")
+    for row in result["resources"].values():
+        table.add_row(row["unit"], f"{row['used']:,}", f"{row['available']:,}",
+                      _percent(row["used"] / row["available"]))
+    console.print(table)
+    console.print(f"wrote {result['file']}: network {result['network']}, clock "
+                  f"{result['clock_mhz']:g} MHz ({result['fmax_mhz']:g} MHz would do)",
+                  markup=False)
 
 
 def run(result, console):
