@@ -12,6 +12,7 @@ PARTS = {
     "agreement": "shares of equal bits and predictions, float networks against their integers",
     "targets": "cycles and utilisation on every target",
     "engines": "simulated cycles per second of each engine",
+    "board": "digits through the UART of the simulated board, lines with faults among them",
     "popcount": "LUTs of a dot-product unit and of the array, by synthesis",
     "compiling": "seconds and peak memory of a compilation; lines and modules of the Verilog",
 }

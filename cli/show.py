@@ -4,8 +4,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["bitstream", "compiled", "converted", "demo", "digit_pictures", "facts", "imported", "models",
-           "report", "run", "simulate", "train"]
+__all__ = ["bitstream", "compiled", "converted", "demo", "digit_pictures", "facts", "imported",
+           "models", "report", "run", "simulate", "train"]
 
 EXPLANATIONS = {
     "useful": "a full array needs these for the binary MACs",

@@ -3,8 +3,8 @@
 import pathlib
 
 from bivit.hw.arch import Arch
-from bivit.hw.board.identity import network_hash
 from bivit.hw.board.controller import NETWORK_FILE
+from bivit.hw.board.identity import network_hash
 from bivit.hw.memories import BEAT_BITS, beats_per_word, constant_memories
 
 __all__ = ["packets", "write_roms"]

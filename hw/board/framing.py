@@ -1,4 +1,4 @@
-"""Frames of the line (``hw/board/protocol.py``) to words of a request, words of an answer to frames."""
+"""Bytes of the line to words of a request, words of an answer to bytes (``docs/boards.md``)."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import crc, data, stream, wiring
@@ -113,7 +113,8 @@ class FrameSender(wiring.Component):
         head = Cat(self.kind, self.sequence, length, Const(0, 16 - len(length)))
         m.d.comb += [
             self.i.ready.eq(length != MAX_WORDS),
-            write.addr.eq(length), write.data.eq(self.i.p), write.en.eq(self.i.valid & self.i.ready),
+            write.addr.eq(length), write.data.eq(self.i.p),
+            write.en.eq(self.i.valid & self.i.ready),
             read.addr.eq(position),
             special.eq((byte == FLAG) | (byte == ESCAPE)),
             sent.eq(self.o.valid & self.o.ready), check.data.eq(byte),

@@ -1,4 +1,4 @@
-"""What goes over the line between host and board: frames, requests, answers (``docs/boards.md``)."""
+"""What goes over the line between host and board (``docs/boards.md``)."""
 
 import enum
 import struct

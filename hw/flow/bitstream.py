@@ -10,10 +10,10 @@ import time
 from bivit.compiler.build import Build, load_build
 from bivit.hw.board.contents import write_roms
 from bivit.hw.board.identity import network_hash
-from bivit.hw.board.top import board_verilog
 from bivit.hw.board.protocol import TOP
+from bivit.hw.board.top import board_verilog
 from bivit.hw.boards import BOARDS, Board
-from bivit.hw.devices import DEVICES, RESOURCES, Device
+from bivit.hw.devices import DEVICES, RESOURCES
 from bivit.hw.flow.packing import PACKINGS
 from bivit.hw.flow.store import Store, work_folder
 from bivit.hw.flow.synthesis import NETLIST, count_cells, too_small

@@ -1,4 +1,4 @@
-"""From a placed and routed design to a bitstream: pins for nextpnr, and the packer of each family."""
+"""From a routed design to a bitstream: pins for nextpnr, and the packer of each family."""
 
 import dataclasses
 import sys
