@@ -16,8 +16,9 @@ import subprocess
 import tempfile
 
 from bivit.compiler.ir.errors import UserError
+from bivit.hw.cache import cache_folder
 
-__all__ = ["OBSERVED_MEMORIES", "SimulatorError", "build_program", "cache_folder"]
+__all__ = ["OBSERVED_MEMORIES", "SimulatorError", "build_program"]
 
 HARNESS = pathlib.Path(__file__).with_name("harness.cpp")
 OBSERVED_MEMORIES = ("hmem", "bmem", "resid", "pmem", "xmem", "vmem", "kmem")
@@ -39,12 +40,6 @@ COMPILERS = ("g++", "clang++", "c++")
 
 class SimulatorError(UserError):
     """A simulator that cannot be built or run; the message is one sentence."""
-
-
-def cache_folder() -> pathlib.Path:
-    """Where built simulators are kept: ``BIVIT_CACHE``, or ``~/.cache/bivit``."""
-    chosen = os.environ.get("BIVIT_CACHE")
-    return pathlib.Path(chosen) if chosen else pathlib.Path.home() / ".cache" / "bivit"
 
 
 def build_program(verilog: str, *, trace: bool = False, progress=None) -> pathlib.Path:
