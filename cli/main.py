@@ -9,6 +9,7 @@ import typer
 
 from bivit.cli.output import STOPPED, UNUSABLE, execute
 from bivit.hw.boards import BOARDS
+from bivit.hw.devices import DEVICES
 from bivit.hw.targets import DEFAULT, TARGETS
 
 __all__ = ["app", "main"]
@@ -294,6 +295,38 @@ def report(
         return report(folder)
 
     execute(action, show.report, as_json=as_json, debug=debug)
+
+
+@app.command(short_help="Synthesise a build for a device; place and route it.")
+def synth(
+    folder: Annotated[Path, typer.Argument(help="Build folder.")],
+    device: Annotated[str, typer.Option(
+        help=f"One of {', '.join(DEVICES)}. The last two: synthesis only.")],
+    seed: Annotated[int, typer.Option(min=0, help="First seed of place and route.")] = 1,
+    seeds: Annotated[int, typer.Option(
+        min=1, help="How many seeds; the median of the clock rates is given.")] = 1,
+    place: Annotated[bool, typer.Option(help="Place and route after synthesis.")] = True,
+    vivado: Annotated[Path | None, typer.Option(
+        help="Folder to write for Vivado: the sources, a script that implements them, one that "
+             "packages them as IP; zynq-7020 and k26 only.")] = None,
+    as_json: Json = False, debug: Debug = False,
+):
+    """Synthesise a build for a device with Yosys, place and route it with nextpnr."""
+    from bivit.cli import show
+
+    def action(progress):
+        from bivit.compiler import load_build
+        from bivit.hw.flow import accelerator_design, synthesise, write_vivado
+
+        build = load_build(folder)
+        design = accelerator_design(build.arch, (folder / "accelerator.v").read_text())
+        if vivado is not None:
+            write_vivado(folder, design, device, vivado)
+        return synthesise(design, device, seeds=range(seed, seed + seeds), place=place,
+                          progress=progress) | {"vivado": vivado}
+
+    execute(action, show.synth, as_json=as_json, debug=debug,
+            passed=lambda result: result["fits"])
 
 
 @app.command()

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 __all__ = ["bitstream", "compiled", "converted", "demo", "digit_pictures", "facts", "imported",
-           "models", "report", "run", "simulate", "train"]
+           "models", "report", "run", "simulate", "synth", "train"]
 
 EXPLANATIONS = {
     "useful": "a full array needs these for the binary MACs",
@@ -174,6 +174,34 @@ def compiled(result, console):
                   + (f", utilisation {_percent(result['utilization'])}"
                      if result["utilization"] is not None else "")
                   + f"; bivit report {result['folder']} says more", markup=False)
+
+
+def synth(result, console):
+    """Cells of a device, clock rate and critical path."""
+    table = _table(f"{result['target']} on {result['title']}", "resource", "used", "of", "share")
+    for row in result["resources"].values():
+        table.add_row(row["unit"], f"{row['used']:,}", f"{row['available']:,}",
+                      _percent(row["share"]))
+    console.print(table)
+    names = [row["unit"].partition(" (")[0] for row in result["resources"].values()]
+    table = _table("Units", "unit", *names)
+    for name, counts in result["units"].items():
+        if any(counts.values()):
+            table.add_row(name or "between them", *(f"{count:,}" if count else ""
+                                                    for count in counts.values()))
+    console.print(table)
+    for run in result["routes"]:
+        console.print(f"seed {run['seed']}: {run['fmax_mhz']:.1f} MHz after {run['seconds']:.0f} s; "
+                      f"critical path {run['critical_path']['words']}", markup=False)
+    if result["routes"]:
+        facts({"clock rate": f"{result['fmax_mhz']:.1f} MHz, median of "
+                             f"{len(result['routes'])} seed(s)"}, console)
+    facts({"synthesis": f"{result['synthesis_seconds']:.0f} s"}, console)
+    if result["vivado"]:
+        console.print(f"wrote {result['vivado']}: vivado -mode batch -source implement.tcl (or "
+                      "package.tcl) there", markup=False)
+    if result["too_small"]:
+        console.print(result["too_small"], markup=False)
 
 
 def converted(result, console):

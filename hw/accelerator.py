@@ -1,6 +1,6 @@
 """The whole machine: units, memories and registers behind AXI ports."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
@@ -17,7 +17,7 @@ from bivit.hw.blocks.softmax import SoftmaxThreshold
 from bivit.hw.blocks.vector import VectorUnit
 from bivit.hw.emit import emit, place
 from bivit.hw.isa import ASource, BSource, Unit
-from bivit.hw.memories import BEAT_BITS, constant_memories, memories
+from bivit.hw.memories import BEAT_BITS, constant_memories, memories, write_granularity
 
 __all__ = ["Accelerator", "accelerator_verilog"]
 
@@ -199,11 +199,13 @@ class Accelerator(wiring.Component):
 
     def _ram(self, m, platform, name, write, reads):
         width, depth = memories(self.arch)[name]
-        ram = place(m, platform, f"{name}_ram",
-                    Ram(width=width, depth=depth, read_ports=len(reads)))
+        granularity = write_granularity(self.arch).get(name, width)
+        ram = place(m, platform, f"{name}_ram", Ram(
+            width=width, depth=depth, granularity=granularity, read_ports=len(reads)))
         we, address, word = (_observe(m, f"{name}_{port}", value)
                              for port, value in zip(("we", "addr", "data"), write, strict=True))
-        m.d.comb += [ram.we.eq(we), ram.write_addr.eq(address), ram.write_data.eq(word)]
+        m.d.comb += [ram.we.eq(Cat(we[::granularity])), ram.write_addr.eq(address),
+                     ram.write_data.eq(word)]
         for port, (address, value) in enumerate(reads):
             m.d.comb += [ram.read_addr[port].eq(address), _bits(value).eq(ram.read_data[port])]
 

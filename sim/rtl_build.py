@@ -18,9 +18,10 @@ import tempfile
 
 from bivit.compiler.ir.errors import UserError
 from bivit.hw.board.protocol import TOP
+from bivit.hw.cache import cache_folder
 
 __all__ = ["ACCELERATOR", "BOARD", "Harness", "OBSERVED_MEMORIES", "SimulatorError",
-           "build_program", "cache_folder"]
+           "build_program"]
 
 OBSERVED_MEMORIES = ("hmem", "bmem", "resid", "pmem", "xmem", "vmem", "kmem")
 OBSERVED = [f"{memory}_{port}" for memory in OBSERVED_MEMORIES for port in ("we", "addr", "data")]
@@ -70,12 +71,6 @@ BOARD = Harness(top=TOP, source=pathlib.Path(__file__).with_name("board.cpp"))
 
 class SimulatorError(UserError):
     """A simulator that cannot be built or run; the message is one sentence."""
-
-
-def cache_folder() -> pathlib.Path:
-    """Where built simulators are kept: ``BIVIT_CACHE``, or ``~/.cache/bivit``."""
-    chosen = os.environ.get("BIVIT_CACHE")
-    return pathlib.Path(chosen) if chosen else pathlib.Path.home() / ".cache" / "bivit"
 
 
 def build_program(verilog: str, *, harness: Harness = ACCELERATOR, trace: bool = False,
