@@ -177,6 +177,31 @@ def test_errors_of_the_machine_and_a_power_cycle():
     assert model.runs == 4 + 8
 
 
+@pytest.mark.parametrize("position", [1, 2, 3])
+def test_logits_of_something_else_are_refused(position):
+    class Liar(BoardModel):
+        def result(self, number):
+            words = super().result(number)
+            words[position] ^= 1
+            return words
+
+    board = connected(Liar(ARCH, network=NETWORK))
+    board.identify()
+    with pytest.raises(ImageRefused, match="names another image than the one that was sent"):
+        board.classify(bytes(8), 10)
+
+
+def test_data_that_arrive_changed_are_refused():
+    class Liar(BoardModel):
+        def data(self, position, *words):
+            return super().data(position, words[0] ^ 1, *words[1:])
+
+    board = connected(Liar(ARCH, network=NETWORK))
+    board.identify()
+    with pytest.raises(ImageRefused, match="has taken other data than were sent"):
+        board.classify(bytes(8), 10)
+
+
 def test_another_count_of_logits_is_refused():
     board = connected(BoardModel(ARCH, network=NETWORK, count=9))
     board.identify()

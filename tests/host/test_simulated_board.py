@@ -16,7 +16,8 @@ from graphs import random_image, random_vit_graph
 SHAPE = (1, 4, 6)
 
 
-@pytest.fixture(scope="module", params=["rom", "loaded"])
+@pytest.fixture(scope="module",
+                params=["rom", pytest.param("loaded", marks=pytest.mark.slow)])
 def build(request, tmp_path_factory):
     """A build of a small random network, and images for it."""
     folder = tmp_path_factory.mktemp("board")

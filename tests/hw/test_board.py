@@ -218,15 +218,16 @@ def test_requests_refusals_and_repetitions(target):
     script = numbered(requests, start=250)
     script.insert(7, script[6])                          # doubled
     script.insert(20, script[19])
-    script[3:3] = [b"\x00\x7e\x7d\x7e", script[3][:-3] + b"\x7e",  # garbage, short, overlong
-                   bytes([FLAG, ESCAPE, ESCAPE, FLAG]), bytes([FLAG]) + bytes(525)]
+    flipped = bytes([*script[3][:5], script[3][5] ^ 1, *script[3][6:]])
+    script[3:3] = [b"\x00\x7e\x7d\x7e", script[3][:-3] + b"\x7e", flipped,  # short, wrong CRC
+                   bytes([FLAG, ESCAPE, ESCAPE, FLAG]), bytes([FLAG]) + bytes(525)]  # overlong
     machine, model = Machine(), BoardModel(arch, network=NETWORK if target == "tiny" else 0)
     answers = exchange(arch, script, machine)
     expected = [model.feed(piece) for piece in script]
     assert [FrameReader().feed(answer) for answer in answers] == [
         FrameReader().feed(answer) for answer in expected]
     assert answers == expected
-    assert answers[3:7] == [b""] * 4
+    assert answers[3:8] == [b""] * 5
     found = [FrameReader().feed(answer)[0].words for answer in answers if answer]
     assert found[-2] == (Status.OK, 6, zlib.crc32(data), 0, *logits_of(data, 10), 1)
     if target == "odd":
