@@ -13,6 +13,7 @@ PARTS = {
     "targets": "cycles and utilisation on every target",
     "engines": "simulated cycles per second of each engine",
     "popcount": "LUTs of a dot-product unit and of the array, by synthesis",
+    "resources": "the resource model: coefficients from synthesis, errors on other configurations",
     "compiling": "seconds and peak memory of a compilation; lines and modules of the Verilog",
 }
 """Part to what it measures."""
