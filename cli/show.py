@@ -191,7 +191,7 @@ def synth(result, console):
                                                     for count in counts.values()))
     console.print(table)
     for run in result["routes"]:
-        console.print(f"seed {run['seed']}: {run['fmax_mhz']:.1f} MHz after {run['seconds']:.0f} s; "
+        console.print(f"seed {run['seed']}: {run['fmax_mhz']:.1f} MHz, {run['seconds']:.0f} s; "
                       f"critical path {run['critical_path']['words']}", markup=False)
     if result["routes"]:
         facts({"clock rate": f"{result['fmax_mhz']:.1f} MHz, median of "

@@ -11,7 +11,7 @@ RESOURCES = ("luts", "registers", "block_ram", "multipliers")
 """What is counted of a design and of a device."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Family:
     """Devices with the same cells.
 
@@ -21,8 +21,8 @@ class Family:
         Of the processing elements that suit it (``Arch.fabric``).
     units : dict of str to str
         Resource to the name of one of it, for people.
-    block_ram_bits : int
-        Bits of a block RAM.
+    geometries : tuple of (int, int, int)
+        Bits and words of a block RAM with a write and a read port, and bits for each enable.
     cells : dict of str to dict of str to int
         Resource to cells of a netlist and how many of it one takes; a name that ends in ``*``
         stands for all that begin so.
@@ -32,7 +32,7 @@ class Family:
 
     fabric: str
     units: dict[str, str]
-    block_ram_bits: int
+    geometries: tuple[tuple[int, int, int], ...]
     cells: dict[str, dict[str, int]]
     synthesis: str
 
@@ -106,15 +106,19 @@ def _units(luts, block_ram, multipliers):
             "multipliers": multipliers}
 
 
+_18_KBIT = ((36, 512, 9), (18, 1024, 9), (9, 2048, 9), (4, 4096, 4), (2, 8192, 2),
+            (1, 16384, 1))
+_4_KBIT = ((16, 256, 1), (8, 512, 8), (4, 1024, 4), (2, 2048, 2))
+
 _ECP5 = Family(
     fabric="ecp5", units=_units("LUT4", "DP16KD (18 kbit)", "MULT18X18D"),
-    block_ram_bits=18 * 1024, synthesis="synth_ecp5 -nowidelut",
+    geometries=_18_KBIT, synthesis="synth_ecp5 -nowidelut",
     cells={"luts": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 4}, "registers": {"TRELLIS_FF": 1},
            "block_ram": {"DP16KD": 1, "PDPW16KD": 1}, "multipliers": {"MULT18X18D": 1}})
 
 _NEXUS = Family(
     fabric="nexus", units=_units("LUT4", "EBR (18 kbit)", "MULT18X18"),
-    block_ram_bits=18 * 1024, synthesis="synth_nexus -nowidelut",
+    geometries=_18_KBIT, synthesis="synth_nexus -nowidelut",
     cells={"luts": {"LUT4": 1, "CCU2": 2, "WIDEFN9": 2, "DPR16X4": 4, "INV": 1},
            "registers": {"FD1P3*": 1},
            "block_ram": {"DP16K_MODE": 1, "PDP16K_MODE": 1, "PDPSC16K_MODE": 1},
@@ -126,7 +130,7 @@ _NEXUS = Family(
 def _gowin(family):
     return Family(
         fabric="generic", units=_units("LUT4", "BSRAM (18 kbit)", "multipliers"),
-        block_ram_bits=18 * 1024, synthesis=f"synth_gowin -nowidelut -family {family}",
+        geometries=_18_KBIT, synthesis=f"synth_gowin -nowidelut -family {family}",
         cells={"luts": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "ALU": 1, "RAM16SDP1": 1,
                         "RAM16SDP2": 2, "RAM16SDP4": 4, "INV": 1},
                "registers": {"DFF*": 1},
@@ -137,7 +141,7 @@ def _gowin(family):
 
 _ICE40 = Family(
     fabric="generic", units=_units("LUT4", "EBR (4 kbit)", "SB_MAC16"),
-    block_ram_bits=4 * 1024, synthesis="synth_ice40 -device u -dsp",
+    geometries=_4_KBIT, synthesis="synth_ice40 -device u -dsp",
     cells={"luts": {"SB_LUT4": 1}, "registers": {"SB_DFF*": 1},
            "block_ram": {"SB_RAM40_4K*": 1}, "multipliers": {"SB_MAC16": 1}})
 
@@ -145,7 +149,7 @@ _ICE40 = Family(
 def _xilinx(family, fabric):
     return Family(
         fabric=fabric, units=_units("LUT6", "RAMB18 (18 kbit)", "DSP48"),
-        block_ram_bits=18 * 1024, synthesis=f"synth_xilinx -family {family} -noiopad -noclkbuf",
+        geometries=_18_KBIT, synthesis=f"synth_xilinx -family {family} -noiopad -noclkbuf",
         cells={"luts": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "LUT5": 1, "LUT6": 1,
                         "LUT6_2": 1, "INV": 1, "RAM32M": 4, "RAM64M": 4, "RAM32M16": 8,
                         "RAM64M8": 8, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,

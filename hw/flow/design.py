@@ -10,9 +10,10 @@ from amaranth.lib.wiring import In
 
 from bivit.hw.accelerator import Accelerator, accelerator_verilog
 from bivit.hw.arch import Arch
+from bivit.hw.emit import emit
 from bivit.hw.memories import MemorySize, constant_memories
 
-__all__ = ["CORE", "Design", "accelerator_design"]
+__all__ = ["CORE", "Design", "accelerator_design", "component_design"]
 
 CORE = "accelerator"
 """Module, and instance behind pins, whose cells are counted."""
@@ -59,7 +60,7 @@ class Design:
         """A top with few pins: ports of the core are the stages of two shift registers."""
         taken, given = (sum(width for _, width in ports) for ports in (self.inputs, self.outputs))
         lines = [
-            f"module pins(input clk, input rst, input shift, input d, output q);",
+            "module pins(input clk, input rst, input shift, input d, output q);",
             f"  reg [{taken - 1}:0] in;",
             f"  reg [{given - 1}:0] out;",
             f"  wire [{given - 1}:0] result;",
@@ -80,11 +81,19 @@ class Design:
 
 def accelerator_design(arch: Arch, verilog: str | None = None) -> Design:
     """The accelerator of a target; `verilog` is its text, where it is at hand."""
-    inputs, outputs = _ports(Accelerator(arch))
     constants = constant_memories(arch) if arch.weights == "rom" else {}
-    return Design(name=arch.name, verilog=verilog or accelerator_verilog(arch), inputs=inputs,
-                  outputs=outputs,
-                  memories=tuple((f"rom/{name}.hex", size) for name, size in constants.items()))
+    return component_design(
+        Accelerator(arch), arch.name, verilog or accelerator_verilog(arch),
+        tuple((f"rom/{name}.hex", size) for name, size in constants.items()))
+
+
+def component_design(component: wiring.Component, name: str, verilog: str | None = None,
+                     memories=()) -> Design:
+    """Any component as a design; `verilog` has it as the module ``accelerator``."""
+    inputs, outputs = _ports(component)
+    component._MustUse__used = True  # only its ports are, where there is a text
+    return Design(name=name, verilog=verilog or emit(component, CORE), inputs=inputs,
+                  outputs=outputs, memories=memories)
 
 
 def _ports(component: wiring.Component):

@@ -36,7 +36,8 @@ def prove(text, macros, *, clashes=True):
     twin = verilog.convert(Ram(width=4, depth=4, granularity=2, read_ports=2), name="twin_ram",
                            emit_src=False, strip_internal_attrs=True)
     ports = PORTS.replace("WRITES", "1'b1" if clashes else "!clash")
-    model = MODEL.replace("MODULE", "model").replace("INSTANCE", f"bivit_ram #({SIZES}) ram {ports}")
+    model = MODEL.replace("MODULE", "model").replace(
+        "INSTANCE", f"bivit_ram #({SIZES}) ram {ports}")
     ports = ports.replace("(.clk", "(.rst(rst), .clk")
     twin += MODEL.replace("MODULE", "twin").replace("INSTANCE", f"twin_ram ram {ports}")
     flat = ["proc", "flatten", "opt_clean", "memory", "opt_clean"]
