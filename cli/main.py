@@ -228,7 +228,8 @@ def bitstream(
     folder: Annotated[Path, typer.Argument(help="Build folder.")],
     board: Annotated[str, typer.Option(help=f"One of {', '.join(BOARDS)}.")],
     output: Annotated[Path | None, typer.Option(
-        "-o", "--output", help="File to write; beside the build folder if not given.")] = None,
+        "-o", "--output", help="File to write, .bit, .bin or .fs as the board takes it; beside the "
+                               "build folder if not given.")] = None,
     seed: Annotated[int, typer.Option(min=1, help="Of place and route.")] = 1,
     as_json: Json = False, debug: Debug = False,
 ):
@@ -236,9 +237,13 @@ def bitstream(
     from bivit.cli import show
 
     def action(progress):
+        from bivit.compiler.build import load_build
         from bivit.hw.flow.bitstream import make_bitstream
 
-        return make_bitstream(folder, board, output, seed=seed, progress=progress)
+        build = load_build(folder)
+        return make_bitstream(
+            build.arch, build.memories, board, seed=seed, progress=progress,
+            output=f"{folder.resolve()}-{board}" if output is None else output.with_suffix(""))
 
     execute(action, show.bitstream, as_json=as_json, debug=debug)
 
@@ -269,7 +274,8 @@ def run(
 
     def action(progress):
         from bivit.compiler.ir.errors import UserError
-        from bivit.host.run import BAUD, run_build
+        from bivit.host.run import run_build
+        from bivit.hw.board.protocol import BAUD
 
         if simulated and (port is not None or baud is not None):
             raise UserError("--sim brings its own port and speed: leave out --port and --baud")

@@ -14,14 +14,12 @@ from bivit.host.session import NoAnswer, Refused, Session
 from bivit.hw.blocks.registers import ADDRESSES
 from bivit.hw.board.contents import packets
 from bivit.hw.board.identity import network_hash, target_hash
-from bivit.hw.board.protocol import Identity
+from bivit.hw.board.protocol import BAUD, Identity
 from bivit.sim.images import held_out_digits, load_images
 from bivit.sim.stream import image_stream
 
-__all__ = ["BAUD", "run_build"]
+__all__ = ["run_build"]
 
-BAUD = 1_000_000
-"""Bits per second, if not given."""
 _PROBES = 2  # how often a port is asked who is there
 _SIMULATED_TIMEOUT = 1.0
 
@@ -125,7 +123,7 @@ def _connect(stack, build, name, simulated, faults, baud, progress):
         from bivit.sim import board as simulation
 
         simulator = stack.enter_context(simulation.SimulatedBoard(build, progress=progress))
-        name, baud = simulator.port, simulation.BAUD
+        name, baud = simulator.port, BAUD
         timeout = {"timeout": _SIMULATED_TIMEOUT}
     elif name is None:
         name = _find(build, baud, progress)

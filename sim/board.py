@@ -8,13 +8,13 @@ import tty
 
 from bivit.compiler.build import Build
 from bivit.hw.board.contents import write_roms
+from bivit.hw.board.protocol import BAUD
 from bivit.hw.board.top import board_verilog
 from bivit.hw.board.uart import SHORTEST_BIT
 from bivit.sim.rtl_build import BOARD, SimulatorError, build_program
 
-__all__ = ["BAUD", "CLOCK_HZ", "SimulatedBoard"]
+__all__ = ["CLOCK_HZ", "SimulatedBoard"]
 
-BAUD = 1_000_000
 CLOCK_HZ = SHORTEST_BIT * BAUD
 """What the simulated board takes for its clock: the shortest bits there are."""
 PATIENCE = 1 << 22

@@ -5,12 +5,14 @@ import struct
 import zlib
 from typing import NamedTuple
 
-__all__ = ["ANSWER", "DATA_WORDS", "ESCAPE", "ESCAPE_BIT", "FLAG", "Frame", "FrameReader",
+__all__ = ["ANSWER", "BAUD", "DATA_WORDS", "ESCAPE", "ESCAPE_BIT", "FLAG", "Frame", "FrameReader",
            "Identity", "Kind", "LOGITS", "MAX_WORDS", "PAYLOAD_WORDS", "Status", "TOP", "VERSION",
            "frame_bytes", "next_sequence"]
 
 VERSION = 1
 """Of the protocol."""
+BAUD = 1_000_000
+"""Bits per second of a board's line: a whole number of cycles at 12, 25 and 27 MHz."""
 TOP = "board_top"
 """The Verilog module of a board: ``clk``, ``uart_rx``, ``uart_tx``."""
 FLAG, ESCAPE, ESCAPE_BIT = 0x7E, 0x7D, 0x20

@@ -1,4 +1,4 @@
-"""A bitstream for a board from a build folder: board top, synthesis, place and route, packing."""
+"""A bitstream for a board: its top, synthesis, place and route, packing."""
 
 import dataclasses
 import hashlib
@@ -7,10 +7,10 @@ import pathlib
 import shutil
 import time
 
-from bivit.compiler.build import Build, load_build
+from bivit.hw.arch import Arch
 from bivit.hw.board.contents import write_roms
 from bivit.hw.board.identity import network_hash
-from bivit.hw.board.protocol import TOP
+from bivit.hw.board.protocol import BAUD, TOP
 from bivit.hw.board.top import board_verilog
 from bivit.hw.boards import BOARDS, Board
 from bivit.hw.devices import DEVICES, RESOURCES
@@ -18,46 +18,46 @@ from bivit.hw.flow.packing import PACKINGS
 from bivit.hw.flow.store import Store, work_folder
 from bivit.hw.flow.synthesis import NETLIST, count_cells, too_small
 from bivit.hw.flow.tools import FlowError, nextpnr, yosys
-from bivit.hw.memories import memories
+from bivit.hw.memories import memories as memory_sizes
 
-__all__ = ["BAUD", "make_bitstream"]
+__all__ = ["make_bitstream"]
 
-BAUD = 1_000_000
 REPORT = "report.json"
 _BLOCK_RAM_AT_LEAST = 16 * 1024  # bits of a memory that cannot lie in LUTs
 
 
 @dataclasses.dataclass(frozen=True)
 class _BoardDesign:
-    """The top of a build for a board."""
+    """The top of a network for a board."""
 
-    build: Build
+    arch: Arch
+    memories: dict[str, list[int]]
     board: Board
 
     @property
     def name(self):
-        return self.build.arch.name
-
-    def verilog(self):
-        return board_verilog(self.build.arch, clock_hz=self.board.pins.clock_hz, baud=BAUD)
+        return self.arch.name
 
     def write(self, folder):
-        (folder / "design.v").write_text(self.verilog())
-        if self.build.arch.weights == "rom":
-            write_roms(folder, self.build.arch, self.build.memories)
+        (folder / "design.v").write_text(
+            board_verilog(self.arch, clock_hz=self.board.pins.clock_hz, baud=BAUD))
+        if self.arch.weights == "rom":
+            write_roms(folder, self.arch, self.memories)
 
 
-def make_bitstream(folder, board: str, output=None, *, seed: int = 1, progress=None) -> dict:
-    """Make the bitstream of a build for a board.
+def make_bitstream(arch: Arch, memories: dict[str, list[int]], board: str, output, *,
+                   seed: int = 1, progress=None) -> dict:
+    """Make the bitstream of a network for a board.
 
     Parameters
     ----------
-    folder : path
-        Build folder.
+    arch : Arch
+    memories : dict of str to list of int
+        Words of the constant memories by name.
     board : str
         A name of :data:`bivit.hw.boards.BOARDS`.
-    output : path, optional
-        File to write; beside the build folder if not given.
+    output : path
+        File to write, without the suffix that the board's bitstreams have.
     seed : int
         Of place and route.
     progress : callable (done, total, text), optional
@@ -76,17 +76,16 @@ def make_bitstream(folder, board: str, output=None, *, seed: int = 1, progress=N
     if board not in BOARDS:
         raise FlowError(f"there is no board {board!r}; take one of {', '.join(BOARDS)}")
     name, board = board, BOARDS[board]
-    device, build = DEVICES[board.device], load_build(folder)
-    packing = PACKINGS[device.route.tool]
-    design, say = _BoardDesign(build, board), progress or (lambda done, total, text="": None)
+    device, say = DEVICES[board.device], progress or (lambda done, total, text="": None)
+    packing, design = PACKINGS[device.route.tool], _BoardDesign(arch, memories, board)
     versions = {tool.name: tool.version for tool in (yosys, nextpnr(device.route.tool))}
-    _check_memories(build, board, device)
+    _check_memories(arch, board, device)
     start = time.monotonic()
     say(0, 3, "Yosys")
     netlist, result = _netlist(design, device, versions)
     if reason := too_small(design, device, result["used"]):
         raise FlowError(f"{board.title}: {reason}")
-    output = pathlib.Path(output or f"{pathlib.Path(folder)}-{name}{packing.suffix}")
+    output = pathlib.Path(f"{output}{packing.suffix}")
     with work_folder() as work:
         work = pathlib.Path(work)
         netlist.unpack(work / NETLIST)
@@ -103,18 +102,18 @@ def make_bitstream(folder, board: str, output=None, *, seed: int = 1, progress=N
                              "available": device.available[kind]} for kind in RESOURCES},
         "fmax_mhz": fmax, "clock_mhz": board.pins.clock_hz / 1e6, "seed": seed,
         "seconds": round(time.monotonic() - start, 1), "versions": versions,
-        "network": f"{network_hash(build.arch, build.memories):016x}",
+        "network": f"{network_hash(arch, memories):016x}",
     }
 
 
-def _check_memories(build, board, device):
+def _check_memories(arch, board, device):
     """Refuse at once what cannot fit: synthesis would take long to say so."""
-    bits = sum(size.width * size.depth for size in memories(build.arch).values()
+    bits = sum(size.width * size.depth for size in memory_sizes(arch).values()
                if size.width * size.depth > _BLOCK_RAM_AT_LEAST)
     there = device.block_ram * device.family.block_ram_bits
     if bits > there:
         raise FlowError(
-            f"{board.title}: {device.title} is too small for the target {build.arch.name}, whose "
+            f"{board.title}: {device.title} is too small for the target {arch.name}, whose "
             f"memories are {bits / 1024:,.0f} kbit: {(bits - there) / 1024:,.0f} more than its "
             f"{there / 1024:,.0f} kbit of block RAM; take a target with smaller memories")
 

@@ -4,16 +4,14 @@ import dataclasses
 
 import pytest
 
-from bivit.compiler.build import compile
-from bivit.compiler.ir import checkpoint
 from bivit.hw.board.identity import network_hash, target_hash
+from bivit.hw.board.protocol import BAUD
 from bivit.hw.boards import BOARDS, BoardError, Pin, Pins
 from bivit.hw.devices import DEVICES
-from bivit.hw.flow.bitstream import BAUD, make_bitstream
+from bivit.hw.flow.bitstream import make_bitstream
 from bivit.hw.flow.packing import PACKINGS
 from bivit.hw.flow.tools import FlowError
 from bivit.hw.targets import TARGETS
-from graphs import random_vit_graph
 
 PINS = Pins(clk=Pin("A1", {"IO_TYPE": "LVCMOS33"}), clock_hz=25_000_000,
             uart_rx=Pin("B2", {"IO_TYPE": "LVCMOS33", "PULLUP": 1}),
@@ -62,15 +60,13 @@ def test_pins_without_amaranth_boards(monkeypatch):
 
 
 def test_refusals(tmp_path):
-    checkpoint.save(random_vit_graph(1), tmp_path / "net.safetensors")
-    compile(tmp_path / "net.safetensors", "tiny", tmp_path / "build")
     with pytest.raises(FlowError, match="^there is no board 'x'; take one of ulx3s-85f, "):
-        make_bitstream(tmp_path / "build", "x")
+        make_bitstream(TARGETS["tiny"], {}, "x", tmp_path / "net")
     with pytest.raises(FlowError, match=r"^1BitSquared iCEBreaker: .* is too small for the target "
                                         r"tiny, whose memories are [\d,]+ kbit: [\d,]+ more than "
                                         r"its 120 kbit of block RAM"):
-        make_bitstream(tmp_path / "build", "icebreaker")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["build", "net.safetensors"]
+        make_bitstream(TARGETS["tiny"], {}, "icebreaker", tmp_path / "net")
+    assert not list(tmp_path.iterdir())
 
 
 def test_hashes_change_with_what_they_are_of():
