@@ -19,11 +19,12 @@ from bivit.hw.flow.store import Store, work_folder
 from bivit.hw.flow.synthesis import NETLIST, count_cells, too_small
 from bivit.hw.flow.tools import FlowError, nextpnr, yosys
 from bivit.hw.memories import memories as memory_sizes
+from bivit.hw.resources import memory_block_ram
 
 __all__ = ["make_bitstream"]
 
 REPORT = "report.json"
-_BLOCK_RAM_AT_LEAST = 16 * 1024  # bits of a memory that cannot lie in LUTs
+_DEEP = 256  # words of a memory that does not lie in LUTs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,14 +109,15 @@ def make_bitstream(arch: Arch, memories: dict[str, list[int]], board: str, outpu
 
 def _check_memories(arch, board, device):
     """Refuse at once what cannot fit: synthesis would take long to say so."""
-    bits = sum(size.width * size.depth for size in memory_sizes(arch).values()
-               if size.width * size.depth > _BLOCK_RAM_AT_LEAST)
-    there = device.block_ram * device.family.block_ram_bits
-    if bits > there:
+    sizes = memory_sizes(arch)
+    needed = sum(count for name, count in memory_block_ram(arch, device.family).items()
+                 if sizes[name.rpartition("_")[0]].depth >= _DEEP)
+    if needed > device.block_ram:
         raise FlowError(
-            f"{board.title}: {device.title} is too small for the target {arch.name}, whose "
-            f"memories are {bits / 1024:,.0f} kbit: {(bits - there) / 1024:,.0f} more than its "
-            f"{there / 1024:,.0f} kbit of block RAM; take a target with smaller memories")
+            f"{board.title}: {device.title} is too small for the target {arch.name}, whose deep "
+            f"memories take {needed:,} {device.family.units['block_ram']} of "
+            f"{device.block_ram:,}, {needed - device.block_ram:,} too many; take a target with "
+            "smaller memories")
 
 
 def _netlist(design, device, versions):

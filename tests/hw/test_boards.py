@@ -63,8 +63,8 @@ def test_refusals(tmp_path):
     with pytest.raises(FlowError, match="^there is no board 'x'; take one of ulx3s-85f, "):
         make_bitstream(TARGETS["tiny"], {}, "x", tmp_path / "net")
     with pytest.raises(FlowError, match=r"^1BitSquared iCEBreaker: .* is too small for the target "
-                                        r"tiny, whose memories are [\d,]+ kbit: [\d,]+ more than "
-                                        r"its 120 kbit of block RAM"):
+                                        r"tiny, whose deep memories take [\d,]+ EBR \(4 "
+                                        r"kbit\) of 30, [\d,]+ too many; take"):
         make_bitstream(TARGETS["tiny"], {}, "icebreaker", tmp_path / "net")
     assert not list(tmp_path.iterdir())
 
