@@ -255,8 +255,9 @@ def run(
         help="Serial port of the board; all ports are searched if not given.")] = None,
     simulated: Annotated[bool, typer.Option(
         "--sim", help="Simulate the whole board in Verilator, behind a pseudo-terminal.")] = False,
-    images: Annotated[int, typer.Option(
-        min=1, help="How many images; held-out digits unless --input is given.")] = 20,
+    images: Annotated[int | None, typer.Option(
+        min=1, help="How many images; if not given, 20 held-out digits or all of --input.")]
+    = None,
     input_file: Annotated[Path | None, typer.Option(
         "--input", help="Images to take instead: .npy, uint8, (count, channels, height, width).")]
     = None,
@@ -279,8 +280,9 @@ def run(
 
         if simulated and (port is not None or baud is not None):
             raise UserError("--sim brings its own port and speed: leave out --port and --baud")
+        count = 20 if images is None and input_file is None else images
         return run_build(folder, port=port, simulated=simulated, faults=faults,
-                         baud=BAUD if baud is None else baud, count=images,
+                         baud=BAUD if baud is None else baud, count=count,
                          input_file=input_file, check=check, progress=progress)
 
     execute(action, show.run, as_json=as_json, debug=debug,

@@ -17,7 +17,9 @@ __all__ = ["ATTEMPTS", "NoAnswer", "Refused", "Session", "TIMEOUT"]
 ATTEMPTS = 8
 """How often a request is sent, and an image begun."""
 TIMEOUT = 0.25
-"""Seconds without an answer, besides the time on the line, after which a request is sent again."""
+"""Seconds without an answer, besides the time on the line, after which a request is sent again; each
+time twice as many, up to ``LONGEST`` times so many."""
+LONGEST = 8
 
 _ANSWER_BYTES = 1060  # the longest answer with every byte escaped
 REASONS = {
@@ -91,7 +93,7 @@ class Session:
         for attempt in range(self.attempts):
             self.repeated += attempt > 0
             self._port.write(frame)
-            answer = self._answer(kind, seconds)
+            answer = self._answer(kind, seconds * min(1 << attempt, LONGEST))
             if answer:
                 status, *values = answer
                 if status != Status.OK:

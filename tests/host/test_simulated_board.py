@@ -51,7 +51,7 @@ def test_logits_through_the_pins(build, capsys):
 
 
 def test_a_line_with_faults(build, capsys):
-    result = run(capsys, build, "--sim", "--input", build.parent / "images.npy", "--images", 12,
+    result = run(capsys, build, "--sim", "--input", build.parent / "images.npy",
                  "--faults", 3)
     assert result["logits"] == expected(build, 12)
     assert result["faults"] > 0 and result["requests_repeated"] > 0
