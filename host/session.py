@@ -17,9 +17,9 @@ __all__ = ["ATTEMPTS", "NoAnswer", "Refused", "Session", "TIMEOUT"]
 ATTEMPTS = 8
 """How often a request is sent, and an image begun."""
 TIMEOUT = 0.25
-"""Seconds without an answer, besides the time on the line, after which a request is sent again; each
-time twice as many, up to ``LONGEST`` times so many."""
+"""Seconds without an answer, besides the time on the line, after which a request is sent again."""
 LONGEST = 8
+"""Each time it waits twice as long, up to so many times ``TIMEOUT``."""
 
 _ANSWER_BYTES = 1060  # the longest answer with every byte escaped
 REASONS = {
