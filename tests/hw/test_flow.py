@@ -6,11 +6,19 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from bivit.hw.arch import Arch
 from bivit.hw.blocks.memory import Ram
 from bivit.hw.devices import DEVICES, RESOURCES
 from bivit.hw.emit import place
 from bivit.hw.fabric.element import FABRICS, FabricElement
-from bivit.hw.flow import FlowError, component_design, synthesise, tools, write_vivado
+from bivit.hw.flow import (
+    FlowError,
+    accelerator_design,
+    component_design,
+    synthesise,
+    tools,
+    write_vivado,
+)
 from bivit.hw.flow.route import critical_path
 from bivit.hw.targets import TARGETS
 
@@ -161,3 +169,15 @@ def test_vivado(tmp_path):
         write_vivado(build, small("k26"), "up5k", folder)
 
 
+
+
+@pytest.mark.slow
+def test_whole_accelerator():
+    arch = Arch(name="whole", rows=1, cols=2, lanes=16, fabric="ecp5", program_depth=256,
+                weight_depth=256, xmem_depth=256, hmem_depth=256, bmem_depth=256, pmem_depth=256,
+                resid_depth=256, vmem_depth=256)
+    result = synthesise(accelerator_design(arch), "ecp5-85f")
+    assert result["fits"] and len(result["routes"]) == 1
+    assert {"sequencer", "load", "issue", "array", "post", "softmax", "vector"} <= set(
+        result["units"])
+    assert result["routes"][0]["fmax_mhz"] > 10

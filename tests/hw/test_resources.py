@@ -12,7 +12,14 @@ from bivit.hw.devices import DEVICES
 from bivit.hw.flow import component_design, synthesise
 from bivit.hw.memories import MemorySize
 from bivit.hw.resources import (
-    FEATURES, UNIT_FEATURES, UNITS, block_ram, elements, memory_block_ram, predict)
+    FEATURES,
+    UNIT_FEATURES,
+    UNITS,
+    block_ram,
+    elements,
+    memory_block_ram,
+    predict,
+)
 from bivit.hw.targets import TARGETS
 
 RAMS = [
