@@ -50,6 +50,11 @@ class Build:
     graph: Graph
     external: bytes = b""
 
+    @property
+    def memories(self) -> dict[str, list[int]]:
+        """Words of all constant memories by name, the program's first."""
+        return {"program": self.words, **self.constants}
+
 
 def compile(path, target, folder, *, overwrite=False, progress=None) -> None:
     """Turn a checkpoint into a build folder; equal inputs give equal bytes.

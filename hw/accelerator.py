@@ -1,6 +1,6 @@
 """The whole machine: units, memories and registers behind AXI ports."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
@@ -26,6 +26,7 @@ from bivit.hw.memories import (
     fetched_memories,
     loaded_memories,
     memories,
+    write_granularity,
 )
 
 __all__ = ["Accelerator", "accelerator_verilog"]
@@ -58,7 +59,7 @@ class Accelerator(wiring.Component):
     """
 
     def __init__(self, arch: Arch, contents=None):
-        self.arch, self.contents = arch, contents or {}
+        self.arch, self.contents = arch, contents
         lite = axi_lite_signature().flip().members
         external = axi_read_signature(arch).members if fetched_memories(arch) else {}
         super().__init__({
@@ -223,7 +224,7 @@ class Accelerator(wiring.Component):
             if name not in writers:
                 rom = place(m, platform, f"{name}_rom", Rom(
                     width=width, depth=depth, file=f"rom/{name}.hex",
-                    init=tuple(self.contents.get(name, ()))))
+                    init=tuple((self.contents or {}).get(name, ()))))
                 m.d.comb += [rom.read_addr.eq(address), _bits(value).eq(rom.read_data)]
             else:
                 write = [getattr(writers[name], f"{name}_{port}")
@@ -232,11 +233,13 @@ class Accelerator(wiring.Component):
 
     def _ram(self, m, platform, name, write, reads):
         width, depth = memories(self.arch)[name]
-        ram = place(m, platform, f"{name}_ram",
-                    Ram(width=width, depth=depth, read_ports=len(reads)))
+        granularity = write_granularity(self.arch).get(name, width)
+        ram = place(m, platform, f"{name}_ram", Ram(
+            width=width, depth=depth, granularity=granularity, read_ports=len(reads)))
         we, address, word = (_observe(m, f"{name}_{port}", value)
                              for port, value in zip(("we", "addr", "data"), write, strict=True))
-        m.d.comb += [ram.we.eq(we), ram.write_addr.eq(address), ram.write_data.eq(word)]
+        m.d.comb += [ram.we.eq(Cat(we[::granularity])), ram.write_addr.eq(address),
+                     ram.write_data.eq(word)]
         for port, (address, value) in enumerate(reads):
             m.d.comb += [ram.read_addr[port].eq(address), _bits(value).eq(ram.read_data[port])]
 

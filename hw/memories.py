@@ -4,6 +4,7 @@ The top, the compiler and the instruction-set simulator take the sizes from here
 words are in ``docs/architecture.md``, section 2.
 """
 
+import math
 from typing import NamedTuple
 
 from amaranth.utils import ceil_log2
@@ -15,7 +16,7 @@ from bivit.hw.isa import INSTR_BITS, ConstantMemory
 __all__ = ["BEAT_BITS", "BEND_BITS", "BIAS_BITS", "MEM_LATENCY",
            "MemorySize", "SCALE_BITS", "SUM_BITS", "beats_per_word", "constant_memories",
            "constant_order", "fetched_memories", "loaded_memories", "memories", "score_bits",
-           "threshold_bits"]
+           "threshold_bits", "write_granularity"]
 
 MEM_LATENCY = 2
 """Cycles from an address to its data."""
@@ -110,3 +111,14 @@ def beats_per_word(width: int, beat_bits: int = BEAT_BITS) -> int:
     """Beats that make one word of `width` bits, lowest bits first; those of the input stream, or
     of `beat_bits`."""
     return -(-width // beat_bits)
+
+
+def write_granularity(arch: Arch) -> dict[str, int]:
+    """Bits of a word that are always written together, of each memory that is written in parts.
+
+    Rows of words, chunks and numbers; in BMEM also the pieces along the keys.
+    """
+    chunk, numbers = math.gcd(arch.cols, arch.lanes), arch.cols * arch.resid_bits
+    return {"imem": arch.lanes, "kmem": arch.lanes, "xmem": chunk, "hmem": chunk,
+            "pmem": math.gcd(arch.keys_per_group, arch.lanes),
+            "bmem": math.gcd(arch.rows, chunk), "resid": numbers, "vmem": numbers}

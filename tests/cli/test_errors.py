@@ -264,3 +264,14 @@ def test_interrupted(good, capsys, monkeypatch):
 def test_memory(good, capsys, text, said):
     assert run("simulate", good / "build", "--memory", text) == 2
     assert said in capsys.readouterr().err
+
+
+def test_synth_refuses_devices_and_builds(capsys, good, tmp_path):
+    sentence = refused(capsys, "synth", good / "build", "--device", "xc9000")
+    assert "there is no device 'xc9000'; take one of ecp5-25f, " in sentence
+    sentence = refused(capsys, "synth", tmp_path, "--device", "ecp5-85f")
+    assert "is no build folder" in sentence
+    sentence = refused(capsys, "synth", good / "build", "--device", "ecp5-85f", "--vivado",
+                       tmp_path / "vivado")
+    assert "Vivado does not know the device 'ecp5-85f'; take one of zynq-7020, k26" in sentence
+    assert not (tmp_path / "vivado").exists()
