@@ -61,6 +61,7 @@ def test_icarus(name, tmp_path):
 def test_yosys(name, tmp_path):
     accelerator_design(TARGETS[name], text(name)).write(tmp_path)
     warnings = []
-    yosys.run(["-q", "-p", "read_verilog -sv design.v; hierarchy -check -top accelerator"], tmp_path,
+    script = "read_verilog -sv design.v; hierarchy -check -top accelerator"
+    yosys.run(["-q", "-p", script], tmp_path,
               listen=lambda line: warnings.append(line) if "Warning" in line else None)
     assert warnings == []

@@ -39,7 +39,7 @@ class Around(wiring.Component):
 
     def __init__(self, memory):
         self.memory = memory
-        super().__init__(memory.signature.members)
+        super().__init__(dict(memory.signature.members.items()))
 
     def elaborate(self, platform):
         m = Module()
@@ -67,7 +67,9 @@ def used(design, device):
 def test_block_ram_of_rams(size, device):
     found = used(component_design(Around(Ram(**size, read_ports=2)), "ram"), device)
     assert found["block_ram"] == 2 * block_ram(**size, family=DEVICES[device].family)
-    assert found["luts"] == 0  # nothing imitates what a block RAM does not give
+    # Some for enables; a LUT and two registers a bit would imitate reads of what is being written.
+    assert found["luts"] <= size["width"] // size["granularity"]
+    assert found["registers"] == 0
 
 
 @pytest.mark.slow
@@ -75,7 +77,8 @@ def test_block_ram_of_rams(size, device):
 @pytest.mark.parametrize("width, depth", [(160, 1024), (352, 2048), (256, 8192)])
 def test_block_ram_of_roms(width, depth, device):
     design = component_design(
-        Around(Rom(width=width, depth=depth, file="rom/rom.hex")), "rom", memories=(("rom/rom.hex", MemorySize(width, depth)),))
+        Around(Rom(width=width, depth=depth, file="rom/rom.hex")), "rom",
+        memories=(("rom/rom.hex", MemorySize(width, depth)),))
     assert used(design, device)["block_ram"] == block_ram(
         width=width, depth=depth, granularity=width, family=DEVICES[device].family)
 
