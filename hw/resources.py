@@ -105,13 +105,20 @@ def elements(arch: Arch, family: Family) -> dict[str, int]:
 def block_ram(*, width: int, depth: int, granularity: int, family: Family) -> int:
     """Block RAMs of a memory with one write and one read port.
 
-    A block RAM is `w` bits wide and has an enable for each `lane` of them, so that a piece that is
-    written alone takes whole lanes. The geometry that takes the fewest is chosen.
+    A block RAM has an enable for each `lane` of its bits, so that a piece that is written alone
+    takes whole lanes. The geometry that takes the fewest is chosen; where all of a word is written
+    together, what is left over at its end may take another one.
     """
     found = []
     for bits, words, lane in family.geometries:
-        lanes = width // granularity * -(-granularity // lane)
-        found.append(-(-lanes // (bits // lane)) * -(-depth // words))
+        rows = -(-depth // words)
+        whole, rest = divmod(width // granularity * -(-granularity // lane), bits // lane)
+        if granularity < width:
+            found.append((whole + bool(rest)) * rows)
+        else:
+            whole, rest = divmod(width, bits)
+            found.append(whole * rows + min(-(-rest // last) * -(-depth // deep)
+                                            for last, deep, _ in family.geometries))
     return min(found)
 
 
@@ -125,9 +132,13 @@ def memory_block_ram(arch: Arch, family: Family) -> dict[str, int]:
             for name, size in memories(arch).items() if name not in _IN_UNITS}
 
 
-@functools.cache
-def _coefficients():
-    return json.loads(COEFFICIENTS.read_text())
+def _coefficients(arch):
+    """Those of the fabric of a target, of all units."""
+    known = json.loads(COEFFICIENTS.read_text()).get(arch.fabric, {})
+    if missing := [unit for unit in UNITS if unit not in known]:
+        raise ArchError(f"target {arch.name}: there is no resource model of the fabric "
+                        f"{arch.fabric} for {', '.join(missing)}; benchmarks/resources.py fits it")
+    return known
 
 
 def predict(arch: Arch, family: Family, coefficients: dict | None = None) -> dict:
@@ -151,10 +162,7 @@ def predict(arch: Arch, family: Family, coefficients: dict | None = None) -> dic
     ArchError
         If there are no coefficients for the fabric.
     """
-    known = coefficients or _coefficients().get(arch.fabric)
-    if known is None:
-        raise ArchError(f"target {arch.name}: there is no resource model of the fabric "
-                        f"{arch.fabric}, only of {', '.join(_coefficients())}")
+    known = coefficients or _coefficients(arch)
     found = {}
     for unit, resources in known.items():
         if unit == "loader" and arch.weights == "rom":

@@ -11,6 +11,7 @@ import pytest
 
 import bivit.hw.targets
 from bivit.hw.accelerator import accelerator_verilog
+from bivit.hw.flow import accelerator_design
 from bivit.hw.flow.tools import yosys
 from bivit.hw.targets import TARGETS
 
@@ -58,10 +59,9 @@ def test_icarus(name, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_yosys(name, tmp_path):
-    (tmp_path / "accelerator.v").write_text(text(name))
-    (tmp_path / "rom").mkdir()
+    accelerator_design(TARGETS[name], text(name)).write(tmp_path)
     warnings = []
-    yosys.run(["-q", "-p", "read_verilog -sv -DNO_CONTENTS accelerator.v; "
-               "hierarchy -check -top accelerator"], tmp_path,
+    script = "read_verilog -sv design.v; hierarchy -check -top accelerator"
+    yosys.run(["-q", "-p", script], tmp_path,
               listen=lambda line: warnings.append(line) if "Warning" in line else None)
     assert warnings == []
