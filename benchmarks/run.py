@@ -11,8 +11,11 @@ PARTS = {
     "accuracy": "top-1 of the shipped network, float, integers and both against each other",
     "agreement": "shares of equal bits and predictions, float networks against their integers",
     "targets": "cycles and utilisation on every target",
+    "streamed": "cycles with constants from external memory, against the model",
     "engines": "simulated cycles per second of each engine",
+    "board": "digits through the UART of the simulated board, lines with faults among them",
     "popcount": "LUTs of a dot-product unit and of the array, by synthesis",
+    "resources": "the resource model: coefficients from synthesis, errors on other configurations",
     "compiling": "seconds and peak memory of a compilation; lines and modules of the Verilog",
 }
 """Part to what it measures."""

@@ -6,22 +6,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["compiled", "converted", "demo", "digit_pictures", "facts", "imported", "models",
-           "report", "simulate", "train"]
-
-EXPLANATIONS = {
-    "useful": "a full array needs these for the binary MACs",
-    "padding": "rows, columns or lanes without work",
-    "drain": "results leave more slowly than products come",
-    "other layers": "8-bit layers between binary ones",
-    "load": "array waits for pixels",
-    "matrix results": "array waits for its own results",
-    "softmax": "array waits for attention bits",
-    "vector": "array waits for LayerNorm",
-    "dispatch": "array waits for an instruction",
-    "pipeline": "start, and way of the last results",
-}
-
+__all__ = ["bitstream", "compiled", "converted", "demo", "digit_pictures", "facts", "imported",
+           "models", "report", "run", "simulate", "synth", "train"]
 
 def _table(title, *columns):
     """A table; the first column is text, the others are numbers unless called ``(text)``."""
@@ -95,15 +81,60 @@ def simulate(result, console):
     facts(shown, console)
 
 
+def bitstream(result, console):
+    """What a bitstream takes of its board."""
+    table = _table(result["title"], "resource", "used", "of", "share")
+    for row in result["resources"].values():
+        table.add_row(row["unit"], f"{row['used']:,}", f"{row['available']:,}",
+                      _percent(row["used"] / row["available"]))
+    console.print(table)
+    console.print(f"wrote {result['file']}: network {result['network']}, clock "
+                  f"{result['clock_mhz']:g} MHz ({result['fmax_mhz']:g} MHz would do)",
+                  markup=False)
+
+
+def run(result, console):
+    """What a board answered."""
+    if result["labels"] is not None:
+        table = _table("Images", "image", "label", "board", "")
+        reasons = {row["image"]: row["reason"] for row in result["refused"]}
+        for index, (label, found) in enumerate(zip(result["labels"], result["classes"],
+                                                   strict=True)):
+            if found != label:
+                table.add_row(str(index), str(label), "" if found is None else str(found),
+                              reasons.get(index, "wrong"))
+        if table.row_count:
+            console.print(table)
+    shown = {
+        "port": result["port"],
+        "board": f"target {result['target']}, network {result['network']}, "
+                 f"{result['clock_hz'] / 1e6:g} MHz, {result['baud']:,} baud",
+        "images": f"{result['images']:,}, {len(result['refused'])} refused",
+    }
+    if result["mismatches"] is not None:
+        shown["mismatches"] = result["mismatches"]
+    if result["top1"] is not None:
+        shown["top-1"] = _percent(result["top1"])
+    shown["cycles per image"] = f"{result['cycles_per_image']:,}"
+    shown["images per second"] = f"{result['images'] / result['seconds']:,.1f}"
+    shown["requests repeated"] = result["requests_repeated"]
+    if result["faults"] is not None:
+        shown["faults on the line"] = result["faults"]
+    facts(shown, console)
+
+
 def report(result, console):
     """Memory in use, cycles per layer and unit, where the array's cycles go."""
-    table = _table("Memories", "memory", "words used", "of", "share", "kbit")
+    table = _table("Memories", "memory", "words used", "of", "share", "at once", "kbit")
     for name, memory in result["memory"].items():
         table.add_row(name, f"{memory['words']:,}", f"{memory['depth']:,}",
-                      _percent(memory["words"] / memory["depth"]),
+                      _percent(memory["words"] / memory["depth"]), f"{memory['peak']:,}",
                       f"{memory['width'] * memory['depth'] / 1024:,.0f}")
     console.print(table)
     _cycles(result, console)
+    for kind in ("html", "trace"):
+        if kind in result:
+            console.print(f"wrote {result[kind]}", markup=False)
 
 
 def _cycles(result, console):
@@ -118,15 +149,18 @@ def _cycles(result, console):
     for name, unit in result["units"].items():
         table.add_row(name, f"{unit['busy']:,}", _percent(unit["share"]))
     console.print(table)
-    if result["utilization"] is not None:
-        table = _table("The array, from the first binary layer's start to the last one's end",
-                       "cycles", "number", "share", "what they are ")
-        for cause, cycles in result["spent"].items():
-            if cycles:
-                table.add_row(cause, f"{cycles:,.0f}", _percent(cycles / result["binary_cycles"]),
-                              EXPLANATIONS[cause])
-        table.add_row("all", f"{result['binary_cycles']:,}", _percent(1.0), "")
-        console.print(table)
+    from bivit.sim.accounting import CAUSES
+
+    table = _table("The array: the whole frame; from the first binary layer's start to the last "
+                   "one's end", "cycles", "frame", "share", "binary", "share", "what they are ")
+    frame, window = result["array_cycles"], result["spent"]
+    rows = {cause: (frame[cause], window[cause], text) for cause, text in CAUSES.items()
+            if frame[cause] or window[cause]}
+    rows["all"] = result["cycles_per_image"], result["binary_cycles"], ""
+    for cause, (whole, part, text) in rows.items():
+        table.add_row(cause, f"{whole:,.0f}", _percent(whole / result["cycles_per_image"]),
+                      f"{part:,.0f}", _percent(part / (result["binary_cycles"] or 1)), text)
+    console.print(table)
     console.print(f"target {result['target']}: {result['macs_per_cycle']:,} binary MACs per cycle, "
                   f"{result['cycles_per_image']:,} cycles per image"
                   + (f", utilisation {_percent(result['utilization'])}"
@@ -140,6 +174,34 @@ def compiled(result, console):
                   + (f", utilisation {_percent(result['utilization'])}"
                      if result["utilization"] is not None else "")
                   + f"; bivit report {result['folder']} says more", markup=False)
+
+
+def synth(result, console):
+    """Cells of a device, clock rate and critical path."""
+    table = _table(f"{result['target']} on {result['title']}", "resource", "used", "of", "share")
+    for row in result["resources"].values():
+        table.add_row(row["unit"], f"{row['used']:,}", f"{row['available']:,}",
+                      _percent(row["share"]))
+    console.print(table)
+    names = [row["unit"].partition(" (")[0] for row in result["resources"].values()]
+    table = _table("Units", "unit", *names)
+    for name, counts in result["units"].items():
+        if any(counts.values()):
+            table.add_row(name or "between them", *(f"{count:,}" if count else ""
+                                                    for count in counts.values()))
+    console.print(table)
+    for run in result["routes"]:
+        console.print(f"seed {run['seed']}: {run['fmax_mhz']:.1f} MHz, {run['seconds']:.0f} s; "
+                      f"critical path {run['critical_path']['words']}", markup=False)
+    if result["routes"]:
+        facts({"clock rate": f"{result['fmax_mhz']:.1f} MHz, median of "
+                             f"{len(result['routes'])} seed(s)"}, console)
+    facts({"synthesis": f"{result['synthesis_seconds']:.0f} s"}, console)
+    if result["vivado"]:
+        console.print(f"wrote {result['vivado']}: vivado -mode batch -source implement.tcl (or "
+                      "package.tcl) there", markup=False)
+    if result["too_small"]:
+        console.print(result["too_small"], markup=False)
 
 
 def converted(result, console):

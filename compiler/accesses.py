@@ -4,8 +4,10 @@ The scheduler and the hazard check take this from the encoded instruction, not f
 compiler meant: so a wrong address shows as a read of words that nothing wrote.
 """
 
+import bisect
+import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -25,11 +27,16 @@ from bivit.hw.isa import (
 )
 from bivit.hw.memories import constant_order
 
-__all__ = ["Accesses", "CONSTANTS", "accesses"]
+__all__ = ["Accesses", "CONSTANTS", "WordKeys", "accesses", "word_name"]
 
 CONSTANTS = constant_order[1:]
-"""Memories that no instruction writes."""
+"""Memories that only FETCH writes."""
 
+_MEMORIES = (*CONSTANTS, "imem", "smem", "xmem", "hmem", "pmem", "bmem", "kmem", "pv", "resid",
+             "vmem", "sums", "score")
+_APART = 40
+_STARTS = {memory: number << _APART for number, memory in enumerate(_MEMORIES)}
+"""Numbers of the first words of memories, far apart."""
 _A_MEMORIES = {source.value: source.name.lower() for source in ASource}
 _B_MEMORIES = {source.value: source.name.lower() for source in BSource}
 _ADD_MEMORIES = {source.value: source.name.lower() for source in AddSource}
@@ -51,9 +58,51 @@ class Accesses:
     updates: tuple[tuple[str, Sequence[int]], ...] = ()
 
 
+class WordKeys:
+    """Numbers for the words of memories, so that two accesses share one where they share a word.
+
+    Words of constant memories that are always touched together have one number, and none if no
+    instruction writes any.
+
+    Parameters
+    ----------
+    touched : iterable of Accesses
+        Of the whole program.
+    """
+
+    def __init__(self, touched: Iterable[Accesses]):
+        edges, fetched = collections.defaultdict(set), False
+        for access in touched:
+            fetched = fetched or any(memory in CONSTANTS for memory, _ in access.writes)
+            for memory, words in (*access.reads, *access.writes):
+                if memory in CONSTANTS:
+                    edges[memory] |= {words[0], words[-1] + 1}
+        self._edges = {memory: sorted(found) for memory, found in edges.items() if fetched}
+
+    def __call__(self, ranges) -> Iterator[int]:
+        """The numbers of (memory, words) pairs."""
+        for memory, words in ranges:
+            start = _STARTS[memory]
+            if memory in CONSTANTS:
+                edges = self._edges.get(memory, ())
+                first = bisect.bisect_left(edges, words[0])
+                words = edges[first:bisect.bisect_right(edges, words[-1])]
+            for word in words:
+                yield start + word
+
+
+def word_name(number: int) -> str:
+    """Memory and word of a number of :class:`WordKeys`, for people."""
+    return f"{_MEMORIES[number >> _APART].upper()} word {number & ((1 << _APART) - 1)}"
+
+
 def accesses(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> Accesses:
     """Accesses of an instruction; rows that it does not use do not count."""
     return _ACCESSES[opcode](arch, fields)
+
+
+def _fetch(arch, f):
+    return Accesses(writes=((constant_order[f["memory"]], _span(f["const_addr"], f["words"])),))
 
 
 def _load(arch, f):
@@ -224,7 +273,8 @@ def _rows_add(arch, f):
         sum_tiles = np.arange(f["sum_tiles"])
     groups = np.unique(address + row // arch.post_rows)
     source = (_NUMBER_MEMORIES[f["src"]], _words(groups, tiles * arch.drain_cycles))
-    words = ("sums", _words((f["sum_row"] + np.unique(sums)) * f["sum_tiles"], sum_tiles))
+    groups = np.unique((f["sum_row"] + sums) // arch.post_rows)
+    words = ("sums", _words(groups * f["sum_tiles"], sum_tiles))
     params = ("norm", _span(f["param_addr"], f["n_tiles"]))
     return Accesses((source, params), (words,) if f["first"] else (),
                     () if f["first"] else (words,))
@@ -232,7 +282,8 @@ def _rows_add(arch, f):
 
 def _rows_out(arch, f):
     address, row = _destination_rows(arch, f, f["count"], arch.rows)
-    sums = ("sums", _span(f["sum_row"] * f["sum_tiles"], f["count"] * f["sum_tiles"]))
+    first, last = (row // arch.post_rows for row in (f["sum_row"], f["sum_row"] + f["count"] - 1))
+    sums = ("sums", _span(first * f["sum_tiles"], (last - first + 1) * f["sum_tiles"]))
     if f["kind"] == RowKind.NUMBERS.value:
         memory, tiles = "vmem", np.arange(f["sum_tiles"]) * arch.drain_cycles
         address = address + row // arch.post_rows
@@ -260,5 +311,5 @@ _ACCESSES = {
     Opcode.MM_SCORE: _score, Opcode.MM_ACC: _accumulate, Opcode.SOFTMAX: _softmax,
     Opcode.NORM_BITS: _norm(1), Opcode.NORM_CODES: _norm(8), Opcode.NORM_NUMBERS: _norm_numbers,
     Opcode.ROWS_ADD: _rows_add, Opcode.ROWS_OUT: _rows_out, Opcode.MOVE: _move,
-    Opcode.OUTPUT: _output,
+    Opcode.OUTPUT: _output, Opcode.FETCH: _fetch,
 }

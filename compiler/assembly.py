@@ -10,6 +10,7 @@ from bivit.hw.isa import (
     AddSource,
     ASource,
     BSource,
+    ConstantMemory,
     Destination,
     MoveSource,
     NumberSource,
@@ -115,6 +116,8 @@ def _control(opcode, values):
 
 
 def _is_used(opcode, name, values):
+    if name == "memory":  # it stands before the address
+        return False
     if name == "pv_addr":
         return (values.get("use_pv") or values.get("from_pv") or values.get("to_bits", 1)
                 and values["dst"] == Destination.V.value)
@@ -125,6 +128,9 @@ def _is_used(opcode, name, values):
 
 def _memory(opcode, name, values):
     """Memory that an address names, or None."""
+    if opcode is Opcode.FETCH:
+        return {"ext_addr": "EXTERNAL",
+                "const_addr": ConstantMemory(values["memory"]).name}.get(name)
     if name == "dst_addr" and opcode is Opcode.MM_BITS:
         return Destination(values["dst"]).name
     if name == "dst_addr" and opcode is Opcode.ROWS_OUT:

@@ -37,6 +37,9 @@ class Build:
     manifest : dict
     graph : Graph
         Of the checkpoint in the folder.
+    external : bytes
+        The image in external memory (``rom/external.bin``) of a `streamed` target, which has no
+        `constants`.
     """
 
     folder: pathlib.Path
@@ -45,6 +48,12 @@ class Build:
     constants: dict[str, list[int]]
     manifest: dict
     graph: Graph
+    external: bytes = b""
+
+    @property
+    def memories(self) -> dict[str, list[int]]:
+        """Words of all constant memories by name, the program's first."""
+        return {"program": self.words, **self.constants}
 
 
 def compile(path, target, folder, *, overwrite=False, progress=None) -> None:
@@ -121,13 +130,13 @@ def load_build(folder, *, ignore_hashes=False) -> Build:
         arch = Arch(**manifest["target"])
     except (ArchError, TypeError, KeyError) as error:
         raise BuildError(f"{folder / files.MANIFEST} has no usable target: {error}") from None
-    words, constants = files.read_words(folder, arch, manifest, check=not ignore_hashes)
+    words, constants, external = files.read_words(folder, arch, manifest, check=not ignore_hashes)
     graph = checkpoint.load(folder / "checkpoint.safetensors")
-    if ignore_hashes and (changed := find_changed_padding(graph, arch, constants)):
+    if ignore_hashes and constants and (changed := find_changed_padding(graph, arch, constants)):
         memory, word = changed
         raise BuildError(f"{folder / 'rom' / memory}.hex has a padding bit in word {word} that is "
                          "not as the compiler writes it; compile again")
-    return Build(folder, arch, words, constants, manifest, graph)
+    return Build(folder, arch, words, constants, manifest, graph, external)
 
 
 def resolve_target(target) -> Arch:

@@ -7,7 +7,7 @@ covered by waits or by the order within a unit.
 
 import collections
 
-from bivit.compiler.accesses import CONSTANTS, accesses
+from bivit.compiler.accesses import WordKeys, accesses, word_name
 from bivit.compiler.clock import KnownDone
 from bivit.compiler.expand import expand
 from bivit.hw.arch import Arch
@@ -28,7 +28,8 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
     ----------
     words : sequence of int
     constant_words : dict of str to int
-        Words that are in each constant memory; nothing behind them may be read.
+        Words that are in each constant memory at start; nothing behind them may be read. None of a
+        `streamed` target.
 
     Raises
     ------
@@ -45,7 +46,7 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
         raise IllegalProgram(f"instruction {execution.unset}: uses a register that nothing set")
     if unreached := set(range(len(words))) - execution.reached:
         raise IllegalProgram(f"instruction {min(unreached)}: is never reached")
-    checker = _Checker(arch, constant_words)
+    checker = _Checker(arch, constant_words, _keys(arch, execution.instructions))
     for position, (opcode, fields, counter, _) in enumerate(execution.instructions):
         try:
             if opcode is not Opcode.HALT:
@@ -61,11 +62,18 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
             raise IllegalProgram(f"{place}: {error}") from None
 
 
+def _keys(arch, instructions):
+    """Names of words; constants have some only where they are fetched."""
+    fetches = any(executed.opcode is Opcode.FETCH for executed in instructions)
+    return WordKeys(accesses(arch, executed.opcode, executed.fields)
+                    for executed in (instructions if fetches else ()))
+
+
 class _Checker:
     """State of a walk through what is executed; positions are numbers in the order of dispatch."""
 
-    def __init__(self, arch, constant_words):
-        self.arch = arch
+    def __init__(self, arch, constant_words, keys):
+        self.arch, self.keys = arch, keys
         self.limits = {name: size.depth for name, size in memories(arch).items()} | constant_words
         self.clock = KnownDone()
         self.place = {}  # position -> unit, number in the unit
@@ -79,45 +87,41 @@ class _Checker:
         known = self.clock.add(position, opcode, fields)
         touched = accesses(self.arch, opcode, fields)
         _check_overlap(touched, fields)
-        for memory, word in self._within(touched.reads):
-            if memory not in CONSTANTS:
-                self._read(position, known, memory, word)
-        for memory, word in self._within(touched.updates):
-            if (memory, word) not in self.writer:
-                raise ValueError(f"adds to {memory.upper()} word {word}, which nothing wrote")
-        for memory, word in self._within(touched.writes + touched.updates):
-            self._write(position, known, memory, word)
+        for key in self._within(touched.reads):
+            self._read(position, known, key)
+        for key in self._within(touched.updates):
+            if key not in self.writer:
+                raise ValueError(f"adds to {word_name(key)}, which nothing wrote")
+        for key in self._within(touched.writes + touched.updates):
+            self._write(position, known, key)
 
     def _within(self, ranges):
         for memory, words in ranges:
             if words and not 0 <= words[0] <= words[-1] < self.limits[memory]:
                 raise ValueError(f"words {words[0]} to {words[-1]} of {memory.upper()} are not "
                                  f"all within its {self.limits[memory]}")
-            for word in words:
-                yield memory, word
+            yield from self.keys(((memory, words),))
 
-    def _read(self, position, known, memory, word):
-        key = (memory, word)
+    def _read(self, position, known, key):
         if key not in self.writer:
-            raise ValueError(f"reads {memory.upper()} word {word}, which nothing wrote")
-        self._done(known, self.writer[key], f"reads {memory.upper()} word {word}, which", "writes")
+            raise ValueError(f"reads {word_name(key)}, which nothing wrote")
+        self._done(known, self.writer[key], "reads", key, "writes")
         self.readers[key].append(position)
 
-    def _write(self, position, known, memory, word):
-        key = (memory, word)
+    def _write(self, position, known, key):
         unit = self.place[position][0]
         if key in self.writer and self.place[self.writer[key]][0] is not unit:
-            self._done(known, self.writer[key],
-                       f"writes {memory.upper()} word {word}, which", "writes")
+            self._done(known, self.writer[key], "writes", key, "writes")
         for other in self.readers.pop(key, ()):
             if self.place[other][0] is not unit:
-                self._done(known, other, f"writes {memory.upper()} word {word}, which", "reads")
+                self._done(known, other, "writes", key, "reads")
         self.writer[key] = position
 
-    def _done(self, known, other, what, verb):
+    def _done(self, known, other, does, key, verb):
         unit, number = self.place[other]
         if known[unit] < number:
-            raise ValueError(f"{what} executed instruction {other} {verb}, without waiting for it")
+            raise ValueError(f"{does} {word_name(key)}, which executed instruction {other} {verb}, "
+                             "without waiting for it")
 
 
 _VARYING = dict.fromkeys((*WAIT_FIELDS.values(), "next"), 0)

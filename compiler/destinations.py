@@ -140,7 +140,7 @@ class Destinations:
                 "pv_first": int(word == place == 0),
                 "pv_addr": self.ones.plus(self.layout.ones(chunk, window))}
 
-    def finish(self, block: int, valid: int, layer: int) -> None:
+    def finish(self, block: int, layer: int) -> None:
         """Constant values behind a block of values: minus the zero point of each head.
 
         The attention bits meet them once more, so that they weigh ``sign - zero``.
@@ -157,7 +157,8 @@ class Destinations:
                 f"constant/{'ones' if zero < 0 else 'zeros'}/{len(tiles)}", "thr",
                 tiler.words.thr_constant(limit, len(tiles)), tiler.last_layer)
             tiler.emit(
-                Opcode.MM_BITS, layer, **tiler.zero_product(bits=True), n_tiles=len(tiles),
-                param_addr=params, dst=Destination.V, rows=valid, dst_pos=place,
+                Opcode.MM_BITS, layer, **tiler.zero_product(len(tiles), bits=True),
+                n_tiles=len(tiles), param_addr=params, dst=Destination.V, rows=tiler.arch.rows,
+                dst_pos=place,
                 dst_addr=self.base.plus(layout.word(tiles[0], window) + layout.window_words + word),
                 dst_stride=stride, pv_addr=self.ones.plus(layout.ones(tiles[0], window)))

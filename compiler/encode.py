@@ -1,54 +1,88 @@
-"""Sixth pass: wait distances from dependencies, and instructions to words."""
+"""Eighth pass: wait distances from dependencies, and lines to words."""
 
-import dataclasses
+from collections.abc import Sequence
 
 from bivit.compiler.clock import KnownDone
-from bivit.compiler.schedule import Scheduled
-from bivit.compiler.structures import CompileError, Instruction
-from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, encode
+from bivit.compiler.structures import Code, CompileError, Instruction, Plan
+from bivit.hw.isa import FORMATS, HEADER, UNIT_OF, WAIT_FIELDS, Unit, encode
 
-__all__ = ["encode_program"]
+__all__ = ["encode_program", "wait_distances"]
 
-_LONGEST = 255
+_LONGEST = (1 << HEADER["wait_mm"]) - 1
 
 
-def encode_program(scheduled: Scheduled) -> tuple[list[int], tuple[Instruction, ...]]:
-    """Words, and the instructions with their waits.
-
-    A wait that follows from earlier ones is left out. A distance over 255 becomes 255: the
-    instruction then waits for a later one of an in-order unit.
-    """
-    clock, words, instructions = KnownDone(), [], []
-    place = {}  # position in the program -> unit, number in the unit
-    layers = scheduled.plan.layers
-    for position, instruction in enumerate(scheduled.plan.instructions):
-        fields = dict(instruction.fields)
-        if instruction.opcode is not Opcode.HALT:
-            unit = UNIT_OF[instruction.opcode]
-            fields |= _waits(scheduled.waits[position], clock, unit, place)
-            place[position] = (unit, len(clock.sent[unit]))
-            clock.add(position, instruction.opcode, fields)
+def encode_program(plan: Plan, code: Code, waits: Sequence[dict[Unit, int]],
+                   ) -> tuple[list[int], tuple[Instruction, ...]]:
+    """Words, and what is on each line, with what :func:`wait_distances` gives for it."""
+    words, instructions = [], []
+    layers = [set() for _ in code.lines]
+    for place, index in code.steps:
+        if index is not None:
+            layers[place].add(plan.instructions[index].layer)
+    for place, (line, own) in enumerate(zip(code.lines, waits, strict=True)):
+        layer = layers[place].pop() if len(layers[place]) == 1 else None
+        fields = line.fields | {WAIT_FIELDS[unit]: distance for unit, distance in own.items()}
         try:
-            words.append(encode(instruction.opcode, **fields))
+            words.append(encode(line.opcode, **fields))
         except ValueError as error:
-            raise CompileError(f"layer {layers[instruction.layer].name}: {error}; make the "
+            name = plan.layers[plan.instructions[line.instruction or -1].layer].name
+            raise CompileError(f"layer {name}: {error}; make the "
                                "network or the memories of the target smaller") from None
-        instructions.append(dataclasses.replace(instruction, fields=fields))
+        fields = dict.fromkeys(FORMATS[line.opcode], 0) | fields
+        instructions.append(Instruction(line.opcode, fields, layer))
     return words, tuple(instructions)
 
 
-def _waits(needs, clock, unit, place):
-    """Wait fields for the dependencies that are not known to be met."""
-    targets = {}
-    for other, hazard in needs.items():
-        if hazard:
-            kind, number = place[other]
-            targets[kind] = max(targets.get(kind, -1), number)
-    known, fields = clock.before(unit), {}
-    # A target that another wait implies is left out: take the furthest reaching ones first.
-    for kind in sorted(targets, key=lambda kind: -clock.sent[kind][targets[kind]]):
-        if known[kind] < targets[kind]:
-            distance = min(len(clock.sent[kind]) - targets[kind], _LONGEST)
-            fields[WAIT_FIELDS[kind]] = distance
-            known = clock.waited(known, kind, len(clock.sent[kind]) - distance)
-    return fields
+def wait_distances(plan: Plan, code: Code,
+                   needs: Sequence[dict[int, bool]]) -> list[dict[Unit, int]]:
+    """For each line, how far back the instructions lie that it waits for.
+
+    A line that runs several times waits as its strictest time asks for. Of a line that runs once, a
+    wait that follows from others is left out. A distance over the longest becomes that: the
+    instruction then waits for a later one of an in-order unit.
+    """
+    targets = _targets(plan, code, needs)
+    runs, nearest = [0] * len(code.lines), [{} for _ in code.lines]
+    for line, _, distances, _ in targets:
+        runs[line] += 1
+        for unit, distance in distances.items():
+            nearest[line][unit] = min(nearest[line].get(unit, _LONGEST), distance)
+    clock = KnownDone()
+    for position, (line, opcode, _, wanted) in enumerate(targets):
+        if runs[line] == 1:
+            nearest[line] = _shortest(clock, UNIT_OF[opcode], wanted)
+        known = clock.add(position, opcode, {WAIT_FIELDS[unit]: distance
+                                             for unit, distance in nearest[line].items()})
+        assert all(known[unit] >= number for unit, number in wanted.items()), opcode
+    return nearest
+
+
+def _targets(plan, code, needs):
+    """For each instruction that runs: line, opcode, and distances and numbers of its targets."""
+    place, sent, result = {}, [0] * len(Unit), []
+    for line, index in code.steps:
+        if index is None or plan.instructions[index].opcode not in UNIT_OF:
+            continue
+        opcode, wanted = plan.instructions[index].opcode, {}
+        for other, hazard in needs[index].items():
+            unit, number = place[other]
+            if hazard:
+                wanted[unit] = max(wanted.get(unit, -1), number)
+        distances = {unit: sent[unit] - number for unit, number in wanted.items()}
+        result.append((line, opcode, distances, wanted))
+        place[index] = UNIT_OF[opcode], sent[UNIT_OF[opcode]]
+        sent[UNIT_OF[opcode]] += 1
+    return result
+
+
+def _shortest(clock, unit, wanted):
+    """Waits for what is not known to be done.
+
+    A target that another wait implies is left out: take the furthest reaching ones first.
+    """
+    known, waits = clock.before(unit), {}
+    for kind in sorted(wanted, key=lambda kind: -clock.sent[kind][wanted[kind]]):
+        if known[kind] < wanted[kind]:
+            waits[kind] = min(len(clock.sent[kind]) - wanted[kind], _LONGEST)
+            known = clock.waited(known, kind, len(clock.sent[kind]) - waits[kind])
+    return waits

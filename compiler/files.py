@@ -11,12 +11,13 @@ from bivit.compiler.ir.errors import UserError
 from bivit.compiler.structures import Program
 from bivit.hw.arch import Arch
 from bivit.hw.isa import INSTR_BITS, decode
-from bivit.hw.memories import constant_memories
+from bivit.hw.memories import constant_memories, fetched_memories
 
-__all__ = ["BuildError", "MANIFEST", "check_hashes", "read_manifest", "read_words",
+__all__ = ["BuildError", "EXTERNAL", "MANIFEST", "check_hashes", "read_manifest", "read_words",
            "write_manifest", "write_words"]
 
 MANIFEST = "manifest.json"
+EXTERNAL = "rom/external.bin"
 _FORMAT, _VERSION = "bivit build", 2
 _INSTRUCTION_BYTES = INSTR_BITS // 8
 
@@ -26,18 +27,26 @@ class BuildError(UserError):
 
 
 def write_words(folder: pathlib.Path, program: Program) -> None:
-    """``program.bin``, and ``rom/*.hex`` with one word a line."""
+    """``program.bin``, and ``rom/*.hex`` with one word a line, or ``rom/external.bin``."""
     (folder / "rom").mkdir()
     (folder / "program.bin").write_bytes(
         b"".join(word.to_bytes(_INSTRUCTION_BYTES, "little") for word in program.words))
-    for name, size in constant_memories(program.arch).items():
+    if program.external:
+        (folder / EXTERNAL).write_bytes(program.external)
+    for name, size in _present(program.arch).items():
         words = program.words if name == "program" else program.constants[name]
         digits = -(-size.width // 4)
         (folder / "rom" / f"{name}.hex").write_text("".join(f"{w:0{digits}x}\n" for w in words))
 
 
+def _present(arch):
+    """Constant memories that have a file."""
+    return {name: size for name, size in constant_memories(arch).items()
+            if name not in fetched_memories(arch)}
+
+
 def read_words(folder: pathlib.Path, arch: Arch, manifest: dict, *, check: bool):
-    """The program, and the words of the other constant memories by name.
+    """The program, the words of the other constant memories by name, the image of external memory.
 
     The program is there twice. Without `check`, one that was changed counts, whichever it is.
     """
@@ -48,7 +57,8 @@ def read_words(folder: pathlib.Path, arch: Arch, manifest: dict, *, check: bool)
     words = [int.from_bytes(data[start:start + _INSTRUCTION_BYTES], "little")
              for start in range(0, len(data), _INSTRUCTION_BYTES)]
     memories = {name: _read_hex(folder / "rom" / f"{name}.hex", size, check)
-                for name, size in constant_memories(arch).items()}
+                for name, size in _present(arch).items()}
+    external = _read(folder / EXTERNAL) if fetched_memories(arch) else b""
     if check:
         for position, word in enumerate(words):
             try:
@@ -61,7 +71,8 @@ def read_words(folder: pathlib.Path, arch: Arch, manifest: dict, *, check: bool)
                              "not the same program")
     elif manifest["files"].get("program.bin") == hashlib.sha256(data).hexdigest():
         words = memories["program"]
-    return words, {name: values for name, values in memories.items() if name != "program"}
+    constants = {name: values for name, values in memories.items() if name != "program"}
+    return words, constants, external
 
 
 def _read_hex(path, size, check):

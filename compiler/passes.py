@@ -1,25 +1,50 @@
 """The passes from a graph to a program, in one list, with a legality check after each."""
 
+import dataclasses
 import math
 
 from bivit.compiler.check import IllegalProgram, check_program
-from bivit.compiler.encode import encode_program
+from bivit.compiler.depend import dependencies
+from bivit.compiler.encode import encode_program, wait_distances
 from bivit.compiler.fuse import fuse
 from bivit.compiler.ir.graph import OBSERVED_KINDS, Graph
+from bivit.compiler.lifetimes import lifetimes_of_loops, lifetimes_of_order
+from bivit.compiler.lift import lift_signs
 from bivit.compiler.pack import pack
-from bivit.compiler.place import place
+from bivit.compiler.pipeline import find_pipelines
+from bivit.compiler.place import place, spread
 from bivit.compiler.schedule import schedule
-from bivit.compiler.structures import Address, CompileError, Plan, Program
+from bivit.compiler.stream import stream
+from bivit.compiler.streams import find_rolls
+from bivit.compiler.structures import Address, Code, CompileError, Plan, Program
+from bivit.compiler.subroutines import assemble
 from bivit.compiler.tile import tile
+from bivit.compiler.timeline import busiest, measure
 from bivit.compiler.verify import verify
 from bivit.hw.arch import Arch
+from bivit.hw.memories import fetched_memories
 
 __all__ = ["RUN_WORDS", "lower"]
 
-RUN_WORDS = (4096, 64, 32)
+RUN_WORDS = (1 << 20, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
-_MANY = 6000
-"""Instructions of a network for which nothing shorter is tried."""
+_MANY = 4000
+"""Instructions of a network from which on its program has loops, even if a straight one fits."""
+
+_IDLE = 1.15
+"""Cycles over those of the busiest unit from which on a straight program is tried, too."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Candidate:
+    """A program for the network; `cycles` is an estimate."""
+
+    plan: Plan
+    where: dict
+    code: Code
+    waits: list
+    cycles: int
+    external: bytes
 
 
 def lower(graph: Graph, arch: Arch) -> Program:
@@ -31,39 +56,88 @@ def lower(graph: Graph, arch: Arch) -> Program:
         If the target cannot run the network: the layer, the reason, what to change.
     """
     verify(graph, arch)
+    source, graph = graph, lift_signs(graph)
     fused = fuse(graph, arch)
     _check_operations(fused[0])
-    best, lengths = None, set()
-    for run_words in RUN_WORDS:
-        if best is not None and len(best[0].plan.instructions) > _MANY:
-            break
-        plan = tile(graph, fused, arch, run_words)
-        _check_plan(plan)
-        if lengths and (len(plan.instructions) in lengths
-                        or len(plan.instructions) > arch.program_depth):
-            continue  # nothing new, or more than there is room for
-        lengths.add(len(plan.instructions))
-        plan, where = place(plan, arch)
-        scheduled = schedule(plan, arch)
-        _check_order(scheduled)
-        if best is None or scheduled.cycles < best[0].cycles:
-            best = scheduled, where
-    scheduled, where = best
-    words, instructions = encode_program(scheduled)
-    if len(words) > arch.program_depth:
-        raise CompileError(f"layer {graph.nodes[-1].name}: the program takes {len(words)} "
+    found = list(_candidates(graph, fused, arch))
+    fitting = [program for program in found if len(program.code.lines) <= arch.program_depth]
+    if not fitting:
+        needed = min(len(program.code.lines) for program in found)
+        raise CompileError(f"layer {graph.nodes[-1].name}: the program takes {needed} "
                            f"instructions and target {arch.name} has {arch.program_depth}; raise "
-                           f"program_depth to {len(words)}")
-    constants = pack(scheduled.plan, where, arch)
+                           f"program_depth to {needed}")
+    best = min(fitting, key=lambda program: program.cycles)
+    words, instructions = encode_program(best.plan, best.code, best.waits)
+    constants = {} if best.external else pack(best.plan, best.where, arch)
     try:
         check_program(words, arch, {name: len(values) for name, values in constants.items()})
     except IllegalProgram as error:
         raise AssertionError(f"the compiler made an illegal program: {error}") from error
-    alone = tuple(instruction for instruction in instructions
-                  if not instruction.fields.get("next"))
-    return Program(arch, graph, words, constants, instructions, alone, plan.layers,
-                   _observations(graph, instructions),
-                   {segment.name: where[segment.name] for segment in scheduled.plan.segments})
+    executed = tuple(instruction for instruction in (
+        best.plan.instructions[index] for _, index in best.code.steps if index is not None)
+        if not instruction.fields.get("next"))
+    return Program(arch, source, words, constants, instructions, executed, best.plan.layers,
+                   _observations(graph, executed),
+                   {segment.name: best.where[segment.name] for segment in best.plan.segments},
+                   best.external)
+
+
+def _candidates(graph, fused, arch):
+    """Straight programs of a small network that fit, cut in several ways; else those of a large
+    one."""
+    lengths = set()
+    for run_words in RUN_WORDS:
+        plan, external = tile(graph, fused, arch, run_words), b""
+        _check_plan(plan)
+        if fetched_memories(arch):
+            plan, external = stream(plan, arch)
+        length = len(plan.instructions)
+        if length > min(_MANY, arch.program_depth):
+            if not lengths:
+                yield from _large(plan, arch, external)
+            return
+        if length not in lengths:
+            yield _straight(plan, arch, external)
+        lengths.add(length)
+
+
+def _large(plan, arch, external):
+    """A program with loops, and a straight one if there is room for it, and the loops find no room
+    for their values or leave all units idle."""
+    fits = len(plan.instructions) <= arch.program_depth
+    try:
+        looped = _looped(plan, arch, external)
+    except CompileError:
+        if not fits:
+            raise
+    else:
+        yield looped
+        fits = fits and looped.cycles > _IDLE * busiest(arch, plan)
+    if fits:
+        yield _straight(plan, arch, external)
+
+
+def _straight(plan, arch, external):
+    placed, where = place(plan, arch, lifetimes_of_order(plan))
+    needs = dependencies(placed.instructions, arch)
+    return _candidate(placed, where, schedule(placed, arch, needs), needs, arch,
+                      external)
+
+
+def _looped(plan, arch, external):
+    apart = spread(plan)
+    needs = dependencies(apart.instructions, arch)
+    parts = find_pipelines(apart.instructions, find_rolls(apart.instructions), needs, plan.layers)
+    placed, where = place(plan, arch, lifetimes_of_loops(plan, parts, apart, arch))
+    needs = dependencies(placed.instructions, arch)
+    return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,
+                      external)
+
+
+def _candidate(plan, where, code, needs, arch, external):
+    _check_order(code, needs)
+    waits = wait_distances(plan, code, needs)
+    return _Candidate(plan, where, code, waits, measure(arch, plan, code, waits), external)
 
 
 def _check_operations(operations):
@@ -89,16 +163,20 @@ def _check_plan(plan: Plan):
                 assert 0 <= value.offset < sizes[value.region], instruction
 
 
-def _check_order(scheduled):
-    """Dependencies point backwards."""
-    for position, needs in enumerate(scheduled.waits):
-        assert all(other < position for other in needs), position
+def _check_order(code: Code, needs):
+    """Everything runs once, behind what it depends on."""
+    seen = set()
+    for _, index in code.steps:
+        if index is not None:
+            assert index not in seen and needs[index].keys() <= seen, index
+            seen.add(index)
+    assert len(seen) == len(needs)
 
 
-def _observations(graph, instructions):
+def _observations(graph, executed):
     """Values that instructions make, in the graph's order; all of each must be covered."""
     covered = {}
-    places = (place for instruction in instructions
+    places = (place for instruction in executed
               for place in (instruction.observe, instruction.observe_bits))
     for observe in places:
         if observe:

@@ -1,20 +1,32 @@
-"""Fourth pass: an address for every region and segment.
+"""An address for every region and segment.
 
-A region is free again behind the last instruction, in canonical order, that mentions it. The search
-for room goes on behind the region placed last and around the end, so that words are left alone
-as long as possible and reuse costs little waiting.
+Equal loops get equal places where there is room. Else, and in a straight program, the search for
+room goes on behind the region placed last and around the end, so that words are left alone as long
+as possible and reuse costs little waiting.
 """
 
 import dataclasses
 
+from bivit.compiler.lifetimes import Lifetimes
 from bivit.compiler.structures import Address, CompileError, Plan
 from bivit.hw.arch import Arch
 from bivit.hw.memories import memories
 
-__all__ = ["place"]
+__all__ = ["place", "spread"]
 
 
-def place(plan: Plan, arch: Arch) -> tuple[Plan, dict[str, tuple[str, int, int]]]:
+def spread(plan: Plan) -> Plan:
+    """The plan with a place of its own for every region, in memories without end."""
+    where, ends = {}, {}
+    for piece in (*plan.segments, *plan.regions):
+        words = piece.words if isinstance(piece.words, int) else len(piece.words)
+        start = ends.get(piece.memory, 0)
+        where[piece.name], ends[piece.memory] = (piece.memory, start, words), start + words
+    return _located(plan, where)
+
+
+def place(plan: Plan, arch: Arch,
+          lifetimes: Lifetimes) -> tuple[Plan, dict[str, tuple[str, int, int]]]:
     """The plan with numbers for addresses, and where everything lies.
 
     Returns
@@ -27,30 +39,23 @@ def place(plan: Plan, arch: Arch) -> tuple[Plan, dict[str, tuple[str, int, int]]
     CompileError
         If a memory is too small; the message says how large it would have to be.
     """
-    lives = _lifetimes(plan)
     where = {}
     for memory in dict.fromkeys(segment.memory for segment in plan.segments):
         where |= _place_segments([s for s in plan.segments if s.memory == memory], memory, arch)
     for memory in dict.fromkeys(region.memory for region in plan.regions):
-        regions = [r for r in plan.regions if r.memory == memory and r.name in lives]
-        where |= _place_regions(regions, lives, memory, arch)
+        regions = [r for r in plan.regions if r.memory == memory and r.name in lifetimes.lives]
+        where |= _place_regions(regions, lifetimes, memory, arch)
+    return _located(plan, where), where
+
+
+def _located(plan, where):
+    """The plan with numbers for addresses."""
     instructions = tuple(
         dataclasses.replace(instruction, fields={
             name: where[value.region][1] + value.offset if isinstance(value, Address) else value
             for name, value in instruction.fields.items()})
         for instruction in plan.instructions)
-    return dataclasses.replace(plan, instructions=instructions), where
-
-
-def _lifetimes(plan):
-    """First and last instruction that mentions each region."""
-    lives = {}
-    for index, instruction in enumerate(plan.instructions):
-        for value in instruction.fields.values():
-            if isinstance(value, Address):
-                first, _ = lives.get(value.region, (index, index))
-                lives[value.region] = (first, index)
-    return lives
+    return dataclasses.replace(plan, instructions=instructions)
 
 
 def _place_segments(segments, memory, arch):
@@ -68,19 +73,72 @@ def _place_segments(segments, memory, arch):
     return where
 
 
-def _place_regions(regions, lives, memory, arch):
+def _place_regions(regions, lifetimes, memory, arch):
     size = memories(arch)[memory]
-    where, problem = _allocate(regions, lives, memory, size.depth, around=True)
-    if problem:
-        where, problem = _allocate(regions, lives, memory, size.depth, around=False)
-    if problem:
-        enough, _ = _allocate(regions, lives, memory, 1 << 62, around=False)
-        peak = max(start + words for _, start, words in enough.values())
-        raise CompileError(
-            f"layer {problem.layer}: {problem.words} words of {size.width} bits have no room in "
-            f"{memory.upper()}, of which target {arch.name} has {size.depth}; raise "
-            f"{memory}_depth to {peak} or make the network smaller")
-    return where
+    for allocate in (_zones, _around, _lowest):
+        where, problem = allocate(regions, lifetimes, memory, size.depth)
+        if not problem:
+            return where
+    enough, _ = _lowest(regions, lifetimes, memory, 1 << 62)
+    peak = max(start + words for _, start, words in enough.values())
+    raise CompileError(
+        f"layer {problem.layer}: {problem.words} words of {size.width} bits have no room in "
+        f"{memory.upper()}, of which target {arch.name} has {size.depth}; raise "
+        f"{memory}_depth to {peak} or make the network smaller")
+
+
+def _zones(regions, lifetimes, memory, depth):
+    """Regions of one moment from word 0 on, the others behind those of the moments they live in.
+
+    So that equal loops use equal places.
+    """
+    lives, where, ends, longer = lifetimes.lives, {}, {}, []
+    for region in sorted(regions, key=lambda region: lives[region.name][0]):
+        first, last = lives[region.name]
+        if first != last:
+            longer.append(region)
+            continue
+        where[region.name] = memory, ends.get(first, 0), region.words
+        ends[first] = ends.get(first, 0) + region.words
+    followed = set()
+    for region in longer:
+        first, last = lives[region.name]
+        before = next((other for other in longer if other.name in where
+                       and other.name not in followed and other.words == region.words
+                       and lives[other.name][1] == first
+                       and lifetimes.follows(other.name, region.name)), None)
+        floor = max((end for moment, end in ends.items() if first <= moment <= last), default=0)
+        living = [other for other in longer
+                  if other.name in where and lives[other.name][1] >= first]
+        place = None
+        if before:
+            start = max(where[before.name][1], floor)
+            place = _gap(_places(living, where, before), region.words, start, depth)
+        if before is None or place != where[before.name][1]:
+            place = _gap(_places(living, where), region.words, floor, depth)
+        else:
+            followed.add(before.name)
+        where[region.name] = memory, place or 0, region.words
+        if place is None:
+            return where, region
+    low = max(ends.values(), default=0)
+    return where, None if low <= depth else regions[0]
+
+
+def _places(regions, where, left_out=None):
+    """First word, and the one behind the last, of regions that have a place."""
+    return sorted((where[region.name][1], where[region.name][1] + region.words)
+                  for region in regions if region is not left_out)
+
+
+def _around(regions, lifetimes, memory, depth):
+    """Behind the region placed last, and around the end."""
+    return _allocate(regions, lifetimes.lives, memory, depth, around=True)
+
+
+def _lowest(regions, lifetimes, memory, depth):
+    """Where there is room first."""
+    return _allocate(regions, lifetimes.lives, memory, depth, around=False)
 
 
 def _allocate(regions, lives, memory, depth, *, around):

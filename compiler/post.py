@@ -61,6 +61,7 @@ class Post:
         bits = tiler.nodes[ends[-1]].attributes["bits"] if ends else tiler.arch.resid_bits
         self._fixed = {"shift": shift, "sat": bits}
         self._first, self._second = self._addends(stem)
+        self._filled = all(numbers.filled for numbers in (self._first, self._second) if numbers)
         self._bend = self._make_bend()
         self.result = self._place(numbers)
         self._destinations, self._thresholds = self._make_sign(numbers)
@@ -108,7 +109,7 @@ class Post:
         if unread:
             name = f"{operation.name}/numbers/{tiler.index}"
             return Stored(tiler.region(name, "resid", words, operation.name), self.rows, 0,
-                          NumberSource.RESID, chunks=self.tiles)
+                          NumberSource.RESID, chunks=self.tiles, filled=self._filled)
         base = None
         for role, stored in (("addend", self._first), ("addend2", self._second)):
             name = operation.inputs.get(role)
@@ -118,7 +119,8 @@ class Post:
         if base is None:
             blocks = self.rows.segments * self.rows.segment_blocks(tiler.arch.rows)
             base = tiler.region(numbers, "resid", blocks * words, numbers)
-        result = Stored(base, self.rows, words, NumberSource.RESID, chunks=self.tiles)
+        result = Stored(base, self.rows, words, NumberSource.RESID, chunks=self.tiles,
+                        filled=self._filled)
         tiler.stored[numbers] = result
         return result
 
@@ -145,13 +147,14 @@ class Post:
                     {*self.breaks, *(places[tile] for tile in breaks)})
 
     def emit(self, block, low, high, token, run: Run, layer: int, product: dict, *,
-             params=None, keep_before=False, with_first=True) -> None:
+             params=None, keep_before=False, keep_behind=False, with_first=True) -> None:
         """One MM_ACC.
 
         Parameters
         ----------
         low, high : int
-            Rows that hold tokens, the first of them `token`.
+            Rows that hold tokens, the first of them `token`. The rows behind them are written, too,
+            so that all blocks are alike, unless an addend has none there.
         product : dict
             Fields of the product, operands and `base` included.
         params : Address, optional
@@ -159,11 +162,14 @@ class Post:
         keep_before : bool
             Leave the rows before `low` as they are. Else they are written, too, so that no reader
             finds an unwritten word.
+        keep_behind : bool
+            Leave the rows from `high` on as they are.
         with_first : bool
             Whether the first addend is added.
         """
         tiler, words = self.tiler, run.tile * self.tiler.arch.drain_cycles
-        fields = {"dst_addr": self.result.at(block, words), "row_hi": high,
+        fields = {"dst_addr": self.result.at(block, words),
+                  "row_hi": tiler.arch.rows if self._filled and not keep_behind else high,
                   "row_lo": low if keep_before else 0, "n_tiles": len(run.tiles),
                   "param_addr": params or self.params.plus(run.tile)}
         if self._first is not None and with_first:
@@ -186,7 +192,7 @@ class Post:
         tiler.emit(Opcode.MM_ACC, layer, None if self.compares else observe, observe_bits,
                    **self._fixed, **fields, **product)
 
-    def finish(self, block, high, layer) -> None:
+    def finish(self, block, layer) -> None:
         """What follows the last tile of a block."""
         if self._destinations is not None:
-            self._destinations.finish(block, high, layer)
+            self._destinations.finish(block, layer)

@@ -1,64 +1,41 @@
-"""Fifth pass: a new order of the instructions, so that the units overlap.
+"""A new order of the instructions of a straight program, so that the units overlap.
 
 A list scheduler follows time with the timing that every block states beside its hardware. The next
 instruction is the most urgent one (longest way to the end) among those that can start
 soonest; how much later a more urgent one may start is tried out, and the shortest program kept.
 """
 
-import dataclasses
 import heapq
+from collections.abc import Sequence
 
-from bivit.compiler.depend import dependencies
-from bivit.compiler.structures import Plan
+from bivit.compiler.structures import Code, Line, Plan
+from bivit.compiler.timeline import duration
 from bivit.hw.arch import Arch
-from bivit.hw.blocks import matmul, softmax, stem, vector
+from bivit.hw.blocks import matmul
 from bivit.hw.isa import UNIT_OF, Opcode, Unit
 
-__all__ = ["Scheduled", "schedule"]
+__all__ = ["schedule"]
 
 _PATIENCE = (0, 8, 16, 32)
 """Cycles that the most urgent instruction may start later than the soonest one."""
 _TRIED = 2500
 """Instructions to place in all tries together; two tries are always made."""
-_TIMING = {Unit.LOAD: stem.input_timing, Unit.MM: matmul.timing, Unit.SOFTMAX: softmax.timing,
-           Unit.VEC: vector.timing}
 _AFTER_DONE = 1  # cycles from done to a pop that waited for it
-_DISPATCH = 2  # cycles from dispatch to pop
 
 
-@dataclasses.dataclass(frozen=True)
-class Scheduled:
-    """A plan in its final order.
-
-    Parameters
-    ----------
-    plan : Plan
-    waits : tuple of dict of int to bool
-        Dependencies of each instruction, by positions in the new order; True: must be done.
-    cycles : int
-        Estimate of when the last instruction is done.
-    """
-
-    plan: Plan
-    waits: tuple[dict[int, bool], ...]
-    cycles: int
-
-
-def schedule(plan: Plan, arch: Arch) -> Scheduled:
-    """Order the instructions; equal plans give equal orders."""
+def schedule(plan: Plan, arch: Arch, needs: Sequence[dict[int, bool]]) -> Code:
+    """A straight program in a good order; equal plans give equal orders."""
     instructions = plan.instructions
     assert instructions[-1].opcode is Opcode.HALT
-    needs = dependencies(instructions, arch)[:-1]
-    timings = [_TIMING[UNIT_OF[i.opcode]](arch, i.opcode, i.fields) for i in instructions[:-1]]
+    needs = needs[:-1]
+    timings = [duration(arch, i.opcode, i.fields) for i in instructions[:-1]]
     urgency = _urgency(needs, timings)
-    cycles, order = min((_List(arch, instructions[:-1], needs, timings, urgency, patience).run()
-                         for patience in _PATIENCE[:max(2, _TRIED // len(instructions))]),
-                        key=lambda result: result[0])
-    position = {index: new for new, index in enumerate(order)}
-    waits = tuple({position[other]: hazard for other, hazard in needs[index].items()}
-                  for index in order)
-    ordered = tuple(instructions[index] for index in order) + (instructions[-1],)
-    return Scheduled(dataclasses.replace(plan, instructions=ordered), waits, cycles)
+    _, order = min((_List(arch, instructions[:-1], needs, timings, urgency, patience).run()
+                    for patience in _PATIENCE[:max(2, _TRIED // len(instructions))]),
+                   key=lambda result: result[0])
+    order.append(len(instructions) - 1)
+    return Code(tuple(Line(instructions[index].opcode, instructions[index].fields, index)
+                      for index in order), tuple(enumerate(order)))
 
 
 def _urgency(needs, timings):

@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from bivit.compiler.ir.errors import UserError
 from bivit.compiler.ir.graph import Graph
 from bivit.hw.arch import Arch
-from bivit.hw.isa import Opcode
+from bivit.hw.isa import HEADER, Opcode
 
-__all__ = ["Address", "CompileError", "Form", "Instruction", "Layer", "Observe", "Operation",
-           "Plan", "Program", "Region", "Rows", "Segment", "Stored"]
+__all__ = ["LARGEST_TAIL", "Address", "Code", "CompileError", "Form", "Instruction", "Layer",
+           "Line", "Observe", "Operation", "Order", "Pipeline", "Plan", "Program", "Region", "Rows",
+           "Segment", "Stored", "Straight"]
+
+LARGEST_TAIL = (1 << HEADER["stage"]) - 1
+"""Iterations by which streams of a loop can be apart."""
 
 
 class CompileError(UserError):
@@ -133,6 +137,8 @@ class Stored:
         What every tile or chunk holds, as :class:`Form` has it.
     period : int
         Tiles after which the channels start again (a view of copies), or 0.
+    filled : bool
+        Rows that hold no token are written as well.
     """
 
     base: Address
@@ -143,6 +149,7 @@ class Stored:
     positions: object = None
     chunks: tuple[tuple[int, int], ...] = ()
     period: int = 0
+    filled: bool = True
 
     def at(self, block: int, offset: int = 0) -> Address:
         """Address of a word of a block."""
@@ -201,7 +208,8 @@ class Instruction:
     """One instruction; a field is an integer, or an :class:`Address` before placement.
 
     `layer` is None for what belongs to several. `observe_bits` are the bits of an MM_ACC that makes
-    bits as well.
+    bits as well. `operation` counts the fused operations, `iteration` what an operation does again
+    and again: blocks of tokens, strips.
     """
 
     opcode: Opcode
@@ -209,6 +217,8 @@ class Instruction:
     layer: int | None
     observe: Observe | None = None
     observe_bits: Observe | None = None
+    operation: int = 0
+    iteration: int = 0
 
     def description(self) -> dict:
         """What the manifest says of it: layer and observed results, those that there are."""
@@ -230,20 +240,95 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True)
+class Straight:
+    """Instructions that follow each other, by their positions in canonical order."""
+
+    instructions: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline:
+    """Streams that run in one loop, in canonical order.
+
+    Parameters
+    ----------
+    streams : tuple of tuple of int
+        The instructions of each stream, by iteration: positions in canonical order.
+    """
+
+    streams: tuple[tuple[int, ...], ...]
+
+    @property
+    def count(self) -> int:
+        """Iterations of each stream."""
+        return len(self.streams[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """Numbers of streams in their order in the body, and the stage of each stream by its number."""
+
+    body: tuple[int, ...]
+    stages: tuple[int, ...]
+
+    @property
+    def tail(self) -> int:
+        """The last stage."""
+        return max(self.stages)
+
+    def steps(self, count: int):
+        """Stream and iteration of every instruction, in the order of execution.
+
+        A skipped one has iteration None; the end of a body is None.
+        """
+        for turn in range(count + self.tail):
+            for stream in self.body:
+                iteration = turn - self.stages[stream]
+                yield stream, iteration if 0 <= iteration < count else None
+            yield None
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of the program without waits; `instruction` is one that it executes, by its number
+    in canonical order, or None for what the sequencer does itself."""
+
+    opcode: Opcode
+    fields: dict[str, int] = dataclasses.field(default_factory=dict)
+    instruction: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Code:
+    """A program without waits.
+
+    Parameters
+    ----------
+    lines : tuple of Line
+    steps : tuple of (line, instruction)
+        What runs, in the order of dispatch: the number of the line, and the instruction in
+        canonical order that it is this time, or None if it is skipped or the sequencer's own.
+    """
+
+    lines: tuple[Line, ...]
+    steps: tuple[tuple[int, int | None], ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Program:
     """What the machine is given, and what is known about it.
 
     Parameters
     ----------
     words : list of int
-        Encoded instructions, HALT last.
+        Encoded instructions: up to HALT, then subroutines.
     constants : dict of str to list of int
         Words of the constant memories besides the program's, from address 0 on.
     instructions : tuple of Instruction
         The same as `words`, waits included.
     executed : tuple of Instruction
-        What is dispatched, in that order, as it was before it was put into loops: layers and
-        observed results. Of a program without loops, `instructions`.
+        What is dispatched, in that order, as it was before it was put into loops: layers, fields
+        that reach the unit, observed results.
     observations : list of dict
         ``name``, ``kind`` and ``shape`` of every value that can be looked at.
     """
@@ -258,4 +343,6 @@ class Program:
     observations: list[dict]
     segments: dict[str, tuple[str, int, int]] = dataclasses.field(default_factory=dict)
     """Name of each piece of the constants: memory, first word, words."""
+    external: bytes = b""
+    """The image in external memory of a `streamed` target, whose `constants` are empty."""
 

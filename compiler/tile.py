@@ -19,8 +19,13 @@ from bivit.compiler.structures import (
 from bivit.compiler.words import Words
 from bivit.hw.arch import Arch
 from bivit.hw.isa import FORMATS, ASource, BSource
+from bivit.hw.memories import fetched_memories
 
 __all__ = ["Tiler", "tile"]
+
+GROUP_SHARE = 2
+"""The weights of a group of column tiles take at most this part of a streamed memory, so that those
+of the next group have room beside them."""
 
 _EMITTERS = {"load": tile_vectors.load, "norm": tile_vectors.norm, "view": tile_vectors.view,
              "output": tile_vectors.output, "bits": tile_products.bits,
@@ -46,7 +51,7 @@ def tile(graph: Graph, fused: tuple[tuple[Operation, ...], Layouts], arch: Arch,
     operations, layouts = fused
     tiler = Tiler(graph, operations, layouts, arch, run_words, share, fill)
     for index, operation in enumerate(operations):
-        tiler.index = index
+        tiler.index, tiler.iteration = index, 0
         _EMITTERS[operation.kind](tiler, operation)
     return Plan(tuple(tiler.instructions), tuple(tiler.regions.values()),
                 tuple(tiler.segments.values()), tuple(tiler.layers.values()))
@@ -59,8 +64,8 @@ class Tiler:
     ----------
     stored : dict
         :class:`Stored` of a value by its name, or of one of its forms by (name, form).
-    index : int
-        Number of the operation that is being cut.
+    index, iteration : int
+        Number of the operation that is being cut, and of the block or strip in it.
     last_use : dict of str to int
         Number of the last operation that reads a region of numbers, by the value that made it.
     readers : dict of str to int
@@ -69,16 +74,17 @@ class Tiler:
 
     def __init__(self, graph, operations, layouts, arch, run_words, share, fill):
         self.arch, self.operations, self.layouts = arch, operations, layouts
+        if fetched_memories(arch):
+            run_words = min(run_words, arch.weight_depth // GROUP_SHARE)
         self.run_words, self.share = run_words, share
         self.words = Words(arch, fill)
         self.nodes = {node.name: node for node in graph.nodes}
         self.types = graph.infer()
-        self.index = 0
+        self.index, self.iteration = 0, 0
         self.instructions, self.regions, self.layers = [], {}, {}
         self.segments, self._same_words, self._layer_numbers = {}, {}, {}
         self.stored = {}
         self.last_use, self.readers = self._last_uses()
-        self.scores = 0
         self.patches = None
 
     def _last_uses(self):
@@ -128,13 +134,38 @@ class Tiler:
         assert fields.keys() <= FORMATS[opcode].keys(), (opcode, fields)
         given = {name: getattr(value, "value", value) for name, value in fields.items()}
         fields = dict.fromkeys(FORMATS[opcode], 0) | given
-        self.instructions.append(Instruction(opcode, fields, layer, observe, observe_bits))
+        self.instructions.append(Instruction(opcode, fields, layer, observe, observe_bits,
+                                             self.index, self.iteration))
 
-    def zero_product(self, *, bits=False) -> dict:
-        """Fields of the shortest product there is, for what needs none."""
+    def zero_product(self, tiles: int, *, bits=False) -> dict:
+        """Fields of the shortest product there is, for what needs none, of up to `tiles` tiles."""
         weights = next((Address(name) for name, segment in self.segments.items()
                         if segment.memory == "weight"), None)
-        weights = weights or self.segment("zero/weight", "weight", (0,), self.last_layer)
+        if fetched_memories(self.arch):
+            weights = self.segment(f"zero/weight/{tiles}", "weight", (0,) * tiles, self.last_layer)
+        elif weights is None:  # else any weights will do
+            weights = self.segment("zero/weight", "weight", (0,), self.last_layer)
         planes = {} if bits else {"a_planes": 1, "b_planes": 1}
         return {"a_src": ASource.IMEM, "k_words": 1, "b_src": BSource.WEIGHT, "b_addr": weights,
                 "a_addr": self.patches.stored.at(0) if self.patches else 0} | planes
+
+    def column_groups(self, pieces, tile_words: int) -> list[tuple]:
+        """Runs of tiles in groups whose weights have room in a streamed memory; else one group.
+
+        Parameters
+        ----------
+        pieces : sequence of Run
+        tile_words : int
+            Words of weights of a tile.
+        """
+        if not fetched_memories(self.arch):
+            return [tuple(pieces)]
+        room, groups, words = self.arch.weight_depth // GROUP_SHARE, [], 0
+        for run in pieces:
+            size = len(run.tiles) * tile_words
+            if not groups or words + size > room:
+                groups.append(())
+                words = 0
+            groups[-1] += (run,)
+            words += size
+        return groups

@@ -64,15 +64,16 @@ class _Attention:
         words = max(self.value_layout.stride)
         blocks = list(self.query.rows.blocks(self.arch.rows))
         pieces = min(self.heads * len(blocks), max(self.arch.pmem_depth // words, 1))
+        pieces -= pieces % self.heads if pieces > self.heads else 0
         probabilities = self.tiler.region(f"{self.operation.name}/attention", "pmem",
                                           pieces * words, self.softmax.name)
         window_blocks = self.key_layout.window_blocks
         for number, (block, low, high, begin, end) in enumerate(blocks):
+            self.tiler.iteration = number
             window = block // window_blocks if self.key_layout.windows > 1 else 0
             bias = self._bias_words(low, begin, end)
             for head in range(self.heads):
-                slot = self.tiler.scores % self.arch.score_slots
-                self.tiler.scores += 1
+                slot = head % self.arch.score_slots
                 bits_at = probabilities.plus((number * self.heads + head) % pieces * words)
                 self._score(block, head, window, slot, bias)
                 copies = 1 + abs(self.value_layout.zeros[head])
@@ -84,7 +85,7 @@ class _Attention:
                         dst_addr=bits_at.plus(copy * self.value_layout.window_words),
                         **self._softmax_fields(head))
                 self._outputs.emit(block, low, high, begin, end, head, window, bits_at)
-            self._outputs.finish(block, high)
+            self._outputs.finish(block)
 
     def _bias_words(self, low, begin, end):
         """Fields that name the biases of a block of queries, by head."""
@@ -175,14 +176,15 @@ class _Bits:
                 parent.tiler.emit(
                     Opcode.MM_BITS, parent.layers[2],
                     Observe(self.name, None, (begin, end), run.channels, low),
-                    param_addr=self.params.plus(run.tile), use_pv=1, rows=high - low,
+                    param_addr=self.params.plus(run.tile), use_pv=1,
+                    rows=parent.arch.rows,
                     dst_addr=fields.pop("bits_addr"), **fields
                     | parent.product(head, window, run.tile, len(run.tiles), bits_at)
                     | {"pv_addr": parent.pv(run.tile, window)})
 
-    def finish(self, block, high):
+    def finish(self, block):
         for _, destinations in self.forms:
-            destinations.finish(block, high, self.parent.layers[2])
+            destinations.finish(block, self.parent.layers[2])
 
 
 class _Numbers:
@@ -201,5 +203,5 @@ class _Numbers:
             self.post.emit(block, low, high, begin, run, parent.layers[2],
                            {name: value for name, value in product.items() if name != "n_tiles"})
 
-    def finish(self, block, high):
-        self.post.finish(block, high, self.parent.layers[2])
+    def finish(self, block):
+        self.post.finish(block, self.parent.layers[2])

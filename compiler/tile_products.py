@@ -1,5 +1,7 @@
 """Instructions of linear layers: thresholded products, rescaled sums, sums without products."""
 
+import itertools
+
 import numpy as np
 
 from bivit.compiler import tile_stem
@@ -48,8 +50,11 @@ def bits(tiler, operation: Operation) -> None:
                                node.name)
         pieces = runs(arch, form.chunks, max(1, tiler.run_words // rows.k_words),
                       destinations.breaks)
-        for block, low, high, begin, end in rows.rows.blocks(arch.rows):
-            for run in pieces:
+        groups = tiler.column_groups(pieces, rows.k_words)
+        for group, (block, low, _, begin, end) in itertools.product(
+                groups, rows.rows.blocks(arch.rows)):
+            tiler.iteration = block
+            for run in group:
                 fields = destinations.fields(run.chunk, block)
                 tiler.emit(
                     Opcode.MM_BITS, layer,
@@ -57,8 +62,9 @@ def bits(tiler, operation: Operation) -> None:
                     a_src=rows.source, a_addr=rows.at(block), b_src=BSource.WEIGHT,
                     b_addr=weights.plus(run.tile * rows.k_words), n_tiles=len(run.tiles),
                     k_words=rows.k_words, param_addr=params.plus(run.tile),
-                    rows=high - low, dst_addr=fields.pop("bits_addr"), **fields)
-            destinations.finish(block, high - low, layer)
+                    rows=arch.rows, dst_addr=fields.pop("bits_addr"), **fields)
+            if group is groups[-1]:
+                destinations.finish(block, layer)
 
 
 def accumulate(tiler, operation: Operation) -> None:
@@ -71,11 +77,12 @@ def accumulate(tiler, operation: Operation) -> None:
         return
     rows = tiler.stored[operation.inputs["addend"]].rows
     post, layer = Post(tiler, operation, rows), tiler.layer_of(operation.name)
-    product, pieces = tiler.zero_product(), post.runs(len(post.tiles))
+    product, pieces = tiler.zero_product(len(post.tiles)), post.runs(len(post.tiles))
     for block, low, high, begin, _ in rows.blocks(tiler.arch.rows):
+        tiler.iteration = block
         for run in pieces:
             post.emit(block, low, high, begin, run, layer, product)
-        post.finish(block, high, layer)
+        post.finish(block, layer)
 
 
 def _linear(tiler, operation):
@@ -102,20 +109,39 @@ def _linear(tiler, operation):
         f"{linear.name}/weight/{operation.name}", "weight",
         tiler.words.weight(stored_weight, planes, a.positions, post.tiles, a.k_words), linear.name)
     layer = _linear_layer(tiler, linear)
-    pieces = post.runs(max(1, tiler.run_words // (a.k_words * a_planes * planes)))
-    a_at = a.at if a.source is not ASource.IMEM else tiler.patches.at
-    for block, low, high, begin, _ in rows.blocks(arch.rows):
+    groups = tiler.column_groups(
+        post.runs(max(1, tiler.run_words // (a.k_words * a_planes * planes))), a.k_words * planes)
+    a_at = a.at
+    if a.source is ASource.IMEM:
+        a_at = tiler.patches.at
+        _check_patches(tiler.patches, groups, arch, linear)
+    for group, (block, low, high, begin, _) in itertools.product(groups, rows.blocks(arch.rows)):
+        tiler.iteration = block
         own_low = max(low, prefix - block * arch.rows)
-        if own_low > low:  # rows before the patches: a product of scale 0, plus their table
+        if own_low > low and group is groups[0]:
+            # rows before the patches: a product of scale 0, plus their table
             a_at(0)
             for run in post.runs(len(post.tiles)):
-                post.emit(block, low, min(own_low, high), begin, run, layer, tiler.zero_product(),
-                          params=post.zero, keep_before=True)
+                post.emit(block, low, min(own_low, high), begin, run, layer,
+                          tiler.zero_product(len(post.tiles)), params=post.zero, keep_before=True,
+                          keep_behind=own_low < high)
         if own_low < high:
-            for run in pieces:
+            for run in group:
                 addresses = {
                     "a_addr": a_at(block - prefix // arch.rows),
                     "b_addr": weights.plus(run.tile * planes * a.k_words)}
                 post.emit(block, own_low, high, begin + own_low - low, run, layer,
                           product | addresses, keep_before=prefix > 0)
-        post.finish(block, high, layer)
+        if group is groups[-1]:
+            post.finish(block, layer)
+
+
+def _check_patches(patches, groups, arch, linear):
+    """Pixels are loaded once, so all of them must stay for a second group of tiles."""
+    if len(groups) > 1 and patches.ring < len(patches.blocks):
+        words = sum(len(run.tiles) for group in groups for run in group)
+        raise CompileError(
+            f"layer {linear.name}: its {words} tiles of weights take more than half of the "
+            f"{arch.weight_depth} words of WEIGHT of target {arch.name}, and its pixels more than "
+            f"the {arch.imem_depth} of IMEM; raise weight_depth, or imem_depth to "
+            f"{len(patches.blocks) * patches.stored.block_words}")

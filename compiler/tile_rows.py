@@ -13,9 +13,10 @@ from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.compiler.layout import bit_positions, pieces_of
 from bivit.compiler.nests import find_nests, starts_cleanly
 from bivit.compiler.post import number_words
-from bivit.compiler.structures import Address, CompileError, Observe, Operation, Rows, Stored
+from bivit.compiler.row_parts import Part, Pass, Result, fold_steps
+from bivit.compiler.structures import CompileError, Observe, Operation, Rows, Stored
 from bivit.compiler.tile_moves import row_numbers, segment_fields
-from bivit.hw.choices import FOLD_STEP
+from bivit.hw.blocks.rows import rows_add_timing
 from bivit.hw.isa import ASource, NumberSource, Opcode, RowKind, RowOperation
 
 __all__ = ["rows"]
@@ -24,41 +25,6 @@ _ROWS = 255
 """Most rows of a strip, by the field of a sum row."""
 _UNIT = 1 << numeric.RESCALE_SHIFTS[0]
 """Scale of numbers that stay as they are."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """Terms with the same source and the same scales.
-
-    Parameters
-    ----------
-    source : Stored
-    index : int array (tokens, taps)
-        Token of the source, -1 for none.
-    params : Address
-        NORM words of the scales.
-    steps : int
-        Words of a source row, or steps of a FOLD.
-    row, rows : int
-        The sum row of token t of a strip is ``t * rows + row``.
-    """
-
-    source: Stored
-    index: np.ndarray
-    params: Address
-    steps: int
-    row: int = 0
-    rows: int = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class _Result:
-    """One ROWS_OUT of every strip."""
-
-    name: str
-    stored: Stored
-    params: Address
-    fields: dict
 
 
 def rows(tiler, operation: Operation) -> None:
@@ -83,11 +49,21 @@ class _Rows:
         self.move = RowOperation.ADD
         self.parts, self.gelu, self.results = [], 0, []
         _MAKERS[self.node.op](self)
-        if self.tiles > self.arch.sums_depth:
+        self.passes = self._passes()
+        tiles = max(one.tiles for one in self.passes)
+        if tiles > self.arch.sums_depth:
             raise CompileError(
-                f"layer {operation.name}: a row has {self.tiles} tiles and target "
+                f"layer {operation.name}: a row has {tiles} tiles and target "
                 f"{self.arch.name} has room for {self.arch.sums_depth} sums; raise sums_depth to "
-                f"{self.tiles}")
+                f"{tiles}")
+
+    def _passes(self):
+        """All at once; parts that lie behind each other one by one."""
+        if self.node.op != "gather":
+            return [Pass(self.tiles, tuple(self.parts), tuple(self.results))]
+        tiles, (result,) = self.tiles // len(self.parts), self.results
+        return [Pass(tiles, (part,), (dataclasses.replace(result, tile=number * tiles),))
+                for number, part in enumerate(self.parts)]
 
     # ---- constants and results ------------------------------------------------------------------
 
@@ -107,7 +83,7 @@ class _Rows:
         bias = np.zeros(self.width, np.int64) if bias is None else bias
         words = number_words(self.arch, self.chunks)
         stored = Stored(self._region("vmem", words), self.rows, words, NumberSource.VMEM,
-                        chunks=self.chunks)
+                        chunks=self.chunks, filled=self._fills())
         self._result(stored, bias, {"kind": RowKind.NUMBERS, "sat": bits or self.arch.resid_bits,
                                     "shift": numeric.RESCALE_SHIFTS.index(shift)})
 
@@ -120,6 +96,10 @@ class _Rows:
         self._result(stored, bias, {"kind": RowKind.CODES, "k_words": k_words, "sat": 1,
                                     "shift": numeric.RESCALE_SHIFTS.index(shift)})
 
+    def _fills(self):
+        """Whether every row of every block holds a token."""
+        return self.rows.length % self.arch.rows == 0
+
     def _region(self, memory, block_words, name=None):
         blocks = self.rows.segments * self.rows.segment_blocks(self.arch.rows)
         name = name or self.operation.name
@@ -130,7 +110,7 @@ class _Rows:
         bias = np.asarray(bias, np.int64)
         params = self.tiler.segment(f"{name}/bias", "norm", self.tiler.words.scale(
             np.zeros_like(bias), bias, self.chunks), name)
-        self.results.append(_Result(name, stored, params, fields))
+        self.results.append(Result(name, stored, params, fields))
         self.tiler.stored[name] = stored
 
     def signs_of_sum(self):
@@ -158,7 +138,7 @@ class _Rows:
                         k_words, bit_positions(self.arch, self.chunks), self.chunks)
         params = self.tiler.segment(f"{name}/sign", "norm",
                                     self.tiler.words.sign(bias, flip, self.chunks), name)
-        self.results.append(_Result(name, stored, params, {
+        self.results.append(Result(name, stored, params, {
             "kind": RowKind.BITS, "sat": 1, "shift": numeric.RESCALE_SHIFTS.index(shift)}))
         self.tiler.stored[name] = stored
 
@@ -166,30 +146,43 @@ class _Rows:
 
     def emit(self):
         """All strips."""
-        most = max(part.rows for part in self.parts)
-        size = min(self.arch.sums_depth // self.tiles, _ROWS // most)
         self._numbers = {id(part.source): row_numbers(part.source.rows, self.arch.rows)
                          for part in self.parts}
+        size = self._strip_size()
         for begin in range(0, self.tokens, size):
-            end = min(begin + size, self.tokens)
-            for row in range(most):
-                self._strip(begin, end, [part for part in self.parts if part.row == row])
-            for result in self.results:
-                self._write(result, begin, end)
+            self.tiler.iteration, end = begin // size, min(begin + size, self.tokens)
+            for one in self.passes:
+                self._strip(begin, end, one)
+                for result in one.results:
+                    self._write(result, begin, end, one.tiles)
 
-    def _write(self, result, begin, end):
+    def _strip_size(self):
+        """Rows of a strip: strips are alike if they are equally long and lie alike in blocks."""
+        arch = self.arch
+        most = min(max(1, arch.sums_depth // self.tiles) * arch.post_rows, _ROWS)
+        most -= most % (arch.rows if most >= arch.rows else arch.post_rows)
+        even = [size for size in range(1, most + 1) if not self.tokens % size
+                and (not arch.rows % size or not size % arch.rows)]
+        return even[-1] if 2 * even[-1] >= min(most, self.tokens) else most
+
+    def _write(self, result, begin, end, tiles):
         block, row = self.rows.place(begin, self.arch.rows)
+        chunks = self.chunks[result.tile:result.tile + tiles]
+        first = min(first for first, _ in chunks)
         self.tiler.emit(
             Opcode.ROWS_OUT, self.layer,
-            Observe(result.name, None, (begin, end), (0, self.width), 0,
-                    pieces_of(self.arch, self.chunks)),
-            dst_addr=result.stored.at(block), dst_row=row, dst_stride=result.stored.block_words,
-            count=end - begin, sum_tiles=self.tiles, param_addr=result.params,
-            **segment_fields(self.rows, begin), **result.fields)
+            Observe(result.name, None, (begin, end),
+                    (first, first + sum(count for _, count in chunks)), 0,
+                    pieces_of(self.arch, chunks)),
+            dst_addr=result.stored.at(block, result.tile * self.arch.drain_cycles),
+            dst_row=row, dst_stride=result.stored.block_words, count=end - begin, sum_tiles=tiles,
+            param_addr=result.params.plus(result.tile), **segment_fields(self.rows, begin),
+            **result.fields)
 
-    def _strip(self, begin, end, parts):
+    def _strip(self, begin, end, one):
         """Terms of the sums of tokens begin..end: what starts the sums, then the rest."""
-        terms = [(part, part.index[begin:end]) for part in parts]
+        self._sum_tiles = one.tiles
+        terms = [(part, part.index[begin:end]) for part in one.parts]
         started = None
         for number, (part, index) in enumerate(terms):
             nests = self._best(part, index)
@@ -226,29 +219,35 @@ class _Rows:
         self._add(part, find_nests([(i, row) for i in range(count)]), first=True)
 
     def _best(self, part, index):
-        """The shorter list of nests of two orders: tap by tap, token by token."""
+        """The quicker one of two orders: tap by tap, token by token."""
         options = [self._nests(part, index.T)]
         if index.shape[1] > 1:
             options.append(self._nests(part, index, by_token=True))
-        return min(options, key=len)
+        return min(options, key=lambda nests: self._cycles(part, nests))
+
+    def _cycles(self, part, nests):
+        """Cycles of the instructions of some nests."""
+        fields = {"n_tiles": part.steps, "operation": self.move.value, "gelu": self.gelu}
+        return sum(rows_add_timing(self.arch, fields | self._walk(nest))[0] for nest in nests)
+
+    def _walk(self, nest):
+        return {"src_row": nest.row % self.arch.rows, "sum_row": nest.sum,
+                **nest.fields(self.arch.rows, sums=True)}
 
     def _nests(self, part, index, *, by_token=False):
         numbers = self._numbers[id(part.source)]
-        pairs = [(int(place[1 - by_token]) * part.rows + part.row, int(numbers[token]))
+        pairs = [(int(place[1 - by_token]), int(numbers[token]))
                  for place, token in np.ndenumerate(index) if token >= 0]
         return find_nests(pairs)
 
     def _add(self, part, nests, *, first):
-        arch, source = self.arch, part.source
-        sum_tiles = self.tiles // part.rows
+        source = part.source
         for nest in nests:
             self.tiler.emit(
                 Opcode.ROWS_ADD, self.layer, src=source.source,
-                src_addr=source.at(nest.row // arch.rows), src_row=nest.row % arch.rows,
-                src_stride=source.block_words, n_tiles=part.steps, sum_row=nest.sum,
-                sum_tiles=sum_tiles, param_addr=part.params, operation=self.move,
-                gelu=self.gelu, first=int(first),
-                **nest.fields(arch.rows, sums=True))
+                src_addr=source.at(nest.row // self.arch.rows), src_stride=source.block_words,
+                n_tiles=part.steps, sum_tiles=self._sum_tiles, param_addr=part.params,
+                operation=self.move, gelu=self.gelu, first=int(first), **self._walk(nest))
 
 
 # ---- what each node is ---------------------------------------------------------------------------
@@ -259,7 +258,7 @@ def _weighted_sum(rows: _Rows) -> None:
                                                                   "scale"))
     for number in np.unique(part):
         stored = rows.sources[source[number]]
-        rows.parts.append(_Part(stored, index[:, part == number],
+        rows.parts.append(Part(stored, index[:, part == number],
                                 rows.scales(f"scale{number}", scale[number], rows.chunks),
                                 rows.tiles))
     rows.numbers(node.tensors["bias"], node.attributes["shift"], node.attributes["bits"])
@@ -268,7 +267,7 @@ def _weighted_sum(rows: _Rows) -> None:
 
 def _max_pool(rows: _Rows) -> None:
     rows.move = RowOperation.MAX
-    rows.parts.append(_Part(rows.sources[0], rows.node.tensors["index"], rows.units(rows.chunks),
+    rows.parts.append(Part(rows.sources[0], rows.node.tensors["index"], rows.units(rows.chunks),
                             rows.tiles))
     rows.numbers()
 
@@ -277,20 +276,20 @@ def _gather(rows: _Rows) -> None:
     index, (source,) = rows.node.tensors["index"], rows.sources
     parts = index.shape[1]
     for part in range(parts):
-        rows.parts.append(_Part(source, index[:, part:part + 1], rows.units(source.chunks),
-                                rows.tiles // parts, part, parts))
+        rows.parts.append(Part(source, index[:, part:part + 1], rows.units(source.chunks),
+                                rows.tiles // parts))
     rows.numbers()
 
 
 def _gelu(rows: _Rows) -> None:
     rows.gelu = 1
-    rows.parts.append(_Part(rows.sources[0], rows.same, rows.units(rows.chunks), rows.tiles))
+    rows.parts.append(Part(rows.sources[0], rows.same, rows.units(rows.chunks), rows.tiles))
     rows.numbers()
 
 
 def _codes(rows: _Rows) -> None:
     node, rows.gelu = rows.node, int("gelu" in rows.operation.nodes)
-    rows.parts.append(_Part(rows.sources[0], rows.same,
+    rows.parts.append(Part(rows.sources[0], rows.same,
                             rows.scales("scale", node.tensors["scale"], rows.chunks), rows.tiles))
     rows.codes(node.tensors["bias"], node.attributes["shift"])
 
@@ -298,38 +297,17 @@ def _codes(rows: _Rows) -> None:
 def _fold_channels(rows: _Rows) -> None:
     node, (source,) = rows.node, rows.sources
     rows.move = RowOperation.FOLD
-    steps = fold_steps(source.chunks, rows.chunks, node.attributes["group"])
+    steps = fold_steps(rows.arch, source.chunks, rows.chunks, node.attributes["group"])
     words = rows.tiler.words.fold(steps, node.tensors["scale"], node.attributes["group"],
                                   source.chunks)
     params = rows.tiler.segment(f"{node.name}/fold", "norm", words, node.name)
-    rows.parts.append(_Part(source, rows.same, params, len(steps)))
+    rows.parts.append(Part(source, rows.same, params, len(steps)))
     rows.numbers(node.tensors["bias"], node.attributes["shift"], node.attributes["bits"])
 
 
 def _threshold(rows: _Rows) -> None:
-    rows.parts.append(_Part(rows.sources[0], rows.same, rows.units(rows.chunks), rows.tiles))
+    rows.parts.append(Part(rows.sources[0], rows.same, rows.units(rows.chunks), rows.tiles))
     rows.signs()
-
-
-def fold_steps(source, result, group: int):
-    """Steps of a FOLD: source tile, output, descriptor.
-
-    Parameters
-    ----------
-    source, result : tuple of (first channel, count)
-        Tiles of the operand and of the result.
-    """
-    place = {first + column: (tile, column) for tile, (first, count) in enumerate(result)
-             for column in range(count)}
-    steps, last = [], (0, 0)
-    for tile, (first, count) in enumerate(source):
-        for output in range(first // group, (first + count - 1) // group + 1):
-            word, column = place[output]
-            steps.append((tile, output, FOLD_STEP.const({
-                "column": column, "next_tile": tile > last[0],
-                "next_sum": word > last[1]}).as_value().value))
-            last = tile, word
-    return steps
 
 
 _MAKERS = {"weighted_sum": _weighted_sum, "max_pool": _max_pool, "gather": _gather, "gelu": _gelu,

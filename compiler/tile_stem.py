@@ -52,13 +52,15 @@ def accumulate(tiler, operation: Operation) -> None:
     post = Post(tiler, operation, Rows(tokens + prefix, 0, segments), stem)
     pieces, layer = post.runs(len(post.tiles)), tiler.layer_of(node.name)
     for block, low, high, begin, _ in post.rows.blocks(arch.rows):
+        tiler.iteration = block
         own_low = max(low, prefix - block * arch.rows)
         for run in pieces:
             if own_low > low:  # rows before the patches
-                post.emit(block, low, min(own_low, high), begin, run, layer, tiler.zero_product(),
-                          keep_before=True, with_first=False)
+                post.emit(block, low, min(own_low, high), begin, run, layer,
+                          tiler.zero_product(len(post.tiles)), keep_before=True,
+                          keep_behind=own_low < high, with_first=False)
             if own_low < high:
                 post.emit(block, own_low, high, begin + own_low - low, run, layer,
-                          tiler.zero_product(), keep_before=prefix > 0)
-        post.finish(block, high, layer)
+                          tiler.zero_product(len(post.tiles)), keep_before=prefix > 0)
+        post.finish(block, layer)
     tiler.emit(Opcode.STEM, layer, **fields, next=1)

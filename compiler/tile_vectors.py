@@ -66,7 +66,7 @@ def norm(tiler, operation: Operation) -> None:
     arch, node = tiler.arch, tiler.nodes[operation.name]
     source, chunks = tiler.stored[operation.inputs["source"]], tiler.layouts.chunks[node.name]
     heads = node.attributes.get("num_heads", 1)
-    stored, opcode, extra = _norm_result(tiler, node, source.rows, chunks, heads)
+    stored, opcode, extra = _norm_result(tiler, node, source, chunks, heads)
     tiler.stored[node.name] = stored
     words = tiler.words
     segment = tiler.segment(
@@ -75,7 +75,7 @@ def norm(tiler, operation: Operation) -> None:
         else words.scale(node.tensors["scale"], node.tensors["bias"], chunks), node.name)
     width = sum(chunks[-1]) // heads
     for block, low, high, begin, end in source.rows.blocks(arch.rows):
-        first = 0
+        tiler.iteration, first = block, 0
         for head in range(heads):
             own = [chunk for chunk in chunks if chunk[0] // width == head]
             start = head * (stored.k_words // heads)
@@ -85,22 +85,24 @@ def norm(tiler, operation: Operation) -> None:
                        src=source.source, src_addr=source.at(block, first * arch.drain_cycles),
                        n_tiles=len(own), channels=width,
                        span=(len(own) - 1) * arch.cols + own[-1][1],
-                       groups=-(-high // arch.post_rows), param_addr=segment.plus(first),
+                       groups=arch.drain_cycles if source.filled else -(-high // arch.post_rows),
+                       param_addr=segment.plus(first),
                        dst_addr=stored.at(block, start), eps=node.attributes["eps"], **extra)
             first += len(own)
 
 
-def _norm_result(tiler, node, rows, chunks, heads):
+def _norm_result(tiler, node, source, chunks, heads):
     """Where the result of a LayerNorm lies, its opcode, and the fields that only it has."""
-    arch, blocks = tiler.arch, rows.segments * rows.segment_blocks(tiler.arch.rows)
+    arch, rows, filled = tiler.arch, source.rows, source.filled
+    blocks = rows.segments * rows.segment_blocks(arch.rows)
     extra = {}
     if "shift" in node.attributes:
         extra["shift"] = numeric.RESCALE_SHIFTS.index(node.attributes["shift"])
     if node.op == "norm_numbers":
         words = number_words(arch, chunks)
         base = tiler.region(node.name, "vmem", blocks * words, node.name)
-        return (Stored(base, rows, words, NumberSource.VMEM, chunks=chunks), Opcode.NORM_NUMBERS,
-                extra | {"sat": node.attributes["bits"]})
+        stored = Stored(base, rows, words, NumberSource.VMEM, chunks=chunks, filled=filled)
+        return stored, Opcode.NORM_NUMBERS, extra | {"sat": node.attributes["bits"]}
     if heads > 1:
         chunks = query_form(arch, heads, chunks).chunks
     k_words = -(-len(chunks) // arch.chunks_per_word)

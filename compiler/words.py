@@ -130,12 +130,12 @@ class Words:
               for name, width in (("scale", SCALE_BITS), ("bias", BIAS_BITS))))
 
     def fold(self, steps, scale, group: int, tiles):
-        """Steps of a FOLD (source tile, output, descriptor), `scale` by output channel."""
+        """Steps of a FOLD, by ``tile_rows.fold_steps``; `scale` by output channel."""
         order = column_order(self.arch, tiles)
         rows = order[[tile for tile, _, _ in steps]]
-        outputs = np.array([output for _, output, _ in steps])[:, None]
-        scales = np.where((rows >= 0) & (rows // group == outputs),
-                          self._filled(scale)[outputs], 0)
+        outputs, ends = np.array([step[1] for step in steps]).T[:, :, None]
+        chosen = (rows >= 0) & (rows // group >= outputs) & (rows // group < ends)
+        scales = np.where(chosen, self._filled(scale)[np.maximum(rows, 0) // group], 0)
         biases = np.zeros_like(scales)
         biases[:, 0] = [descriptor for _, _, descriptor in steps]
         fields = np.concatenate([_bits(scales, SCALE_BITS), _bits(biases, BIAS_BITS)], -1)

@@ -1,16 +1,19 @@
 """The whole machine: units, memories and registers behind AXI ports."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.array import SystolicArray
+from bivit.hw.blocks.checks import units_of
 from bivit.hw.blocks.constant_loader import ConstantLoader
+from bivit.hw.blocks.fetch import FetchUnit
 from bivit.hw.blocks.load import LoadUnit
 from bivit.hw.blocks.matmul import MatmulIssue
 from bivit.hw.blocks.memory import Ram, Rom
 from bivit.hw.blocks.post import PostProcessing
+from bivit.hw.blocks.read_port import ReadPort, axi_read_signature
 from bivit.hw.blocks.registers import Registers, axi_lite_signature
 from bivit.hw.blocks.sequencer import Sequencer
 from bivit.hw.blocks.softmax import SoftmaxThreshold
@@ -18,7 +21,14 @@ from bivit.hw.blocks.stem import StemUnit
 from bivit.hw.blocks.vector import VectorUnit
 from bivit.hw.emit import emit, place
 from bivit.hw.isa import ASource, BSource, Unit
-from bivit.hw.memories import BEAT_BITS, constant_memories, memories
+from bivit.hw.memories import (
+    BEAT_BITS,
+    constant_memories,
+    fetched_memories,
+    loaded_memories,
+    memories,
+    write_granularity,
+)
 
 __all__ = ["Accelerator", "accelerator_verilog"]
 
@@ -46,17 +56,20 @@ class Accelerator(wiring.Component):
     s_axil_* : AXI4-Lite slave, the registers
     s_axis_* : AXI4-Stream in, pixels or the packets of LOAD_SELECT
     m_axis_* : AXI4-Stream out
+    m_axi_* : the read channels of AXI4, of a `streamed` target
     """
 
     def __init__(self, arch: Arch, contents=None):
-        self.arch, self.contents = arch, contents or {}
+        self.arch, self.contents = arch, contents
         lite = axi_lite_signature().flip().members
+        external = axi_read_signature(arch).members if fetched_memories(arch) else {}
         super().__init__({
             **{f"s_axil_{name}": member for name, member in lite.items()},
             "s_axis_tdata": In(BEAT_BITS), "s_axis_tlast": In(1),
             "s_axis_tvalid": In(1), "s_axis_tready": Out(1),
             "m_axis_tdata": Out(BEAT_BITS), "m_axis_tlast": Out(1),
             "m_axis_tvalid": Out(1), "m_axis_tready": In(1),
+            **{f"m_axi_{name}": member for name, member in external.items()},
         })
 
     def elaborate(self, platform):
@@ -76,12 +89,15 @@ class Accelerator(wiring.Component):
         post = unit("post", PostProcessing(arch))
         softmax = unit("softmax", SoftmaxThreshold(arch))
         vector = unit("vector", VectorUnit(arch))
-        loader = unit("loader", ConstantLoader(arch)) if arch.weights == "loaded" else None
+        loader = unit("loader", ConstantLoader(arch)) if loaded_memories(arch) else None
+        units = {Unit.LOAD: load, Unit.MM: issue, Unit.SOFTMAX: softmax, Unit.VEC: vector}
+        if Unit.FETCH in units_of(arch):
+            units[Unit.FETCH] = unit("fetch", FetchUnit(arch))
+            self._connect_memory(m, platform, registers, units[Unit.FETCH])
 
         self._connect_registers(m, registers, sequencer, loader)
         self._connect_streams(m, load, vector, loader)
-        self._connect_units(m, sequencer, {Unit.LOAD: load, Unit.MM: issue, Unit.SOFTMAX: softmax,
-                                           Unit.VEC: vector}, load, post)
+        self._connect_units(m, sequencer, units, post)
         for name in ("a", "b", "valid", "first", "last"):
             m.d.comb += getattr(array, name).eq(getattr(issue, name))
         for name in ("score_addr", "score_data", "minima"):
@@ -129,7 +145,7 @@ class Accelerator(wiring.Component):
         else:
             write_ports["imem"] = load.imem_we, load.imem_addr, load.imem_data
             read_ports["imem"] = [(issue.a_addr, issue.a_data[ASource.IMEM.value])]
-        self._constants(m, platform, loader, constants)
+        self._constants(m, platform, loader, units.get(Unit.FETCH), constants)
         for name, write in write_ports.items():
             self._ram(m, platform, name, write, read_ports[name])
         _observe(m, "obs_busy", sequencer.busy)
@@ -178,7 +194,18 @@ class Accelerator(wiring.Component):
             vector.m_axis.ready.eq(self.m_axis_tready),
         ]
 
-    def _connect_units(self, m, sequencer, units, load, post):
+    def _connect_memory(self, m, platform, registers, fetch):
+        """The port is outside the machine's reset: what it asked for still comes."""
+        port = place(m, platform, "read_port", ReadPort(self.arch))
+        m.d.comb += [port.clear.eq(registers.reset), port.base.eq(registers.memory_base)]
+        connect(m, fetch.burst, port.burst)
+        m.d.comb += [getattr(fetch, name).eq(getattr(port, name))
+                     for name in ("beat_valid", "beat_data", "beat_error", "alive")]
+        for name, member in axi_read_signature(self.arch).members.items():
+            own, inner = getattr(self, f"m_axi_{name}"), getattr(port.m_axi, name)
+            m.d.comb += inner.eq(own) if member.flow is In else own.eq(inner)
+
+    def _connect_units(self, m, sequencer, units, post):
         load_counter = Signal(16)
         for unit, block in units.items():
             instructions = sequencer.units[unit]
@@ -192,28 +219,37 @@ class Accelerator(wiring.Component):
             if unit is Unit.LOAD:
                 with m.If(pop):
                     m.d.sync += load_counter.eq(instructions.payload.counter)
-        m.d.comb += [sequencer.unit_error.as_value().eq(load.error),
+        m.d.comb += [sequencer.unit_error.as_value().eq(units[Unit.LOAD].error),
                      sequencer.unit_error_tag.eq(load_counter)]
+        if fetch := units.get(Unit.FETCH):
+            with m.If(units[Unit.LOAD].error == 0):
+                m.d.comb += [sequencer.unit_error.eq(fetch.error),
+                             sequencer.unit_error_tag.eq(fetch.error_counter)]
 
-    def _constants(self, m, platform, loader, ports):
+    def _constants(self, m, platform, loader, fetch, ports):
+        writers = (dict.fromkeys(loaded_memories(self.arch), loader)
+                   | dict.fromkeys(fetched_memories(self.arch), fetch))
         for name, (width, depth) in constant_memories(self.arch).items():
             address, value = ports[name]
-            if loader is None:
+            if name not in writers:
                 rom = place(m, platform, f"{name}_rom", Rom(
                     width=width, depth=depth, file=f"rom/{name}.hex",
-                    init=tuple(self.contents.get(name, ()))))
+                    init=tuple((self.contents or {}).get(name, ()))))
                 m.d.comb += [rom.read_addr.eq(address), _bits(value).eq(rom.read_data)]
             else:
-                write = [getattr(loader, f"{name}_{port}") for port in ("we", "addr", "data")]
+                write = [getattr(writers[name], f"{name}_{port}")
+                         for port in ("we", "addr", "data")]
                 self._ram(m, platform, name, write, [(address, value)])
 
     def _ram(self, m, platform, name, write, reads):
         width, depth = memories(self.arch)[name]
-        ram = place(m, platform, f"{name}_ram",
-                    Ram(width=width, depth=depth, read_ports=len(reads)))
+        granularity = write_granularity(self.arch).get(name, width)
+        ram = place(m, platform, f"{name}_ram", Ram(
+            width=width, depth=depth, granularity=granularity, read_ports=len(reads)))
         we, address, word = (_observe(m, f"{name}_{port}", value)
                              for port, value in zip(("we", "addr", "data"), write, strict=True))
-        m.d.comb += [ram.we.eq(we), ram.write_addr.eq(address), ram.write_data.eq(word)]
+        m.d.comb += [ram.we.eq(Cat(we[::granularity])), ram.write_addr.eq(address),
+                     ram.write_data.eq(word)]
         for port, (address, value) in enumerate(reads):
             m.d.comb += [ram.read_addr[port].eq(address), _bits(value).eq(ram.read_data[port])]
 

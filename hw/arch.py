@@ -6,10 +6,14 @@ in :mod:`bivit.hw.targets`. The compiler, the simulators and the generator all t
 
 import dataclasses
 
-__all__ = ["FABRICS", "Arch", "ArchError"]
+__all__ = ["FABRICS", "PORT_BITS", "WEIGHTS", "Arch", "ArchError"]
 
 FABRICS = ("generic", "ecp5", "nexus", "lut6-xc7", "lut6-xcup")
 """Values of ``Arch.fabric``."""
+WEIGHTS = ("rom", "loaded", "streamed")
+"""Values of ``Arch.weights``."""
+PORT_BITS = (16, 32, 64, 128)
+"""Values of ``Arch.port_bits``."""
 
 
 _LARGEST = {
@@ -20,6 +24,7 @@ _LARGEST = {
                                              "stem", "stem_scale", "smem")},
     "lanes": 4096, "count_bits": 20, "acc_bits": 32, "pop_stages": 64, "queue_depth": 256,
     "stem_macs": 1024, "stem_pixels": (1 << 12) - 1,
+    "port_reads": 64, "port_timeout": 1 << 24,
 }
 """The largest value of some parameters: what instructions can name, or make use of."""
 
@@ -60,9 +65,14 @@ class Arch:
         Instructions that wait in front of each unit.
     program_depth, weight_depth, ... : int
         Words of each memory, see :mod:`bivit.hw.memories`.
-    weights : {"rom", "loaded"}
-        Whether the constant memories are initialised in the bitstream or written at start through
-        the stream port.
+    weights : {"rom", "loaded", "streamed"}
+        Whether the constant memories are initialised in the bitstream, written at start through
+        the stream port, or (all but the program's) by FETCH from external memory.
+    port_bits, port_burst, port_reads : int
+        External memory (``docs/memory.md``): data bits of the port, beats of the longest burst,
+        bursts in flight.
+    port_timeout : int
+        Cycles after which a memory that does not answer is an error.
     fabric : {"generic", "ecp5", "nexus", "lut6-xc7", "lut6-xcup"}
         Whose cells the processing elements are made of (:mod:`bivit.hw.fabric`); generic ones are
         plain Verilog.
@@ -80,6 +90,10 @@ class Arch:
     acc_bits: int = 28
     resid_bits: int = 16
     weights: str = "rom"
+    port_bits: int = 64
+    port_burst: int = 16
+    port_reads: int = 4
+    port_timeout: int = 4096
     fabric: str = "generic"
     stem_macs: int = 0
     stem_pixels: int = 768
@@ -124,7 +138,10 @@ class Arch:
         self._require(self.rows % self.tile_rows == 0, "tile_rows must divide rows")
         self._require(self.cols % self.tile_cols == 0, "tile_cols must divide cols")
         self._require(self.post_rows <= self.rows, "post_rows must be at most rows")
-        self._require(self.weights in ("rom", "loaded"), "weights must be 'rom' or 'loaded'")
+        self._require(self.weights in WEIGHTS, f"weights must be one of {', '.join(WEIGHTS)}")
+        self._check_port()
+        self._require(self.weights != "streamed" or not self.stem_macs, "the constants of a stem "
+                      "engine cannot be streamed; make weights rom or loaded, or stem_macs 0")
         self._require(self.fabric in FABRICS, f"fabric must be one of {', '.join(FABRICS)}")
         self._require(self.rows < 64, "rows must be below 64")
         self._require(self.cols < 256, "cols must be below 256")
@@ -137,6 +154,14 @@ class Arch:
         for field, largest in _LARGEST.items():
             self._require(getattr(self, field) <= largest,
                           f"{field} must be at most {largest}")
+
+    def _check_port(self):
+        self._require(self.port_bits in PORT_BITS,
+                      f"port_bits must be one of {', '.join(map(str, PORT_BITS))}")
+        self._require(self.port_burst.bit_count() == 1, "port_burst must be a power of two")
+        self._require(self.port_burst <= 256 and self.port_burst * self.port_bits <= 4096 * 8,
+                      "port_burst must be at most 256 beats and 4 KiB")
+        self._require(self.port_timeout >= 64, "port_timeout must be at least 64")
 
     def _require(self, condition, message):
         if not condition:

@@ -3,8 +3,8 @@
 from amaranth.hdl import unsigned
 from amaranth.lib import data, enum
 
-__all__ = ["ASource", "AddSource", "BSource", "Destination", "FOLD_STEP", "MoveSource",
-           "NumberSource", "RowKind", "RowOperation", "SoftmaxMode"]
+__all__ = ["ASource", "AddSource", "BSource", "ConstantMemory", "Destination", "FOLD_STEP",
+           "MoveSource", "NumberSource", "RowKind", "RowOperation", "SoftmaxMode"]
 
 
 class ASource(enum.Enum, shape=unsigned(2)):
@@ -56,6 +56,19 @@ class MoveSource(enum.Enum, shape=unsigned(1)):
     HMEM = 1
 
 
+class ConstantMemory(enum.Enum, shape=unsigned(3)):
+    """The memories of constants, by the numbers of LOAD_SELECT; FETCH writes all but the first."""
+
+    PROGRAM = 0
+    WEIGHT = 1
+    THR = 2
+    SCALE = 3
+    NORM = 4
+    POS = 5
+    BEND = 6
+    BIAS = 7
+
+
 class SoftmaxMode(enum.Enum, shape=unsigned(2)):
     """What an attention bit is compared with."""
 
@@ -72,9 +85,10 @@ class RowOperation(enum.Enum, shape=unsigned(2)):
     FOLD = 2  # their sum, to one column
 
 
-FOLD_STEP = data.StructLayout({"column": 8, "next_tile": 1, "next_sum": 1})
+FOLD_STEP = data.StructLayout({"column": 8, "next_tile": 1, "next_sum": 1, "fours": 1})
 """``NORM.bias`` of column 0 of a step of FOLD: the column that gets the sum, and whether the step
-goes on to the next source tile and to the next word of the sum before it."""
+goes on to the next source tile and to the next word of the sum before it. With `fours` and C a
+multiple of four, sums of four columns each go to the C / 4 columns that `column` is one of."""
 
 
 class RowKind(enum.Enum, shape=unsigned(2)):

@@ -23,6 +23,7 @@ from bivit.hw.choices import (
     AddSource,
     ASource,
     BSource,
+    ConstantMemory,
     Destination,
     MoveSource,
     NumberSource,
@@ -33,9 +34,9 @@ from bivit.hw.choices import (
 from bivit.hw.packing import pack
 
 __all__ = [
-    "ASource", "AddSource", "BSource", "CONTROL", "Destination", "FORMATS", "HEADER", "INDEXED",
-    "INSTRUCTION", "INSTR_BITS", "LEVELS", "MoveSource", "NUMBER_BITS", "NumberSource",
-    "OPCODE_BITS", "OPCODE_MASK", "Opcode", "REGISTERS", "REGISTER_BITS", "RowKind",
+    "ASource", "AddSource", "BSource", "CONTROL", "ConstantMemory", "Destination", "FORMATS",
+    "HEADER", "INDEXED", "INSTRUCTION", "INSTR_BITS", "LEVELS", "MoveSource", "NUMBER_BITS",
+    "NumberSource", "OPCODE_BITS", "OPCODE_MASK", "Opcode", "REGISTERS", "REGISTER_BITS", "RowKind",
     "RowOperation", "SETS", "SLOTS", "STACK", "STEPS", "SoftmaxMode", "TAG_BITS", "UNIT_OF",
     "Unit", "WAIT_FIELDS", "decode", "encode", "layout_of", "register_of", "reserved_bits",
 ]
@@ -80,6 +81,7 @@ class Opcode(enum.Enum, shape=unsigned(OPCODE_BITS)):
     END = 15
     SET = 16
     RETURN = 17
+    FETCH = 18
     STEM = 20
 
 
@@ -90,6 +92,7 @@ class Unit(enum.IntEnum, shape=unsigned(3)):
     MM = 1
     SOFTMAX = 2
     VEC = 3
+    FETCH = 4
 
 
 UNIT_OF = {
@@ -99,6 +102,7 @@ UNIT_OF = {
     Opcode.NORM_BITS: Unit.VEC, Opcode.NORM_CODES: Unit.VEC, Opcode.OUTPUT: Unit.VEC,
     Opcode.NORM_NUMBERS: Unit.VEC, Opcode.ROWS_ADD: Unit.VEC, Opcode.ROWS_OUT: Unit.VEC,
     Opcode.MOVE: Unit.VEC,
+    Opcode.FETCH: Unit.FETCH,
 }
 """Which unit runs an opcode; the others are the sequencer's own."""
 
@@ -107,7 +111,7 @@ CONTROL = frozenset(set(Opcode) - set(UNIT_OF) - {Opcode.HALT})
 
 
 WAIT_FIELDS = {Unit.LOAD: "wait_load", Unit.MM: "wait_mm", Unit.SOFTMAX: "wait_softmax",
-               Unit.VEC: "wait_vec"}
+               Unit.VEC: "wait_vec", Unit.FETCH: "wait_fetch"}
 HEADER = {"opcode": Opcode, "stage": 3, **{name: 8 for name in WAIT_FIELDS.values()}}
 
 TAG_BITS = 20
@@ -265,17 +269,24 @@ FORMATS = {
     Opcode.SET: {"used": 4, "call": 1, "target": 16} | _numbered(
         SETS, {"reg": NUMBER_BITS, "value": REGISTER_BITS}),
     Opcode.RETURN: {},
+    # `words` words of a constant memory from external memory
+    Opcode.FETCH: {
+        "memory": ConstantMemory,
+        "ext_addr": 24,    # first beat, of the image in external memory
+        "const_addr": 24,  # first word
+        "words": 16,
+    },
 }
 
 _SLOTS = (
-    (24, {"b_addr", "delta"}), (16, {"a_addr", "src_addr"}), (16, {"param_addr", "multiplier"}),
-    (16, {"dst_addr"}), (16, {"add_addr"}), (16, {"add2_addr"}), (16, {"thr_addr"}),
-    (16, {"bits_addr"}), (16, {"bend_addr"}), (12, {"pv_addr", "segment_left"}),
-    (8, {"dst_pos", "sum_row"}), (8, {"dst_col", "dst_row"}),
+    (24, {"b_addr", "delta", "ext_addr"}), (16, {"a_addr", "src_addr"}),
+    (16, {"param_addr", "multiplier"}), (16, {"dst_addr"}), (16, {"add_addr"}),
+    (16, {"add2_addr"}), (16, {"thr_addr"}), (16, {"bits_addr"}), (16, {"bend_addr"}),
+    (12, {"pv_addr", "segment_left"}), (8, {"dst_pos", "sum_row"}), (8, {"dst_col", "dst_row"}),
     (6, {"rows", "row_hi", "row", "src_row"}), (2, {"shift", "slot"}), (2, {"bend_shift"}),
     (1, {"pv_first", "flip", "last", "first"}),
     # Behind the operands of MM; MM_ACC has other fields here.
-    (32, {"eps", "threshold", "bias_addr"}),
+    (32, {"eps", "threshold", "bias_addr", "const_addr"}),
 )
 """Width and fields of each place that a register can be added to."""
 

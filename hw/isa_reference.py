@@ -102,16 +102,19 @@ Takes rows of numbers into sums. Step c of all four loops together reads one row
     for n in range(n_tiles):
         x = number[src_addr + block * src_stride + n * D, row]
         product = (gelu(x) if gelu else x) * scale[param_addr + n]
-        sums[s * sum_tiles + n] = product, sum + product or max(sum, product)
+        sum = row s % G of sums[s // G * sum_tiles + n]
+        sum = product, sum + product or max(sum, product)
 
 With `first` a sum is started where every loop with `sums_l = 0` is at its step 0. FOLD adds the sum
 of the products of a word to one column; `bias` of the parameter word of step n holds that column
 (bits 7:0), whether the step goes on to the next source tile (bit 8) and to the next word of sums
-(bit 9) before it.""",
+(bit 9) before it; with bit 10, sums of four products each go to the C / 4 columns that it is one
+of. A word has G rows; where loop 0 goes on by one row, one sum row or both, up to G rows take a
+cycle.""",
     Opcode.ROWS_OUT: """\
 Makes rows of `count` sum rows of `sum_tiles` words:
 
-    v = sums[s * sum_tiles + n] + (bias[param_addr + n] << (shift - 8))
+    v = row s % G of sums[s // G * sum_tiles + n] + (bias[param_addr + n] << (shift - 8))
     NUMBERS: saturate(round_shift(v, shift), sat), to VMEM
     CODES:   clip(round_shift(v, shift), 0, 255), to XMEM, plane p in the words from p * k_words on
     BITS:    (v >= 0) ^ (bit 0 of the scale), to XMEM
@@ -144,7 +147,14 @@ Then the body runs again, or what follows.""",
     Opcode.RETURN: "The instruction behind the SET that called comes next.",
 }
 
+_ACTIONS[Opcode.FETCH] = """\
+Writes `words` words of a constant memory from word `const_addr` on, from external memory. A
+word takes whole beats of the port, lowest bits first; `ext_addr` is the first of them, counted from
+the address in MEMORY_BASE. Only on `streamed` targets; see [memory.md](memory.md)."""
+
 _FIELDS = {
+    "memory": "constant memory that is written", "const_addr": "its first word",
+    "ext_addr": "first beat in external memory",
     "opcode": "operation",
     "a_addr": "first word of operand A", "b_addr": "first word of operand B",
     "a_src": "memory of operand A", "b_src": "memory of operand B",

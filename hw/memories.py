@@ -4,17 +4,19 @@ The top, the compiler and the instruction-set simulator take the sizes from here
 words are in ``docs/architecture.md``, section 2.
 """
 
+import math
 from typing import NamedTuple
 
 from amaranth.utils import ceil_log2
 
 from bivit.compiler.ir.numeric import CODE_BITS, SCORE_BIAS_BITS, SCORE_FRACTION
 from bivit.hw.arch import Arch
-from bivit.hw.isa import INSTR_BITS
+from bivit.hw.isa import INSTR_BITS, ConstantMemory
 
 __all__ = ["BEAT_BITS", "BEND_BITS", "BIAS_BITS", "CLIPPED_BITS", "MEM_LATENCY",
            "MemorySize", "SCALE_BITS", "SUM_BITS", "beats_per_word", "constant_memories",
-           "constant_order", "memories", "score_bits", "threshold_bits"]
+           "constant_order", "fetched_memories", "loaded_memories", "memories", "score_bits",
+           "threshold_bits", "write_granularity"]
 
 MEM_LATENCY = 2
 """Cycles from an address to its data."""
@@ -38,8 +40,7 @@ SUM_BITS = 40
 BEND_BITS = 16 + 2 * (SCALE_BITS + BIAS_BITS)
 """Bits of a bend: knee, then scale and bias from the knee on, then scale and bias below it."""
 
-constant_order = ("program", "weight", "thr", "scale", "norm", "pos", "bend", "bias", "stem",
-                  "stem_scale")
+constant_order = (*(memory.name.lower() for memory in ConstantMemory), "stem", "stem_scale")
 """The constant memories; the position is the number that LOAD_SELECT takes."""
 
 
@@ -89,7 +90,7 @@ def memories(arch: Arch) -> dict[str, MemorySize]:
         ("resid", number_word, arch.resid_depth),
         ("vmem", number_word, arch.vmem_depth),
         ("score", arch.rows * arch.cols * score_bits(arch), arch.score_slots * arch.score_tiles),
-        ("sums", arch.cols * SUM_BITS, arch.sums_depth),
+        ("sums", arch.post_rows * arch.cols * SUM_BITS, arch.sums_depth),
         ("pv", arch.cols * arch.count_bits, arch.pv_depth),
     )}
 
@@ -109,6 +110,31 @@ def constant_memories(arch: Arch) -> dict[str, MemorySize]:
     return {name: sizes[name] for name in constant_order if name in sizes}
 
 
-def beats_per_word(width: int) -> int:
-    """Beats of the input stream that make one word of `width` bits, lowest bits first."""
-    return -(-width // BEAT_BITS)
+def loaded_memories(arch: Arch) -> dict[str, MemorySize]:
+    """The part of `constant_memories` that is written through the input stream."""
+    sizes = constant_memories(arch)
+    names = {"rom": (), "loaded": sizes, "streamed": constant_order[:1]}[arch.weights]
+    return {name: sizes[name] for name in names}
+
+
+def fetched_memories(arch: Arch) -> dict[str, MemorySize]:
+    """The part of `constant_memories` that FETCH writes."""
+    sizes = constant_memories(arch) if arch.weights == "streamed" else {}
+    return {name: sizes[name] for name in sizes if name != "program"}
+
+
+def beats_per_word(width: int, beat_bits: int = BEAT_BITS) -> int:
+    """Beats that make one word of `width` bits, lowest bits first; those of the input stream, or
+    of `beat_bits`."""
+    return -(-width // beat_bits)
+
+
+def write_granularity(arch: Arch) -> dict[str, int]:
+    """Bits of a word that are always written together, of each memory that is written in parts.
+
+    Rows of words, chunks and numbers; in BMEM also the pieces along the keys.
+    """
+    chunk, numbers = math.gcd(arch.cols, arch.lanes), arch.cols * arch.resid_bits
+    return {"imem": arch.lanes, "kmem": arch.lanes, "xmem": chunk, "hmem": chunk,
+            "pmem": math.gcd(arch.keys_per_group, arch.lanes),
+            "bmem": math.gcd(arch.rows, chunk), "resid": numbers, "vmem": numbers}

@@ -16,13 +16,14 @@ TARGETS = {arch.name: arch for arch in (
          pos_depth=4096, bend_depth=4096, bias_depth=4096, imem_depth=2048, xmem_depth=16384,
          hmem_depth=8192, pmem_depth=4096, bmem_depth=8192, kmem_depth=256, pv_depth=256,
          resid_depth=16384, vmem_depth=16384, sums_depth=128),
-    Arch(name="ecp5-25f", rows=4, cols=4, lanes=64, tile_rows=2, tile_cols=2, post_rows=1),
-    Arch(name="ecp5-85f", rows=8, cols=8, lanes=64, tile_rows=4, tile_cols=4, post_rows=3,
-         pop_stages=2),
-    Arch(name="zynq-7020", rows=6, cols=8, lanes=64, tile_rows=2, tile_cols=4, post_rows=3,
-         norm_depth=2048, bend_depth=512),
-    Arch(name="k26", rows=16, cols=16, lanes=64, tile_rows=4, tile_cols=4, post_rows=6,
-         pop_stages=3),
+    Arch(name="ecp5-25f", fabric="ecp5", rows=4, cols=4, lanes=64, tile_rows=2, tile_cols=2,
+         post_rows=1),
+    Arch(name="ecp5-85f", fabric="ecp5", rows=8, cols=8, lanes=64, tile_rows=4, tile_cols=4,
+         post_rows=3, pop_stages=2),
+    Arch(name="zynq-7020", fabric="lut6-xc7", rows=6, cols=8, lanes=64, tile_rows=2, tile_cols=4,
+         post_rows=3, norm_depth=2048, bend_depth=512),
+    Arch(name="k26", fabric="lut6-xcup", rows=16, cols=16, lanes=64, tile_rows=4, tile_cols=4,
+         post_rows=6, pop_stages=3),
 )}
 """Target name to parameters."""
 

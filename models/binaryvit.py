@@ -211,18 +211,20 @@ class Embeddings(nn.Module):
 
 
 class Encoder(nn.Module):
-    """All layers, numbered through all stages, and the mergings between stages."""
+    """All layers, numbered through all stages, and the mergings between stages.
 
-    def __init__(self, config, linear, merge):
+    Parameters
+    ----------
+    depths : tuple of int
+    layers : iterable of modules
+    merges : iterable of modules
+    """
+
+    def __init__(self, depths, layers, merges):
         super().__init__()
-        self.layer = nn.ModuleList(Layer(config, stage, linear)
-                                   for stage, depth in enumerate(config.depths)
-                                   for _ in range(depth))
-        self.depths = config.depths
-        for stage in range(1, len(config.depths)):
-            setattr(self, f"patch_embed{stage}", merge(
-                *config.embed_dims[stage - 1:stage + 1], config.sides[stage] ** 2,
-                config.norm_eps))
+        self.depths, self.layer = depths, nn.ModuleList(layers)
+        for stage, merge in enumerate(merges, 1):
+            self.add_module(f"patch_embed{stage}", merge)
 
     def forward(self, x):
         layers = iter(self.layer)
@@ -250,7 +252,12 @@ class BinaryViT(nn.Module):
         self.config = config
         self.vit = nn.ModuleDict({
             "embeddings": Embeddings(config, patch_embed),
-            "encoder": Encoder(config, linear, merge),
+            "encoder": Encoder(
+                config.depths,
+                (Layer(config, stage, linear)
+                 for stage, depth in enumerate(config.depths) for _ in range(depth)),
+                (merge(*config.embed_dims[stage - 1:stage + 1], config.sides[stage] ** 2,
+                       config.norm_eps) for stage in range(1, len(config.depths)))),
             "layernorm": BatchNorm(config.embed_dims[-1], config.norm_eps)})
         self.classifier = head(config.embed_dims[-1], config.num_classes)
 

@@ -5,7 +5,7 @@ from torch import nn
 from bivit.models.integer_vit import Composite
 
 __all__ = ["IntegerBinaryLayer", "IntegerBinaryMerge", "IntegerBinaryViT", "IntegerCodedMerge",
-           "IntegerDense", "IntegerEncoder", "IntegerMean", "IntegerShiftAttention"]
+           "IntegerDense", "IntegerMean", "IntegerShiftAttention"]
 
 
 class IntegerShiftAttention(Composite):
@@ -84,32 +84,6 @@ class IntegerCodedMerge(Composite):
         return self.positions(self.norm(self.proj(self.gather(self.norm0(x)))))
 
 
-class IntegerEncoder(nn.Module):
-    """All layers, numbered through all stages, and the mergings between stages.
-
-    Parameters
-    ----------
-    depths : tuple of int
-    layers : list of IntegerBinaryLayer
-    merges : list of modules
-    """
-
-    def __init__(self, *, depths, layers, merges):
-        super().__init__()
-        self.depths, self.layer = depths, nn.ModuleList(layers)
-        for stage, merge in enumerate(merges, 1):
-            self.add_module(f"patch_embed{stage}", merge)
-
-    def forward(self, x):
-        layers = iter(self.layer)
-        for stage, depth in enumerate(self.depths):
-            if stage:
-                x = getattr(self, f"patch_embed{stage}")(x)
-            for _ in range(depth):
-                x = next(layers)(x)
-        return x
-
-
 class IntegerMean(Composite):
     """The codes of the normalised mean of all tokens, or of the first token."""
 
@@ -126,7 +100,7 @@ class IntegerBinaryViT(nn.Module):
     ----------
     config : BinaryViTConfig
     embeddings : IntegerPatchEmbed
-    encoder : IntegerEncoder
+    encoder : Encoder
     layernorm : IntegerMean
     classifier, logits : integer layers
     """

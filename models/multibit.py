@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bivit.models.layers import BinaryLinear, OddLinear, odd_weight, straight_through
+from bivit.models.magnitudes import magnitudes
 
 __all__ = ["BinaryWeightLinear", "BinaryWeightMlp", "CodedBinaryLinear", "CodedBinaryMlp",
            "CodedConv", "CodedLinear", "fit_steps"]
@@ -104,22 +105,6 @@ def fit_steps(model: nn.Module, images: torch.Tensor, *, batch=64) -> None:
     layers = [layer for layer in model.modules() if isinstance(layer, _Coded)]
     if not layers:
         return
-    greatest = [torch.zeros(()) for _ in layers]
-    hooks = []
-
-    def record(index):
-        def hook(_, inputs):
-            greatest[index] = torch.maximum(greatest[index], inputs[0].abs().amax().cpu())
-        return hook
-
-    for index, layer in enumerate(layers):
-        hooks.append(layer.register_forward_pre_hook(record(index)))
-    try:
-        with torch.no_grad():
-            for part in images.split(batch):
-                model(part)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for layer, value in zip(layers, greatest, strict=True):
-        layer.step.fill_(float(value.clamp(min=1e-12)) / LEVELS)
+    found = magnitudes(model, images, {layer: [(layer, "input")] for layer in layers}, batch=batch)
+    for layer, greatest in found.items():
+        layer.step.fill_(max(greatest, 1e-12) / LEVELS)

@@ -9,8 +9,16 @@ import numpy as np
 
 from bivit.compiler.ir import numeric
 from bivit.compiler.ir.numeric import CODE_BITS, MASKING_BIAS, SCORE_BIAS_BITS
+from bivit.hw.blocks.fetch import port_beats
 from bivit.hw.choices import FOLD_STEP
-from bivit.hw.memories import BIAS_BITS, SCALE_BITS, constant_order, threshold_bits
+from bivit.hw.memories import (
+    BIAS_BITS,
+    SCALE_BITS,
+    constant_memories,
+    fetched_memories,
+    memories,
+    threshold_bits,
+)
 from bivit.sim.memory_state import (
     constant_parameters,
     read_numbers,
@@ -23,6 +31,13 @@ __all__ = ["Constants", "bits_of_columns", "exact_type", "weighted_planes"]
 
 _PARAMETER = (SCALE_BITS, True), (BIAS_BITS, True)
 _BEND = (16, True), *_PARAMETER, *_PARAMETER
+_MADE_OF = {
+    "weight": ("weights", "compare", "rescaled_product"), "thr": ("thresholds", "compare"),
+    "scale": ("rescale", "rescaled_product"), "bend": ("bend",), "bias": ("score_bias",),
+    "norm": ("norm_bits", "norm_rescale", "row_parameters", "fold"), "pos": ("positions",),
+    "stem": ("stem",), "stem_scale": ("stem",),
+}
+"""What is kept of the words of a memory."""
 
 
 class Constants:
@@ -33,34 +48,62 @@ class Constants:
     arch : Arch
     words : dict of str to sequence of int
         Words of the memories in :data:`constant_order` but the program, from address 0 on.
+    external : bytes
+        The image in external memory.
     """
 
-    def __init__(self, arch, words):
-        self.arch = arch
-        words = {name: words.get(name, ()) for name in constant_order}
-        self._weight = unpack_bits(words["weight"], arch.cols * arch.lanes).reshape(
-            -1, arch.cols, arch.lanes)
-        self._thr = constant_parameters(words["thr"], arch.cols, (threshold_bits(arch), True),
-                                        (1, False))
-        self._scale = constant_parameters(words["scale"], arch.cols, *_PARAMETER)
-        self._norm = constant_parameters(words["norm"], arch.cols, *_PARAMETER)
-        self._bend = constant_parameters(words["bend"], arch.cols, *_BEND)
-        self._bias = unpack_numbers(
-            unpack_bits(words["bias"], arch.rows * arch.cols * SCORE_BIAS_BITS).reshape(
-                -1, arch.rows, arch.cols, SCORE_BIAS_BITS), True)
-        self._pos = np.zeros((arch.pos_depth, arch.post_rows, arch.cols), np.int64)
-        self._pos[:len(words["pos"])] = unpack_numbers(
-            unpack_bits(words["pos"], arch.post_rows * arch.cols * arch.resid_bits).reshape(
-                -1, arch.post_rows, arch.cols, arch.resid_bits), True)
-        if arch.stem_macs:
-            self._stem = unpack_numbers(
-                unpack_bits(words["stem"], arch.stem_macs * CODE_BITS).reshape(
-                    -1, arch.stem_macs, CODE_BITS), True)
-            self._stem_scale = constant_parameters(words["stem_scale"], 1, *_PARAMETER)
-        for name in ("stem", "weights", "thresholds", "compare", "rescale", "rescaled_product",
-                     "bend", "score_bias", "norm_bits", "norm_rescale", "row_parameters", "fold",
-                     "positions"):
+    def __init__(self, arch, words, external=b""):
+        self.arch, self._external = arch, external
+        self._arrays = {name: self._unpack(name, words.get(name, ()))
+                        for name in constant_memories(arch) if name != "program"}
+        for name in {"pos", *fetched_memories(arch)}:
+            self._arrays[name] = [_grown(array, memories(arch)[name].depth)
+                                  for array in self._arrays[name]]
+        for name in {name for names in _MADE_OF.values() for name in names}:
             setattr(self, name, functools.cache(getattr(self, f"_{name}_of")))
+        self._fetched = functools.cache(self._fetched_words)
+
+    def _unpack(self, name, words):
+        """Arrays (words, ...) of the fields of a memory's words."""
+        arch = self.arch
+        if name in ("scale", "norm"):
+            return constant_parameters(words, arch.cols, *_PARAMETER)
+        if name == "stem_scale":
+            return constant_parameters(words, 1, *_PARAMETER)
+        if name == "thr":
+            return constant_parameters(words, arch.cols, (threshold_bits(arch), True), (1, False))
+        if name == "bend":
+            return constant_parameters(words, arch.cols, *_BEND)
+        bits = unpack_bits(words, memories(arch)[name].width)
+        if name == "weight":
+            return [bits.reshape(-1, arch.cols, arch.lanes)]
+        if name == "pos":
+            shape = arch.post_rows, arch.cols, arch.resid_bits
+        elif name == "stem":
+            shape = arch.stem_macs, CODE_BITS
+        else:
+            shape = arch.rows, arch.cols, SCORE_BIAS_BITS
+        return [unpack_numbers(bits.reshape(-1, *shape), True)]
+
+    def fetch(self, memory, source, first, count):
+        """Put `count` words, from beat `source` of external memory on, into a memory."""
+        indices = word_indices(memories(self.arch)[memory].depth, first, count)
+        if isinstance(indices, slice):
+            indices = np.arange(indices.start, indices.stop)
+        for array, words in zip(self._arrays[memory], self._fetched(memory, source, count),
+                                strict=True):
+            present = indices < len(array)
+            array[indices[present]] = words[present]
+        for name in _MADE_OF[memory]:
+            getattr(self, name).cache_clear()
+
+    def _fetched_words(self, memory, source, count):
+        step = port_beats(self.arch, memory) * self.arch.port_bits // 8
+        start = source * self.arch.port_bits // 8
+        mask = (1 << memories(self.arch)[memory].width) - 1
+        return self._unpack(memory, [
+            int.from_bytes(self._external[at:at + step], "little") & mask
+            for at in range(start, start + count * step, step)])
 
     def _words(self, array, depth, first, count):
         """`count` words of a memory, from address `first`; zero past its end."""
@@ -74,21 +117,22 @@ class Constants:
 
     def _positions_of(self, first, tiles, rows):
         """Numbers of POS (rows, tiles * cols)."""
-        return read_numbers(self.arch, self._pos[None], first, tiles, rows)[0]
+        return read_numbers(self.arch, self._arrays["pos"][0][None], first, tiles, rows)[0]
 
     def _stem_of(self, weight_addr, scale_addr, pixels, channels, shift):
         """Weights (channels, pixels) of the stem engine, factor and offset as for `rescale`."""
         arch = self.arch
         groups = -(-channels // arch.stem_macs)
-        words = self._words(self._stem, arch.stem_depth, weight_addr, groups * pixels)
+        words = self._words(*self._arrays["stem"], arch.stem_depth, weight_addr, groups * pixels)
         matrix = words.reshape(groups, pixels, -1).transpose(0, 2, 1).reshape(-1, pixels)
         scale, bias = (self._words(array, arch.stem_scale_depth, scale_addr, channels).reshape(-1)
-                       for array in self._stem_scale)
+                       for array in self._arrays["stem_scale"])
         return (2 * matrix[:channels] + 1).astype(np.float64), *self._affine(scale, bias, shift)
 
     def _weights_of(self, first, tiles, planes, k_words, dtype):
         """Signs ``2 B - (2**planes - 1)`` (K, columns) of weights B, and sums of B's columns."""
-        words = self._words(self._weight, self.arch.weight_depth, first, tiles * planes * k_words)
+        words = self._words(*self._arrays["weight"], self.arch.weight_depth, first,
+                            tiles * planes * k_words)
         columns = bits_of_columns(words[None], tiles, planes, k_words)[0]
         signs = np.ascontiguousarray((2 * columns - (2**planes - 1)).T, dtype)
         return signs, columns.sum(1, dtype=np.float64).astype(dtype)
@@ -96,7 +140,7 @@ class Constants:
     def _thresholds_of(self, first, tiles):
         """Threshold and flip of each column."""
         thr, flip = (self._words(array, self.arch.thr_depth, first, tiles).reshape(-1)
-                     for array in self._thr)
+                     for array in self._arrays["thr"])
         return thr, flip.astype(bool)
 
     def _compare_of(self, b_addr, tiles, k_words, param_addr):
@@ -113,7 +157,7 @@ class Constants:
     def _rescale_of(self, first, tiles, shift):
         """Factor and offset (columns), float64: ``floor(dot * factor + offset)`` rescales."""
         scale, bias = (self._words(array, self.arch.scale_depth, first, tiles).reshape(-1)
-                       for array in self._scale)
+                       for array in self._arrays["scale"])
         return self._affine(scale, bias, shift)
 
     def _rescaled_product_of(self, b_addr, tiles, k_words, a_planes, b_planes, param_addr, shift,
@@ -138,16 +182,17 @@ class Constants:
     def _bend_of(self, first, tiles, shift):
         """Knee, and factor and offset from it on and below it, as for `rescale`, (columns)."""
         knee, *pieces = (self._words(array, self.arch.bend_depth, first, tiles).reshape(-1)
-                         for array in self._bend)
+                         for array in self._arrays["bend"])
         return knee, self._affine(*pieces[:2], shift), self._affine(*pieces[2:], shift)
 
     def _score_bias_of(self, first, tiles):
         """Biases of scores and where they mask, (tiles, rows, cols)."""
-        bias = self._words(self._bias, self.arch.bias_depth, first, tiles)
+        bias = self._words(*self._arrays["bias"], self.arch.bias_depth, first, tiles)
         return bias.astype(np.float32), bias == MASKING_BIAS
 
     def _norm_words(self, first, tiles):
-        return (self._words(array, self.arch.norm_depth, first, tiles) for array in self._norm)
+        return (self._words(array, self.arch.norm_depth, first, tiles)
+                for array in self._arrays["norm"])
 
     def _norm_bits_of(self, first, tiles, channels, span):
         """For each column: factor of x, factors (2, columns) of sum and sigma, and limit.
@@ -183,16 +228,27 @@ class Constants:
         cols = self.arch.cols
         scale, bias = self._norm_words(first, steps)
         control = bias[:, 0]
-        column, next_tile, next_sum = (
+        column, next_tile, next_sum, fours = (
             control >> FOLD_STEP[name].offset & ((1 << FOLD_STEP[name].width) - 1)
-            for name in ("column", "next_tile", "next_sum"))
+            for name in ("column", "next_tile", "next_sum", "fours"))
         tile, word = np.cumsum(next_tile), np.cumsum(next_sum)
         matrix = np.zeros((tile[-1] + 1, cols, word[-1] + 1, cols))
         for step in np.flatnonzero(column < cols):
-            matrix[tile[step], :, word[step], column[step]] += scale[step]
+            to, parts = column[step], 1
+            if fours[step] and cols % 4 == 0:
+                parts, to = cols // 4, column[step] - column[step] % (cols // 4)
+            for part, columns in enumerate(np.split(np.arange(cols), parts)):
+                matrix[tile[step], columns, word[step], to + part] += scale[step, columns]
         matrix = matrix[tile[0]:, :, word[0]:]
         return (np.arange(tile[0], tile[-1] + 1), np.arange(word[0], word[-1] + 1),
                 matrix.reshape(matrix.shape[0] * cols, -1))
+
+
+def _grown(array, depth):
+    """The same with zeros behind it, as many as are missing to `depth`."""
+    grown = np.zeros((depth, *array.shape[1:]), array.dtype)
+    grown[:len(array)] = array
+    return grown
 
 
 def exact_type(length, a_planes, b_planes):

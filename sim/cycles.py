@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bivit.compiler.expand import Execution, frames_of
 from bivit.hw.arch import Arch
-from bivit.hw.blocks import matmul, softmax, stem, vector
+from bivit.hw.blocks import fetch, matmul, softmax, stem, vector
 from bivit.hw.blocks.sequencer import FIRST_DECODE
 from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit
 
@@ -52,7 +52,7 @@ class CycleReport:
 
 
 def unit_timings() -> dict[Unit, Timing]:
-    """The timing of each unit but MM, whose drain counter needs more than one instruction."""
+    """The timing of each unit but MM and FETCH, where more than one instruction counts."""
     return {Unit.LOAD: stem.input_timing, Unit.SOFTMAX: softmax.timing, Unit.VEC: vector.timing}
 
 
@@ -66,10 +66,12 @@ class _UnitState:
     free: int = 0  # first cycle in which the unit may pop again
     busy: int = 0
     drain: int = 0  # drain cycles of a pass of the last product
+    opcode: Opcode | None = None  # of the instruction before
 
 
 def simulate_cycles(arch: Arch, program: Sequence[int], *, frames: int = 1,
-                    timings: Mapping[Unit, Timing] | None = None) -> CycleReport:
+                    timings: Mapping[Unit, Timing] | None = None,
+                    memory: fetch.MemoryTiming | None = None) -> CycleReport:
     """Predict the cycles of a program.
 
     Parameters
@@ -80,23 +82,27 @@ def simulate_cycles(arch: Arch, program: Sequence[int], *, frames: int = 1,
         How many frames the start runs.
     timings : mapping, optional
         Replaces the timing of units, MM included.
+    memory : MemoryTiming, optional
+        External memory of a `streamed` target.
 
     Raises
     ------
     ValueError
         For a program that the machine stops with an error.
     """
-    return executed_cycles(arch, *frames_of(arch, program, frames), timings=timings)
+    return executed_cycles(arch, *frames_of(arch, program, frames), timings=timings, memory=memory)
 
 
 def executed_cycles(arch: Arch, *frames: Execution,
-                    timings: Mapping[Unit, Timing] | None = None) -> CycleReport:
+                    timings: Mapping[Unit, Timing] | None = None,
+                    memory: fetch.MemoryTiming | None = None) -> CycleReport:
     """The same for frames that were expanded."""
     for execution in frames:
         if execution.error:
             raise ValueError(str(execution.error))
     timings = unit_timings() | dict(timings or {})
     units = [_UnitState() for _ in Unit]
+    fetches = fetch.Timer(arch, memory or fetch.MemoryTiming())
     dispatched, popped, finished, occupied, starts, ends = [], [], [], [], [], []
     waits = [(unit, WAIT_FIELDS[unit]) for unit in Unit]
     for index, execution in enumerate(frames):
@@ -119,14 +125,20 @@ def executed_cycles(arch: Arch, *frames: Execution,
             if len(unit.moved) >= arch.queue_depth:
                 time = max(time, unit.moved[-arch.queue_depth] + 1)
             unit.moved.append(max(time + 1, unit.popped))
-            pop = max(unit.moved[-1] + 1, unit.free, needed)
+            ready = max(unit.moved[-1] + 1, unit.free, needed)
+            pop = ready
+            if timings.get(kind) is vector.timing:
+                pop = max(ready, unit.free + vector.settling(arch, unit.opcode, opcode))
+                unit.busy += pop - ready
             if kind in timings:
                 occupancy, completion = timings[kind](arch, opcode, fields)
+            elif kind is Unit.FETCH:
+                occupancy, completion = fetches.run(pop, fields)
             else:
                 counter = matmul.next_counter(unit.drain, pop - unit.free)
                 occupancy, completion = matmul.timing(arch, opcode, fields, counter)
                 unit.drain = matmul.drain_of(arch, opcode, fields)
-            unit.popped, unit.free = pop, pop + occupancy
+            unit.popped, unit.free, unit.opcode = pop, pop + occupancy, opcode
             unit.busy += occupancy
             unit.done.append(pop + completion)
             dispatched.append(time)

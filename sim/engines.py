@@ -56,10 +56,11 @@ def _observed_instructions(build):
             if any(key in instruction for key in RESULTS)]
 
 
-def run_iss(build, streams, *, observe, trace, stall_seed, in_a_row, predicted,
+def run_iss(build, streams, *, observe, trace, stall_seed, memory, in_a_row, predicted,
             progress) -> EngineRun:
     """The instruction-set simulator."""
-    simulator = InstructionSimulator(build.arch, build.words, build.constants)
+    simulator = InstructionSimulator(build.arch, build.words, build.constants,
+                                     build.external)
     begin, results, logits, step = time.perf_counter(), {}, [], 180
     parts = [(streams[:observe], _observed_instructions(build))] if observe else []
     parts += [(streams[start:start + step], ()) for start in range(observe, len(streams), step)]
@@ -76,7 +77,7 @@ def run_iss(build, streams, *, observe, trace, stall_seed, in_a_row, predicted,
                      wall_seconds=time.perf_counter() - begin)
 
 
-def run_rtl(build, streams, *, observe, trace, stall_seed, in_a_row, predicted,
+def run_rtl(build, streams, *, observe, trace, stall_seed, memory, in_a_row, predicted,
             progress) -> EngineRun:
     """The Verilog of the folder in Verilator."""
     simulator = build_simulator(
@@ -85,7 +86,7 @@ def run_rtl(build, streams, *, observe, trace, stall_seed, in_a_row, predicted,
     with tempfile.TemporaryDirectory(prefix="bivit-program-") as folder:
         run = simulator.run(
             _with_program(build, folder), streams, observe=max(observe, 1), trace=trace,
-            stall_seed=stall_seed, max_cycles=_CYCLES_PER_PREDICTED * predicted,
+            stall_seed=stall_seed, memory=memory, max_cycles=_CYCLES_PER_PREDICTED * predicted,
             in_a_row=in_a_row,
             progress=lambda done, total: progress(done, total, "RTL simulation"))
     return EngineRun(

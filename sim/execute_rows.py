@@ -48,7 +48,8 @@ def rows_add(machine, fields):
     source, operation = source_of(fields), fields["operation"]
     products, offsets = (_folded if operation == RowOperation.FOLD.value else _scaled)(
         machine, fields, source)
-    for words, events, started in sum_groups(
+    sums = machine.state.sums.reshape(len(machine.state.sums), -1, machine.arch.cols)
+    for places, events, started in sum_groups(
             machine.arch, source, fields["sum_row"], fields["sum_tiles"], offsets,
             bool(fields["first"])):
         combine = np.maximum if operation == RowOperation.MAX.value else np.add
@@ -56,9 +57,9 @@ def rows_add(machine, fields):
         for column in events.T[1:]:
             total = combine(total, products(column))
         if not started.all():
-            kept = machine.state.sums[:, words[~started]]
+            kept = sums[:, places[~started]]
             total[:, ~started] = combine(total[:, ~started], kept)
-        machine.state.sums[:, words] = signed(total.astype(np.int64), SUM_BITS)
+        sums[:, places] = signed(total.astype(np.int64), SUM_BITS)
 
 
 def _scaled(machine, fields, source):

@@ -1,4 +1,4 @@
-"""What LOAD, STEM, the LayerNorms and OUTPUT do."""
+"""What LOAD, STEM, FETCH, the LayerNorms and OUTPUT do."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from bivit.compiler.expand import MachineError
 from bivit.compiler.ir import numeric
 from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.blocks.checks import ErrorCode
-from bivit.hw.memories import CLIPPED_BITS
+from bivit.hw.memories import CLIPPED_BITS, constant_order
 from bivit.sim.execute_matrix import saturate
 from bivit.sim.memory_state import (
     NUMBER_MEMORIES,
@@ -20,9 +20,15 @@ from bivit.sim.memory_state import (
 from bivit.sim.pieces import place_pieces
 from bivit.sim.walks import number_row_places, stem_rows
 
-__all__ = ["load", "norm_bits", "norm_codes", "norm_numbers", "output", "stem"]
+__all__ = ["fetch", "load", "norm_bits", "norm_codes", "norm_numbers", "output", "stem"]
 
 _BEAT_BYTES = 4
+
+
+def fetch(machine, fields):
+    """FETCH: words from external memory to a constant memory."""
+    machine.constants.fetch(constant_order[fields["memory"]], fields["ext_addr"],
+                            fields["const_addr"], fields["words"])
 
 
 def load(machine, fields):

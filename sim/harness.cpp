@@ -1,7 +1,10 @@
 // Runs images through the Verilator model of an accelerator, by its AXI ports alone.
 //
 //   simulator --images FILE --out FOLDER [--constants FILE] [--observe N] [--stall SEED]
-//             [--max-cycles N] [--in-a-row 1] [--trace FILE] [+bivit_folder=FOLDER]
+//             [--max-cycles N] [--first-limit N] [--in-a-row 1] [--trace FILE]
+//             [+bivit_folder=FOLDER]
+//             [--external FILE --latency N --interval N [--beat-stalls FILE]
+//              [--address-stalls FILE] [--silent-from N] [--wrong-beat N]]
 //
 // --images: for each image the number of beats (u32), then the beats. --constants: for each memory
 // its number and its beats likewise. FOLDER receives results.bin (a record of u32 for each image,
@@ -9,6 +12,8 @@
 // (image, cycle, unit, kind, tag; kind 0 is a pop, 1 a done). Cycles count from the first busy one.
 // --in-a-row runs all images as the frames of one start: an image's cycles are then those from the
 // start to the end of its frame.
+// --first-limit resets the machine so many cycles after the start of the first image; --external
+// and what follows describe the memory (external_memory.h), errors are those of the first image.
 
 #include <algorithm>
 #include <cstdint>
@@ -20,6 +25,7 @@
 #include <string>
 #include <vector>
 
+#include "external_memory.h"
 #include "Vbivit.h"
 #include "Vbivit___024root.h"
 #include "verilated.h"
@@ -36,9 +42,10 @@ using Words = std::vector<uint32_t>;
 namespace {
 
 enum Register : uint8_t { CTRL = 0x08, STATUS = 0x0C, ERROR = 0x10, CYCLES = 0x14,
-                          LOAD_SELECT = 0x18, COUNTERS = 0x20, FRAMES = 0x80 };
+                          LOAD_SELECT = 0x18, MEMORY_BASE = 0x1C, COUNTERS = 0x20, FRAMES = 0x80 };
 enum Outcome : uint32_t { DONE = 0, FAILED = 1, TIMEOUT = 2 };
 constexpr int COUNTERS_PER_UNIT = 3, ACCESS_LIMIT = 10000, QUIET_CYCLES = 8;
+constexpr uint32_t EXTERNAL_BASE = 0x4567'8000;
 
 [[noreturn]] void fail(const std::string& message) {
     std::fprintf(stderr, "%s\n", message.c_str());
@@ -114,6 +121,7 @@ public:
         start_waves();
         reset();
         load_constants();
+        load_external();
         const Words images = read_file(options_.at("--images"));
         observe_ = number("--observe", 0);
         if (options_.count("--in-a-row"))
@@ -157,6 +165,7 @@ private:
         top_->s_axis_tlast = offered_
             && std::binary_search(ends_.begin(), ends_.end(), next_beat_ + 1);
         top_->m_axis_tready = !stalled(output_gap_);
+        show_memory();
         top_->clk = 0;
         evaluate();
         busy_ = root_->accelerator__DOT__registers___05Fbusy;
@@ -174,6 +183,7 @@ private:
             frame_open_ = !top_->m_axis_tlast;
             if (top_->m_axis_tlast) outputs_.push_back(logits_.size());
         }
+        take_memory();
         quiet_ = top_->m_axis_tvalid ? 0 : quiet_ + 1;
         top_->clk = 1;
         evaluate();
@@ -214,6 +224,7 @@ private:
              root_->accelerator__DOT__obs_softmax_done);
         unit(3, root_->accelerator__DOT__obs_vec_pop, root_->accelerator__DOT__obs_vec_pop_tag,
              root_->accelerator__DOT__obs_vec_done);
+        look_at_fetch();
     }
 
     // A write event: image, cycle, tag, address, the mask's words, the data's words.
@@ -237,6 +248,63 @@ private:
         if (!pop) return;
         running_[number].push_back({image_, tag});
         units_.write({image_, relative_cycle(), number, 0, tag});
+    }
+
+    // ---- external memory ------------------------------------------------------------------
+
+#if BIVIT_MEMORY
+    void load_external() {
+        if (!options_.count("--external")) fail("--external is needed");
+        const Words image = read_file(options_.at("--external"));
+        external_.beat_bytes = sizeof top_->m_axi_rdata;
+        external_.image.resize(4 * image.size());
+        std::memcpy(external_.image.data(), image.data(), external_.image.size());
+        external_.base = EXTERNAL_BASE;
+        external_.latency = number("--latency", 1), external_.interval = number("--interval", 1);
+        if (options_.count("--beat-stalls"))
+            external_.beat_stalls = read_file(options_.at("--beat-stalls"));
+        if (options_.count("--address-stalls"))
+            external_.address_stalls = read_file(options_.at("--address-stalls"));
+        write_register(MEMORY_BASE, EXTERNAL_BASE);
+    }
+
+    void start_memory() {
+        external_.start();
+        external_.silent_from = number_of_first("--silent-from");
+        external_.wrong = number_of_first("--wrong-beat");
+    }
+
+    void show_memory() {
+        top_->m_axi_arready = external_.ready(cycle_, top_->m_axi_arvalid, stalled(address_gap_));
+        top_->m_axi_rvalid = external_.offers(cycle_, stalled(beat_gap_));
+        if (!top_->m_axi_rvalid) return;
+        external_.data(&top_->m_axi_rdata);
+        top_->m_axi_rlast = external_.last();
+        top_->m_axi_rresp = 2 * external_.error();
+    }
+
+    void take_memory() {
+        external_.edge(cycle_, top_->m_axi_arvalid && top_->m_axi_arready, top_->m_axi_araddr,
+                       top_->m_axi_arlen, top_->m_axi_rvalid && top_->m_axi_rready);
+    }
+
+    void look_at_fetch() {
+        unit(4, root_->accelerator__DOT__obs_fetch_pop, root_->accelerator__DOT__obs_fetch_pop_tag,
+             root_->accelerator__DOT__obs_fetch_done);
+    }
+
+    ExternalMemory external_;
+    uint32_t address_gap_ = 0, beat_gap_ = 0;
+#else
+    void load_external() {}
+    void start_memory() {}
+    void show_memory() {}
+    void take_memory() {}
+    void look_at_fetch() {}
+#endif
+
+    uint64_t number_of_first(const char* name) const {
+        return image_ == 0 ? number(name, ExternalMemory::NEVER) : ExternalMemory::NEVER;
     }
 
     uint32_t relative_cycle() const { return static_cast<uint32_t>(cycle_ - first_busy_); }
@@ -353,7 +421,9 @@ private:
         logits_.clear(), outputs_.clear();
         frames_ = 0, frame_open_ = false, was_busy_ = false;
         for (auto& tags : running_) tags.clear();
-        const uint64_t limit = cycle_ + number("--max-cycles", 1ull << 32);
+        start_memory();
+        const uint64_t limit = cycle_ + std::min(number("--max-cycles", 1ull << 32),
+                                                 number_of_first("--first-limit"));
         write_register(CTRL, 1);
         while ((!was_busy_ || busy_) && cycle_ < limit) step();
         const bool timeout = !was_busy_ || busy_;

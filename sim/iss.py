@@ -36,6 +36,7 @@ EXECUTE = {
     Opcode.ROWS_OUT: execute_rows.rows_out,
     Opcode.MOVE: execute_rows.move,
     Opcode.OUTPUT: execute_vector.output,
+    Opcode.FETCH: execute_vector.fetch,
 }
 """What runs an opcode: a function of the machine and the fields."""
 
@@ -74,11 +75,13 @@ class InstructionSimulator:
     constants : dict of str to sequence of int
         Words of the memories in ``constant_order`` but the program, from address 0 on; what is
         not given is zero.
+    external : bytes
+        The image in external memory of a `streamed` target.
     """
 
-    def __init__(self, arch, program_words, constants):
+    def __init__(self, arch, program_words, constants, external=b""):
         self.arch = arch
-        self.machine = Machine(arch, Constants(arch, constants))
+        self.machine = Machine(arch, Constants(arch, constants, external))
         self._execution = expand(arch, program_words)
 
     def run(self, streams, *, observe=(), batch=None) -> IssResult:

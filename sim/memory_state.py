@@ -36,7 +36,7 @@ class MemoryState:
     resid, vmem : int32 array (batch, depth, post_rows, cols)
     smem : int32 array (batch, depth, post_rows, cols)
         With a stem engine.
-    sums : int64 array (batch, depth, cols)
+    sums : int64 array (batch, depth, post_rows, cols)
     pv : int32 array (batch, depth, cols)
     """
 
@@ -50,7 +50,7 @@ class MemoryState:
         for name in (*NUMBER_MEMORIES, "smem")[:3 if arch.stem_macs else 2]:
             shape = (batch, _depth(arch, name), arch.post_rows, arch.cols)
             setattr(self, name, np.zeros(shape, np.int32))
-        self.sums = np.zeros((batch, arch.sums_depth, arch.cols), np.int64)
+        self.sums = np.zeros((batch, arch.sums_depth, arch.post_rows, arch.cols), np.int64)
         self.pv = np.zeros((batch, arch.pv_depth, arch.cols), np.int32)
 
     def arrays(self):
@@ -72,7 +72,7 @@ class MemoryState:
             for names in (A_MEMORIES, B_MEMORIES.values(), (*NUMBER_MEMORIES, "smem")))
         return ((row_words * arch.rows + column_words * arch.cols) * arch.lanes
                 + 4 * arch.cols * (number_words * arch.post_rows + arch.pv_depth)
-                + 8 * arch.cols * arch.sums_depth)
+                + 8 * arch.cols * arch.post_rows * arch.sums_depth)
 
 
 def _depth(arch, name):

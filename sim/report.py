@@ -1,154 +1,37 @@
-"""Where the cycles of a program go: per layer, per unit, and inside the binary layers."""
+"""What a build costs: cycles per layer and unit, what they are spent on, memory."""
 
-from collections.abc import Sequence
+import dataclasses
 
-from bivit.compiler.accesses import accesses
 from bivit.compiler.build import load_build
-from bivit.compiler.expand import Execution, expand
-from bivit.hw.arch import Arch
+from bivit.compiler.expand import expand
+from bivit.hw.blocks.checks import units_of
 from bivit.hw.blocks.matmul import passes_of
-from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Unit
-from bivit.hw.memories import memories
-from bivit.sim.cycles import CycleReport, executed_cycles
+from bivit.hw.isa import Unit
+from bivit.sim.accounting import CAUSES, account, binary_window, in_cycles, product_slots
+from bivit.sim.frame import Frame, frame_of, product_lengths
+from bivit.sim.memory_map import MemoryUse, memory_map
 
-__all__ = ["CAUSES", "analyse", "report"]
-
-CAUSES = ("useful", "padding", "drain", "other layers", "load", "matrix results", "softmax",
-          "vector", "dispatch", "pipeline")
-"""What a cycle of the array inside the binary layers can be.
-
-``useful``: a fully used array would need these for the useful binary MACs. ``padding``: rows,
-columns or lanes without work. ``drain``: a pass is shorter than the draining of the one before.
-``other layers``: 8-bit passes. ``load``, ``matrix results``, ``softmax``, ``vector``: the array is
-idle and waits for results of that unit (``matrix results``: of its own pipeline). ``dispatch``:
-idle because the instruction is not there yet. ``pipeline``: the start, and the way of the last
-results to memory.
-"""
-
-_WAITING = {Unit.LOAD: "load", Unit.MM: "matrix results", Unit.SOFTMAX: "softmax",
-            Unit.VEC: "vector"}
+__all__ = ["Report", "analyse", "make_report", "report"]
 
 
-def analyse(arch: Arch, execution: Execution, layers: Sequence[dict],
-            layer_of: Sequence[int]) -> dict:
-    """Predict the cycles of one isolated image, and say what they are spent on.
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The figures of a build, and what pictures of them need.
 
     Parameters
     ----------
-    execution : Execution
-        What the program does.
-    layers : list of dict
-        ``name``, ``op``, ``binary`` and useful ``macs`` of each layer, as the manifest has them.
-    layer_of : list of int
-        Index of the layer of each executed instruction.
-
-    Returns
-    -------
-    dict
-        ``cycles_per_image``; ``utilization`` of the array on the binary layers, useful MACs over
-        those that a full array does in all cycles from the first binary layer's start to the last
-        one's end (None without binary layers); ``binary_cycles``, those cycles; ``spent``, what
-        they are (:data:`CAUSES`), which sums up to them; ``layers``; ``units``.
+    figures : dict
+        What :func:`report` returns.
+    frame : Frame
+    products : list of dict
+        :func:`bivit.sim.accounting.product_slots`.
+    memory : dict of str to MemoryUse
     """
-    timing = executed_cycles(arch, execution)
-    instructions = [executed[:2] for executed in execution.instructions[:-1]]
-    matrix = [index for index, (opcode, _) in enumerate(instructions)
-              if UNIT_OF[opcode] is Unit.MM]
-    binary = [index for index in matrix if layers[layer_of[index]]["binary"]]
-    spent, window = dict.fromkeys(CAUSES, 0), 0
-    if binary:
-        window = timing.done[binary[-1]] - timing.pop[binary[0]] + 1
-        spent = _spent(arch, instructions, timing, layers, layer_of,
-                       [index for index in matrix if binary[0] <= index <= binary[-1]], window)
-    return {
-        "cycles_per_image": timing.cycles,
-        "macs_per_cycle": arch.macs_per_cycle,
-        "binary_macs": _binary_macs(layers),
-        "utilization": spent["useful"] / window if binary else None,
-        "binary_cycles": window,
-        "spent": spent,
-        "layers": _layers(arch, instructions, timing, layers, layer_of),
-        "units": {unit.name: {"busy": timing.busy[unit],
-                              "share": timing.busy[unit] / timing.cycles} for unit in Unit},
-    }
 
-
-def _binary_macs(layers):
-    return sum(layer["macs"] for layer in layers if layer["binary"])
-
-
-def _words(instruction):
-    """Word pairs that a matrix instruction sends through the array."""
-    opcode, fields = instruction
-    return passes_of(opcode, fields) * fields["k_words"]
-
-
-def _spent(arch, instructions, timing: CycleReport, layers, layer_of, matrix, window):
-    """Cycles by cause, over the matrix instructions `matrix` (all from the first to the last)."""
-    spent = dict.fromkeys(CAUSES, 0)
-    spent["pipeline"] = 1  # the pop of the first one
-    free = timing.pop[matrix[0]]
-    for index in matrix:
-        gap = timing.pop[index] - free
-        if gap:
-            spent[_cause(instructions, timing, index)] += gap
-        free = timing.pop[index] + timing.occupancy[index]
-        if layers[layer_of[index]]["binary"]:
-            words = _words(instructions[index])
-            spent["padding"] += words
-            spent["drain"] += timing.occupancy[index] - words
-        else:
-            spent["other layers"] += timing.occupancy[index]
-    spent["pipeline"] += timing.done[matrix[-1]] - free
-    assert sum(spent.values()) == window, "the table must account for every cycle"
-    spent["useful"] = _binary_macs(layers) / arch.macs_per_cycle
-    spent["padding"] -= spent["useful"]
-    return spent
-
-
-def _cause(instructions, timing, index):
-    """What the array waits for before instruction `index`: the condition that came true last."""
-    _, fields = instructions[index]
-    ready, cause = timing.dispatch[index] + 2, "dispatch"
-    for unit, name in WAIT_FIELDS.items():
-        if fields[name]:
-            earlier = _earlier(instructions, index, unit, fields[name])
-            if earlier is not None and timing.done[earlier] + 1 > ready:
-                ready, cause = timing.done[earlier] + 1, _WAITING[unit]
-    return cause
-
-
-def _earlier(instructions, index, unit, distance):
-    """Index of the `distance`-th most recent instruction of `unit` before `index`, or None."""
-    while distance and index:
-        index -= 1
-        distance -= UNIT_OF[instructions[index][0]] is unit
-    return None if distance else index
-
-
-def _layers(arch, instructions, timing, layers, layer_of):
-    """One row for each layer that has instructions."""
-    rows = []
-    for number, layer in enumerate(layers):
-        own = [index for index, other in enumerate(layer_of[:len(instructions)])
-               if other == number]
-        if not own:
-            continue
-        opcodes = [instructions[index][0] for index in own]
-        matrix = [index for index in own if UNIT_OF[instructions[index][0]] is Unit.MM]
-        words = sum(_words(instructions[index]) for index in matrix)
-        first = min(timing.pop[index] for index in own)
-        last = max(timing.done[index] for index in own)
-        rows.append({
-            "name": layer["name"], "op": layer["op"], "binary": layer["binary"],
-            "unit": UNIT_OF[opcodes[0]].name, "instructions": len(own),
-            "first_cycle": first, "last_cycle": last, "cycles": last - first + 1,
-            "busy": sum(timing.occupancy[index] for index in own),
-            "macs": layer["macs"], "array_words": words,
-            "array_share": (layer["macs"] / (words * arch.macs_per_cycle)
-                            if layer["binary"] and words else None),
-        })
-    return rows
+    figures: dict
+    frame: Frame
+    products: list[dict[str, int]]
+    memory: dict[str, MemoryUse]
 
 
 def report(folder) -> dict:
@@ -162,24 +45,90 @@ def report(folder) -> dict:
     -------
     dict
         Also ``folder``, ``target``, ``instructions`` (in the program), ``executed`` (for each
-        image), and ``memory``: for each memory its width, depth and the words that the program
-        reads or writes.
+        image, HALT included), and ``memory``: for each memory its width, depth, the words that the
+        program reads or writes, and the most at the same time.
     """
+    return make_report(folder).figures
+
+
+def make_report(folder) -> Report:
+    """:func:`report`, with the frame and the memory map that it is made from."""
     build = load_build(folder)
-    layer_of = [entry["layer"] for entry in build.manifest["executed"]]
-    execution = expand(build.arch, build.words)
-    return {"folder": str(folder), "target": build.arch.name, "instructions": len(build.words),
-            "executed": len(layer_of),
-            **analyse(build.arch, execution, build.manifest["layers"], layer_of),
-            "memory": _memory(build.arch, execution, len(build.words))}
+    frame = frame_of(build.arch, expand(build.arch, build.words), build.manifest["layers"],
+                     build.manifest["executed"], product_lengths(build.graph))
+    products, memory = product_slots(frame), memory_map(frame, len(build.words))
+    return Report({
+        "folder": str(folder), "target": build.arch.name, "instructions": len(build.words),
+        "executed": len(frame.steps) + 1,
+        **analyse(frame, products),
+        "memory": {name: {"width": use.width, "depth": use.depth, "words": use.words,
+                          "peak": use.peak} for name, use in memory.items()},
+    }, frame, products, memory)
 
 
-def _memory(arch, execution, words):
-    """Width, depth and words in use of each memory."""
-    used = {"program": range(words)}
-    for opcode, fields, _, _ in execution.instructions[:-1]:
-        touched = accesses(arch, opcode, fields)
-        for memory, words in (*touched.reads, *touched.writes, *touched.updates):
-            used.setdefault(memory, set()).update(words)
-    return {name: {"width": size.width, "depth": size.depth, "words": len(used.get(name, ()))}
-            for name, size in memories(arch).items()}
+def analyse(frame: Frame, products: list[dict[str, int]]) -> dict:
+    """The cycles of one isolated image, and what they are spent on.
+
+    Parameters
+    ----------
+    products : list of dict
+        What :func:`bivit.sim.accounting.product_slots` gives.
+
+    Returns
+    -------
+    dict
+        ``cycles_per_image``; ``array_cycles``, what they all are to the array
+        (:data:`bivit.sim.accounting.CAUSES`); ``utilization`` of the array on the binary layers,
+        useful MACs over those that a full array does in all cycles from the first binary layer's
+        start to the last one's end (None without binary layers); ``binary_cycles``, those cycles;
+        ``spent``, what they are, as in ``array_cycles``; ``layers``; ``units``.
+    """
+    window = binary_window(frame)
+    slots = account(frame, products, window) if window else dict.fromkeys(CAUSES, 0)
+    per_cycle = frame.arch.macs_per_cycle
+    cycles = sum(slots.values()) // per_cycle
+    return {
+        "array": {"rows": frame.arch.rows, "cols": frame.arch.cols, "lanes": frame.arch.lanes,
+                  "post_rows": frame.arch.post_rows},
+        "cycles_per_image": frame.cycles,
+        "macs_per_cycle": per_cycle,
+        "array_cycles": in_cycles(frame, account(frame, products)),
+        "binary_macs": sum(layer["macs"] for layer in frame.layers if layer["binary"]),
+        "utilization": slots["useful"] / per_cycle / cycles if window else None,
+        "binary_cycles": cycles,
+        "spent": in_cycles(frame, slots),
+        "layers": _layers(frame, products),
+        "units": {unit.name: {"busy": frame.busy[unit],
+                              "share": frame.busy[unit] / frame.cycles}
+                  for unit in units_of(frame.arch)},
+    }
+
+
+def _layers(frame, products):
+    """One row for each layer that has instructions."""
+    steps, slots = {}, {}
+    for step in frame.steps:
+        steps.setdefault(step.layer, []).append(step)
+    for step, product in zip(frame.matrix, products, strict=True):
+        total = slots.setdefault(step.layer, {})
+        for cause, number in product.items():
+            total[cause] = total.get(cause, 0) + number
+    return [_layer(frame, frame.layers[number], steps[number], slots.get(number, {}))
+            for number in sorted(steps)]
+
+
+def _layer(frame, layer, own, slots):
+    matrix = [step for step in own if step.unit is Unit.MM]
+    words = sum(passes_of(step.opcode, step.fields) * step.fields["k_words"] for step in matrix)
+    first, last = min(step.pop for step in own), max(step.done for step in own)
+    lengths = {step.work[2] for step in matrix if step.work}
+    return {
+        "name": layer["name"], "op": layer["op"], "binary": layer["binary"],
+        "unit": own[0].unit.name, "instructions": len(own),
+        "first_cycle": first, "last_cycle": last, "cycles": last - first + 1,
+        "busy": sum(step.occupancy for step in own),
+        "macs": layer["macs"], "length": max(lengths, default=None), "array_words": words,
+        "array_share": (layer["macs"] / (words * frame.arch.macs_per_cycle)
+                        if layer["binary"] and words else None),
+        "spent": in_cycles(frame, slots),
+    }

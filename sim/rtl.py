@@ -9,17 +9,40 @@ import time
 import numpy as np
 
 from bivit.hw.arch import Arch
+from bivit.hw.blocks.fetch import MemoryTiming
 from bivit.hw.isa import INSTR_BITS, Unit
-from bivit.hw.memories import BEAT_BITS, beats_per_word, constant_memories, memories
+from bivit.hw.memories import (
+    BEAT_BITS,
+    beats_per_word,
+    constant_memories,
+    constant_order,
+    fetched_memories,
+    loaded_memories,
+    memories,
+)
 from bivit.sim.rtl_build import OBSERVED_MEMORIES, SimulatorError, build_program
 
-__all__ = ["RunResult", "Simulator", "SimulatorError", "build_simulator"]
+__all__ = ["MemoryFault", "RunResult", "Simulator", "SimulatorError", "build_simulator"]
 
 STATUSES = ("done", "error", "timeout")
 UNIT_EVENT = np.dtype([("image", "<u4"), ("cycle", "<u4"), ("unit", "<u4"), ("kind", "<u4"),
                        ("tag", "<u4")])
 _COUNTERS = 3  # of each unit
 _BEFORE, _HEADER = 6, 7 + _COUNTERS * len(Unit)  # numbers before the counters, and the logits
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MemoryFault:
+    """What goes wrong with external memory while the first image runs; the next find it well.
+
+    Parameters
+    ----------
+    silent_from, wrong_beat : int, optional
+        Number of the beat from which on nothing is answered; of a beat with an error.
+    """
+
+    silent_from: int | None = None
+    wrong_beat: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +60,7 @@ class RunResult:
     errors : int64 array (n,)
         The register ERROR: code, and the program counter from bit 16 on.
     counters : int64 array (n, units, 3)
-        Run, stall and idle cycles of each unit.
+        Run, stall and idle cycles of each unit; zeros for one that the target does not have.
     beats_taken, frames : int64 array (n,)
         Beats of the image that were taken; output frames that ended with tlast.
     frame_open : bool array (n,)
@@ -118,24 +141,30 @@ class Simulator:
         self.program, self.arch, self.trace = program, arch, trace
 
     def run(self, folder, images: list[bytes], *, observe: int = 0, stall_seed: int | None = None,
-            max_cycles: int = 1 << 32, in_a_row: bool = False, trace=None,
+            max_cycles: int = 1 << 32, first_limit: int | None = None, in_a_row: bool = False,
+            memory: MemoryTiming | None = None, fault: MemoryFault | None = None, trace=None,
             progress=None) -> RunResult:
         """Run images one after the other.
 
         Parameters
         ----------
         folder : Path
-            A build folder, with ``program.bin`` and ``rom/*.hex``.
+            A build folder, with ``program.bin``, and ``rom/*.hex`` or ``rom/external.bin``.
         images : list of bytes
             The input stream of each image, in whole beats.
         observe : int
             How many images to record events of.
         stall_seed : int, optional
-            Hold up both streams at random; memories then start with random contents too.
+            Hold up both streams, and external memory, at random; memories then start with random
+            contents too.
         max_cycles : int
             Limit for each start.
+        first_limit : int, optional
+            Limit for the first one, after which the machine is reset.
         in_a_row : bool
             As the frames of one start, not each with a start of its own.
+        memory, fault : optional
+            External memory of a `streamed` target.
         trace : Path, optional
             Where to write the waves (.fst) of the first image.
         progress : callable, optional
@@ -148,25 +177,27 @@ class Simulator:
         if trace is not None and not self.trace:
             raise SimulatorError("this simulator was built without waves")
         try:
-            return self._run(pathlib.Path(folder), images, observe, stall_seed, max_cycles,
-                             in_a_row, trace, progress)
+            return self._run(pathlib.Path(folder), images, observe, {
+                "--max-cycles": max_cycles, "--first-limit": first_limit,
+                "--in-a-row": 1 if in_a_row else None,
+                "--stall": None if stall_seed is None else stall_seed + 1,
+                "--trace": trace and pathlib.Path(trace).absolute(),
+            }, memory or MemoryTiming(), fault or MemoryFault(), progress)
         except OSError as error:
             raise SimulatorError("the simulation cannot be run in the folder of temporary files "
                                  f"{tempfile.gettempdir()}: {error.strerror or error}") from None
 
-    def _run(self, folder, images, observe, stall_seed, max_cycles, in_a_row, trace, progress):
+    def _run(self, folder, images, observe, options, memory, fault, progress):
         with tempfile.TemporaryDirectory(prefix="bivit-run-") as work:
             work = pathlib.Path(work)
             command = [self.program, "--images", work / "images.bin", "--out", work,
-                       "--observe", observe, "--max-cycles", max_cycles]
+                       "--observe", observe]
             _packets([np.frombuffer(image, "<u4") for image in images]).tofile(work / "images.bin")
             command += self._constants(folder, work)
-            if stall_seed is not None:
-                command += ["--stall", stall_seed + 1]
-            if in_a_row:
-                command += ["--in-a-row", 1]
-            if trace is not None:
-                command += ["--trace", pathlib.Path(trace).absolute()]
+            if fetched_memories(self.arch):
+                options |= _external(folder, work, memory, fault)
+            for name, value in options.items():
+                command += [] if value is None else [name, value]
             begin = time.perf_counter()
             simulated = _execute(command, len(images), progress)
             return self._result(work, len(images), min(observe, len(images)),
@@ -181,7 +212,9 @@ class Simulator:
                  for at in range(0, len(program), step)]
         (work / "rom" / "program.hex").write_text("".join(f"{word:x}\n" for word in words))
         packets = []
-        for number, (name, size) in enumerate(constant_memories(self.arch).items()):
+        for name, size in constant_memories(self.arch).items():
+            if name in fetched_memories(self.arch):
+                continue
             if name != "program":
                 words = self._rom(folder / "rom" / f"{name}.hex", size, work)
             if len(words) > size.depth:
@@ -189,8 +222,8 @@ class Simulator:
                                      f"{self.arch.name} holds {size.depth}")
             bits = beats_per_word(size.width) * BEAT_BITS
             beats = b"".join(word.to_bytes(bits // 8, "little") for word in words)
-            packets.append((number, np.frombuffer(beats, "<u4")))
-        if self.arch.weights == "rom":
+            packets.append((constant_order.index(name), np.frombuffer(beats, "<u4")))
+        if not loaded_memories(self.arch):
             return [f"+bivit_folder={work}"]
         np.concatenate([_packets([beats], head=[number]) for number, beats in packets
                         if len(beats)]).tofile(work / "constants.bin")
@@ -242,6 +275,18 @@ def _packets(arrays, head=()):
     """Arrays of beats, each after its length."""
     parts = [part for array in arrays for part in (np.array([*head, len(array)], "<u4"), array)]
     return np.concatenate(parts) if parts else np.zeros(0, "<u4")
+
+
+def _external(folder, work, memory, fault):
+    """Options that describe external memory."""
+    image = _read(folder / "rom" / "external.bin", "rb")
+    (work / "external.bin").write_bytes(image)
+    for name in ("beats", "addresses"):
+        np.array(getattr(memory, name), "<u4").tofile(work / name)
+    return {"--external": work / "external.bin", "--latency": memory.latency,
+            "--interval": memory.interval, "--beat-stalls": work / "beats",
+            "--address-stalls": work / "addresses", "--silent-from": fault.silent_from,
+            "--wrong-beat": fault.wrong_beat}
 
 
 def _integers(words):

@@ -5,6 +5,7 @@ and moved to its place when it is complete, so that a build that was killed is n
 """
 
 import concurrent.futures
+import dataclasses
 import errno
 import hashlib
 import importlib.util
@@ -16,21 +17,20 @@ import subprocess
 import tempfile
 
 from bivit.compiler.ir.errors import UserError
+from bivit.hw.board.protocol import TOP
+from bivit.hw.cache import cache_folder
 from bivit.hw.isa import Unit
 
-__all__ = ["OBSERVED_MEMORIES", "SimulatorError", "build_program", "cache_folder"]
+__all__ = ["ACCELERATOR", "BOARD", "Harness", "OBSERVED_MEMORIES", "SimulatorError",
+           "build_program"]
 
-HARNESS = pathlib.Path(__file__).with_name("harness.cpp")
 OBSERVED_MEMORIES = ("hmem", "bmem", "resid", "pmem", "xmem", "vmem", "kmem")
 OBSERVED = [f"{memory}_{port}" for memory in OBSERVED_MEMORIES for port in ("we", "addr", "data")]
 OBSERVED += [f"obs_{unit}_{event}" for unit in (unit.name.lower() for unit in Unit)
              for event in ("pop", "done", "pop_tag")]
 OBSERVED += ["obs_post_tag", "obs_softmax_tag", "obs_vec_tag", "obs_frames_left",
              "registers__busy"]
-CONTROL = "`verilator_config\n" + "".join(
-    f'public_flat_rd -module "accelerator" -var "{name}"\n' for name in OBSERVED)
-"""The signals that the harness may look at, for Verilator."""
-TRANSLATE = ["--cc", "--prefix", "Vbivit", "--top-module", "accelerator", "-O3", "--no-timing",
+TRANSLATE = ["--cc", "--prefix", "Vbivit", "-O3", "--no-timing",
              "-DBIVIT_COUNTONES", "--x-assign", "fast", "--output-split", "10000",
              "-Wno-fatal", "-Wno-lint", "-Wno-style"]
 COMPILE = ["-std=gnu++17", "-w", "-pipe", f"-DUNITS={len(Unit)}"]
@@ -39,23 +39,51 @@ NO_SPACE = "No space left on device"
 COMPILERS = ("g++", "clang++", "c++")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Harness:
+    """What runs a Verilog design.
+
+    Parameters
+    ----------
+    top : str
+        Its top module.
+    source : Path
+        The C++ program around it.
+    observed : tuple of str
+        Signals of the top that the program looks at, ports aside.
+    """
+
+    top: str
+    source: pathlib.Path
+    observed: tuple[str, ...] = ()
+
+    def control(self, verilog: str) -> str:
+        """The observed signals, as far as they exist, for Verilator."""
+        return "`verilator_config\n" + "".join(
+            f'public_flat_rd -module "{self.top}" -var "{name}"\n' for name in self.observed
+            if f" {name};" in verilog)
+
+
+ACCELERATOR = Harness(top="accelerator", source=pathlib.Path(__file__).with_name("harness.cpp"),
+                      observed=tuple(OBSERVED))
+"""The accelerator, driven at its AXI ports."""
+BOARD = Harness(top=TOP, source=pathlib.Path(__file__).with_name("board.cpp"))
+"""A board top, driven at the pins of its line."""
+
+
 class SimulatorError(UserError):
     """A simulator that cannot be built or run; the message is one sentence."""
 
 
-def cache_folder() -> pathlib.Path:
-    """Where built simulators are kept: ``BIVIT_CACHE``, or ``~/.cache/bivit``."""
-    chosen = os.environ.get("BIVIT_CACHE")
-    return pathlib.Path(chosen) if chosen else pathlib.Path.home() / ".cache" / "bivit"
-
-
-def build_program(verilog: str, *, trace: bool = False, progress=None) -> pathlib.Path:
-    """The simulator of the module ``accelerator`` in `verilog`, from the cache or newly built.
+def build_program(verilog: str, *, harness: Harness = ACCELERATOR, trace: bool = False,
+                  progress=None) -> pathlib.Path:
+    """The simulator of the top module in `verilog`, from the cache or newly built.
 
     Parameters
     ----------
     verilog : str
         The text.
+    harness : Harness
     trace : bool
         Whether it can write waves.
     progress : callable, optional
@@ -67,9 +95,12 @@ def build_program(verilog: str, *, trace: bool = False, progress=None) -> pathli
         If Verilator or a C++ compiler is missing, the Verilog is wrong or the disk is full.
     """
     root, compiler = _verilator_root(), _compiler()
-    flags = [*TRANSLATE, *(["--trace-fst"] if trace else [])]
-    sources = [path.read_text() for path in (HARNESS, *sorted(HARNESS.parent.glob("*.h")))]
-    key = _hash(verilog, sources, CONTROL, _version(root), flags, COMPILE,
+    flags = [*TRANSLATE, "--top-module", harness.top, *(["--trace-fst"] if trace else [])]
+    control, defines = harness.control(verilog), [
+        f"-DBIVIT_MEMORY={int('m_axi_araddr' in verilog)}"]
+    sources = [path.read_text()
+               for path in (harness.source, *sorted(harness.source.parent.glob("*.h")))]
+    key = _hash(verilog, sources, control, _version(root), flags, COMPILE,
                 sorted(OPTIMISE.items()))
     target = cache_folder() / key
     if (target / "simulator").exists():
@@ -80,8 +111,8 @@ def build_program(verilog: str, *, trace: bool = False, progress=None) -> pathli
         with tempfile.TemporaryDirectory(prefix=f"building-{os.getpid()}-", dir=cache_folder(),
                                          ignore_cleanup_errors=True) as work:
             work = pathlib.Path(work)
-            _translate(root, verilog, work, flags)
-            _compile(root, compiler, work, trace, progress or (lambda *_: None))
+            _translate(root, verilog, control, work, flags)
+            _compile(root, compiler, work, harness, defines, trace, progress or (lambda *_: None))
             (work / "done").mkdir()
             (work / "simulator").rename(work / "done" / "simulator")
             _publish(work / "done", target)
@@ -153,18 +184,18 @@ def _version(root):
                 env={**os.environ, "VERILATOR_ROOT": str(root)}).strip()
 
 
-def _translate(root, verilog, work, flags):
-    (work / "accelerator.v").write_text(verilog)
-    (work / "observed.vlt").write_text(CONTROL)
+def _translate(root, verilog, control, work, flags):
+    (work / "design.v").write_text(verilog)
+    (work / "observed.vlt").write_text(control)
     _run([root / "bin" / "verilator_bin", *flags, "--Mdir", "model", "observed.vlt",
-          "accelerator.v"], "translating the Verilog", cwd=work,
+          "design.v"], "translating the Verilog", cwd=work,
          env={**os.environ, "VERILATOR_ROOT": str(root)})
 
 
-def _compile(root, compiler, work, trace, progress):
+def _compile(root, compiler, work, harness, defines, trace, progress):
     include = root / "include"
-    waves = [f"-I{HARNESS.parent}"] if trace else []  # lz4.h, zlib.h
-    options = [*COMPILE, *waves, f"-I{include}", f"-I{include / 'vltstd'}", "-Imodel",
+    waves = [f"-I{harness.source.parent}"] if trace else []  # lz4.h, zlib.h
+    options = [*COMPILE, *defines, *waves, f"-I{include}", f"-I{include / 'vltstd'}", "-Imodel",
                "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", f"-DVM_TRACE={int(trace)}",
                f"-DVM_TRACE_FST={int(trace)}", "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0"]
     sources = [(path, "slow" if "Slow" in path.name or "Trace" in path.name else "fast")
@@ -172,7 +203,7 @@ def _compile(root, compiler, work, trace, progress):
     runtime = re.search(r"VM_GLOBAL_FAST \+= \\\n((?:  \S+ \\\n)*)",
                         (work / "model" / "Vbivit_classes.mk").read_text())[1]
     sources += [(include / f"{name}.cpp", "runtime") for name in runtime.split() if name != "\\"]
-    sources.append((HARNESS, "fast"))
+    sources.append((harness.source, "fast"))
     sources.sort(key=lambda source: (source[1] != "fast", -source[0].stat().st_size))
     objects = []
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from bivit.compiler.build import load_build
 from bivit.compiler.ir.errors import UserError
-from bivit.hw.memories import memories
+from bivit.hw.memories import fetched_memories, memories
 from bivit.sim.compare import compare
 from bivit.sim.cycles import simulate_cycles
 from bivit.sim.engines import ENGINES
@@ -95,7 +95,8 @@ class SimulationReport:
 
 
 def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_hashes=False,
-             trace=None, stall_seed=None, in_a_row=False, progress=None) -> SimulationReport:
+             trace=None, stall_seed=None, memory=None, in_a_row=False,
+             progress=None) -> SimulationReport:
     """Run the program of a build folder on images.
 
     Parameters
@@ -112,7 +113,10 @@ def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_has
     trace : path, optional
         File for the waves of the first image (RTL).
     stall_seed : int, optional
-        Stall both streams at random (RTL); cycles are then at least the predicted ones.
+        Stall both streams, and external memory, at random (RTL); cycles are then at least the
+        predicted ones.
+    memory : MemoryTiming, optional
+        External memory of a `streamed` target.
     in_a_row : bool
         Run the images as the frames of one start (RTL).
     progress : callable (done, total, text), optional
@@ -127,16 +131,19 @@ def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_has
     if engine != "rtl" and (trace is not None or stall_seed is not None or in_a_row):
         raise UserError("waves, stalls and images in a row exist only in RTL: use the engine rtl")
     build = load_build(folder, ignore_hashes=ignore_hashes)
+    if memory is not None and not fetched_memories(build.arch):
+        raise UserError(f"target {build.arch.name} has no external memory; leave its description "
+                        "out, or compile for a target with weights = 'streamed'")
     _check_words(build)
     description = build.manifest["input"]
     images = check_images(images, description["shape"])
     streams = [image_stream(image, description["patch_size"]) for image in images]
     observed = min(observe, len(images)) if check else 0
     reference = Reference(folder, build.graph) if check else None
-    predicted = _predicted(build, len(images) if in_a_row else 1)
+    predicted = _predicted(build, memory, len(images) if in_a_row else 1)
 
     run = ENGINES[engine](build, streams, observe=observed, trace=trace, stall_seed=stall_seed,
-                          in_a_row=in_a_row,
+                          memory=memory, in_a_row=in_a_row,
                           predicted=predicted.cycles if predicted else _UNKNOWN_CYCLES,
                           progress=progress or (lambda done, total, text="": None))
     differences = _differences(build, run, reference, images, observed) if check else []
@@ -170,10 +177,10 @@ def _check_words(build):
                             f"{sizes[name].width} bits")
 
 
-def _predicted(build, frames):
+def _predicted(build, memory, frames):
     """The cycle report, or None for a (changed) program that the machine stops with an error."""
     try:
-        return simulate_cycles(build.arch, build.words, frames=frames)
+        return simulate_cycles(build.arch, build.words, frames=frames, memory=memory)
     except ValueError:
         return None
 

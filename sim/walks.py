@@ -17,6 +17,7 @@ __all__ = ["SumGroup", "bit_places", "destination_of", "destination_rows", "numb
 _KEPT = 4096
 """Ways that are remembered."""
 _ADDRESS = 0xFFFF
+_SUM_ADDRESS = 0xFF
 
 
 def source_of(fields):
@@ -109,30 +110,32 @@ def bit_places(depth, address, row, words, rows):
 
 
 def sum_places(arch, rows, sum_tiles, offsets):
-    """Places (rows, offsets) of the words of sum rows, as ``present_places`` gives them."""
-    return present_places(arch.sums_depth, rows[:, None] * sum_tiles + offsets, 1, 0)
+    """Places (rows, offsets) of the sums of rows, as ``present_places`` gives them."""
+    group, row = np.divmod(rows[:, None], arch.post_rows)
+    return present_places(arch.sums_depth, group * sum_tiles + offsets & _SUM_ADDRESS,
+                          arch.post_rows, row)
 
 
 class SumGroup(NamedTuple):
-    """Sum words to which equally many products go.
+    """Sums of rows to which equally many products go.
 
     Attributes
     ----------
-    words : int array (words,)
-    events : int array (words, length)
+    places : int array (places,)
+    events : int array (places, length)
         What goes to each: ``step of the walk * offsets + index of the offset``, in time order.
-    started : bool array (words,)
+    started : bool array (places,)
         Whether the first one starts the sum.
     """
 
-    words: np.ndarray
+    places: np.ndarray
     events: np.ndarray
     started: np.ndarray
 
 
 @functools.lru_cache(_KEPT)
 def sum_groups(arch, source, sum_row, sum_tiles, offsets, first):
-    """Which steps of a walk go to which sum words, a list of :class:`SumGroup`.
+    """Which steps of a walk go to which sums of rows, a list of :class:`SumGroup`.
 
     Parameters
     ----------
@@ -146,17 +149,17 @@ def sum_groups(arch, source, sum_row, sum_tiles, offsets, first):
         Whether sums are started.
     """
     _, _, sums, starts = source_rows(arch, source)
-    words, exists = (array.ravel() for array in sum_places(
+    places, exists = (array.ravel() for array in sum_places(
         arch, sum_row + sums, sum_tiles, np.array(offsets)))
-    starts = np.repeat(starts, len(offsets)) if first else np.zeros(len(words), bool)
-    order = np.argsort(words, kind="stable")
+    starts = np.repeat(starts, len(offsets)) if first else np.zeros(len(places), bool)
+    order = np.argsort(places, kind="stable")
     order = order[exists[order]]
     if not len(order):
         return []
-    found, begins = np.unique(words[order], return_index=True)
+    found, begins = np.unique(places[order], return_index=True)
     groups = {}
-    for word, events in zip(found.tolist(), np.split(order, begins[1:]), strict=True):
+    for place, events in zip(found.tolist(), np.split(order, begins[1:]), strict=True):
         started = np.flatnonzero(starts[events])
         events = events[started[-1]:] if len(started) else events
-        groups.setdefault(len(events), []).append((word, events, len(started) > 0))
+        groups.setdefault(len(events), []).append((place, events, len(started) > 0))
     return [SumGroup(*map(np.array, zip(*group, strict=True))) for group in groups.values()]

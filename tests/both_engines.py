@@ -15,7 +15,7 @@ def check_engines(path, target, folder, images):
     ----------
     path : path
         The checkpoint.
-    target : str
+    target : str or Arch
     folder : path
         Of the build; an older one is replaced.
     images : uint8 array (n, C, H, W)

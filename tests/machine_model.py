@@ -404,15 +404,27 @@ class MachineModel:
                     x = int(numeric.gelu(x)) if f["gelu"] else x
                     products.append(
                         x * self._parameter("norm", f["param_addr"] + n, column)[0])
-                sums = self.sums[(sum_row * f["sum_tiles"] + word) % len(self.sums)]
+                sums = self._sums(sum_row, word)
                 if operation is isa.RowOperation.FOLD:
                     if start and fresh:
                         sums[:] = 0
-                    sums[control & 255] += sum(products)
+                    self._fold(sums, control, products)
                 else:
                     combine = max if operation is isa.RowOperation.MAX else int.__add__
                     sums[:] = products if start else [
                         combine(int(old), new) for old, new in zip(sums, products, strict=True)]
+
+    def _sums(self, row, n):
+        group, place = divmod(row, self.arch.post_rows)
+        return self.sums[(group * self.f["sum_tiles"] + n) % 256 % len(self.sums), place]
+
+    def _fold(self, sums, control, products):
+        column, cols = control & 255, self.arch.cols
+        if not control >> 10 & 1 or cols % 4:
+            sums[column] += sum(products)
+        else:
+            for part in range(cols // 4):
+                sums[column - column % (cols // 4) + part] += sum(products[4 * part:4 * part + 4])
 
     def _rows_out(self):
         f, cols = self.f, self.arch.cols
@@ -420,7 +432,7 @@ class MachineModel:
         for number, (address, row) in zip(range(f["count"]), self._targets(self.arch.rows),
                                           strict=False):
             for n in range(f["sum_tiles"]):
-                word = self.sums[((f["sum_row"] + number) * f["sum_tiles"] + n) % len(self.sums)]
+                word = self._sums(f["sum_row"] + number, n)
                 scale, bias = zip(*(self._parameter("norm", f["param_addr"] + n, column)
                                     for column in range(cols)), strict=True)
                 v = [int(word[column]) + (bias[column] << (shift - 8)) for column in range(cols)]
@@ -456,4 +468,4 @@ class MachineModel:
             for n in range(f["count"])]
 
 
-assert {f"_{opcode.name.lower()}" for opcode in isa.UNIT_OF} <= set(vars(MachineModel))
+assert {f"_{opcode.name.lower()}" for opcode in isa.UNIT_OF} - set(vars(MachineModel)) == {"_fetch"}

@@ -10,10 +10,10 @@ from bivit.hw.isa import FORMATS, UNIT_OF, Unit, decode
 __all__ = ["TIMINGS", "Run", "small_arch", "unit_timing"]
 
 
-def small_arch(*, program_depth=256, queue_depth=3, stem_macs=0):
+def small_arch(*, program_depth=256, queue_depth=3, weights="rom", stem_macs=0):
     return Arch(name="test", rows=4, cols=8, lanes=16, post_rows=2, program_depth=program_depth,
                 queue_depth=queue_depth, score_slots=3, score_tiles=6, sums_depth=10,
-                stem_macs=stem_macs)
+                weights=weights, stem_macs=stem_macs)
 
 
 def unit_timing(arch, opcode, fields):

@@ -1,7 +1,10 @@
 """Every small network on two targets: both engines against PyTorch, cycles against predictions."""
 
+import dataclasses
+
 import pytest
 
+from bivit.hw.targets import TARGETS as NAMED
 from bivit.models.conversion import ConvertError
 from bivit.models.photographs import photographs
 from bivit.models.random_networks import convert_random
@@ -30,6 +33,16 @@ def test_both_engines(name, target, tmp_path):
     ones = convert_random(name, 1, tmp_path / "net.safetensors", images)["ones"]
     assert 0 < min(ones.values())
     check_engines(tmp_path / "net.safetensors", target, tmp_path / "build", images[:1].numpy())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, target", [("bivit_deit_micro", "tiny"),
+                                          ("bi_vit_swin_micro", "odd")])
+def test_loops_on_both_engines(name, target, tmp_path):
+    images = photographs((3, 32, 32))
+    convert_random(name, 1, tmp_path / "net.safetensors", images)
+    arch = dataclasses.replace(NAMED[target], name="small", program_depth=700)
+    check_engines(tmp_path / "net.safetensors", arch, tmp_path / "build", images[:1].numpy())
 
 
 def test_no_small_network_is_left_out():

@@ -107,8 +107,9 @@ def check_on_iss(graph, program, images):
                       if node.op == "patchify")
     table = observation_table(program)
     observe = [pc for pc, entry in enumerate(table["executed"])
-               if entry.keys() & set(RESULTS)]
-    simulator = InstructionSimulator(program.arch, program.words, program.constants)
+                if entry.keys() & set(RESULTS)]
+    simulator = InstructionSimulator(program.arch, program.words, program.constants,
+                                     program.external)
     result = simulator.run([image_stream(image, patch_size) for image in images], observe=observe)
     expected = numpy_reference(graph, [entry["name"] for entry in program.observations], images)
     count, first = compare(observations(table, result.observed, len(images)), expected)

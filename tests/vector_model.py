@@ -49,7 +49,7 @@ class VectorModel:
         self.xmem, self.hmem = (rng.integers(0, 2, (depth[name], arch.rows, arch.lanes))
                                 for name in ("xmem", "hmem"))
         self.kmem = rng.integers(0, 2, (depth["kmem"], arch.cols, arch.lanes))
-        self.sums = np.zeros((depth["sums"], arch.cols), np.int64)
+        self.sums = np.zeros((depth["sums"], *numbers), np.int64)
 
     @property
     def norm(self):
@@ -169,13 +169,28 @@ class VectorModel:
                 tile, word = (tile + (step >> 8 & 1), word + (step >> 9 & 1)) if fold else (n, n)
                 x = self._get(name, address + tile * self.arch.drain_cycles, row)
                 product = (gelu(x) if fields["gelu"] else x) * scale
-                index = (sum_row * fields["sum_tiles"] + word) % 256 % len(self.sums)
-                self._add(index, product, opens and new_word, fields["operation"], step & 255)
+                place = self._sum_place(sum_row, fields["sum_tiles"], word)
+                self._add(place, product, opens and new_word, fields["operation"], step)
 
-    def _add(self, index, product, start, operation, column):
+    def _sum_place(self, row, tiles, n):
+        """Word of the sums, and row of it."""
+        group, lane = divmod(row, self.arch.post_rows)
+        return (group * tiles + n) % 256 % len(self.sums), lane
+
+    def _folded(self, product, step):
+        """What each column gets in a step of FOLD."""
+        column, fours = step & 255, self.arch.cols // 4
+        if not step >> 10 & 1 or self.arch.cols % 4:
+            return product.sum() * (np.arange(self.arch.cols) == column)
+        found = np.zeros_like(product)
+        if column < self.arch.cols:
+            found[column - column % fours:][:fours] = product.reshape(-1, 4).sum(1)
+        return found
+
+    def _add(self, index, product, start, operation, step):
         old = np.zeros_like(product) if start else self.sums[index]
         if operation == RowOperation.FOLD.value:
-            new = old + product.sum() * (np.arange(self.arch.cols) == column)
+            new = old + self._folded(product, step)
         elif operation == RowOperation.MAX.value and not start:
             new = np.maximum(old, product)
         else:
@@ -202,8 +217,8 @@ class VectorModel:
         for row in range(fields["count"]):
             address, place = next(places)
             for n in range(tiles):
-                index = ((fields["sum_row"] + row) * tiles + n) % 256 % len(self.sums)
-                v = self.sums[index] + (bias[n] << shift - 8)
+                total = self.sums[self._sum_place(fields["sum_row"] + row, tiles, n)]
+                v = total + (bias[n] << shift - 8)
                 number = round_shift(v, shift)
                 if fields["kind"] == RowKind.NUMBERS.value:
                     self._put("vmem", address + n * arch.drain_cycles, place,

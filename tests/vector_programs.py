@@ -6,7 +6,7 @@ import copy
 import numpy as np
 
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.vector import timing
+from bivit.hw.blocks.vector import settling, timing
 from bivit.hw.isa import FORMATS, LEVELS, Opcode
 from bivit.hw.memories import memories
 from vector_bench import FIRST_TAG, run
@@ -15,7 +15,7 @@ from vector_model import VectorModel
 NORMS = (Opcode.NORM_BITS, Opcode.NORM_CODES, Opcode.NORM_NUMBERS)
 
 _DEPTHS = dict(resid_depth=64, vmem_depth=64, norm_depth=32, xmem_depth=64, hmem_depth=32,
-               kmem_depth=32, sums_depth=32)
+               kmem_depth=32, sums_depth=256)
 ARCHS = (
     Arch(name="odd", rows=3, cols=5, lanes=24, post_rows=2, **_DEPTHS),
     Arch(name="wide", rows=2, cols=5, lanes=12, post_rows=1, **_DEPTHS),
@@ -38,6 +38,13 @@ def random_walk(arch, words, rng, most=40):
     return fields
 
 
+def random_run(arch, rng):
+    """An innermost loop of rows behind each other: to as many sums, to one, or one row to many."""
+    rows, sums = ((1, 1), (1, 0), (0, 1))[rng.integers(3)]
+    return {"count_0": rng.integers(1, 14), "count_1": rng.integers(1, 4), "count_3": 1,
+            "blocks_0": 0, "rows_0": min(rows, arch.rows - 1), "sums_0": sums}
+
+
 def random_destination(limit, rng):
     """Fields of a destination with blocks of `limit` rows."""
     segment = rng.choice([0, rng.integers(1, 9)])
@@ -57,12 +64,14 @@ def random_fields(arch, opcode, rng):
         tiles = rng.integers(1, 6)
         fields = random_walk(arch, tiles, rng) | {
             "src": rng.integers(2), "n_tiles": tiles, "sum_row": rng.integers(16),
-            "sum_tiles": rng.integers(1, 6), "param_addr": rng.integers(32),
-            "operation": rng.integers(3), "gelu": rng.integers(2), "first": rng.integers(2)}
+            "sum_tiles": rng.integers(tiles, 6), "param_addr": rng.integers(32),
+            "operation": rng.integers(3), "gelu": rng.random() < 0.2, "first": rng.integers(2)}
         fields |= {f"sums_{level}": rng.integers(3) for level in range(LEVELS)}
+        if rng.random() < 0.7:
+            fields |= random_run(arch, rng)
     elif opcode is Opcode.ROWS_OUT:
         fields = random_destination(arch.rows, rng) | {
-            "kind": rng.integers(3), "count": rng.integers(1, 9), "sum_row": rng.integers(16),
+            "kind": rng.integers(3), "count": rng.integers(1, 14), "sum_row": rng.integers(16),
             "sum_tiles": rng.integers(1, 6), "param_addr": rng.integers(32),
             "shift": rng.integers(4), "sat": rng.integers(1, arch.resid_bits + 1),
             "k_words": rng.integers(4)}
@@ -152,7 +161,9 @@ def check(model, program, *, waits=()):
         assert not own or own[-1][0] == trace.dones[index]
         assert trace.dones[index] - trace.pops[index] == times[index][1], f"{index} {opcode}"
         if index and index not in waits:
-            assert trace.pops[index] - trace.pops[index - 1] == times[index - 1][0]
+            before = program[index - 1][0]
+            assert (trace.pops[index] - trace.pops[index - 1]
+                    == times[index - 1][0] + settling(arch, before, opcode)), f"{index} {opcode}"
     assert trace.beats == model.beats
     for name in contents:
         assert trace.words[name] == model.words(name), name

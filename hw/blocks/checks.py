@@ -18,12 +18,13 @@ from bivit.hw.isa import (
     Destination,
     Opcode,
     RowKind,
+    Unit,
     layout_of,
     reserved_bits,
 )
 
 __all__ = ["ErrorCode", "check_counts", "check_word", "control_faults", "count_faults",
-           "opcodes_of"]
+           "opcodes_of", "units_of"]
 
 
 class ErrorCode(enum.Enum, shape=unsigned(8)):
@@ -37,6 +38,8 @@ class ErrorCode(enum.Enum, shape=unsigned(8)):
     STREAM_LONG = 6   # no tlast on the final beat
     STACK = 7         # too many loops and calls open, or END or RETURN without one
     STAGE = 8         # a stage above the tail of the loop
+    MEMORY_ERROR = 9   # external memory answers with an error
+    MEMORY_SILENT = 10  # external memory does not answer
 
 
 _HEADER_MASK = (1 << data.StructLayout(HEADER).size) - (1 << OPCODE_BITS)
@@ -68,6 +71,8 @@ def count_faults(arch: Arch, opcode: Opcode, fields):
             yield name, (field == 0) & used.get(name, True)
         if largest is not None:
             yield name, (field > largest) & used.get(name, True)
+    if opcode is Opcode.FETCH:
+        yield "memory", fields["memory"] == 0
     if opcode is Opcode.LOAD:
         yield "row + tokens", fields["row"] + fields["tokens"] > arch.rows
     if opcode is Opcode.MM_ACC:
@@ -79,10 +84,16 @@ def count_faults(arch: Arch, opcode: Opcode, fields):
         yield "segment_left", fields["segment_left"] > fields["segment"]
 
 
-def opcodes_of(arch: Arch) -> list[Opcode]:
-    """The instructions of a target: those with a stem engine have STEM in the place of LOAD."""
+def units_of(arch: Arch) -> tuple[Unit, ...]:
+    """The units that a target has; instructions of others are illegal."""
+    return tuple(unit for unit in Unit if unit is not Unit.FETCH or arch.weights == "streamed")
+
+
+def opcodes_of(arch: Arch) -> tuple[Opcode, ...]:
+    """The legal opcodes of a target: those with a stem engine have STEM in the place of LOAD."""
     absent = Opcode.LOAD if arch.stem_macs else Opcode.STEM
-    return [opcode for opcode in Opcode if opcode is not absent]
+    return tuple(opcode for opcode in Opcode
+                 if opcode is not absent and UNIT_OF.get(opcode) in (None, *units_of(arch)))
 
 
 def control_faults(arch: Arch, opcode: Opcode, fields):
@@ -116,9 +127,7 @@ def check_counts(m: Module, arch: Arch, word: Value) -> Signal:
     """Whether a count of an instruction for a unit is wrong, registers added."""
     wrong = Signal()
     with m.Switch(word[:OPCODE_BITS]):
-        for opcode in opcodes_of(arch):
-            if opcode not in UNIT_OF:
-                continue
+        for opcode in set(UNIT_OF) & set(opcodes_of(arch)):
             with m.Case(opcode.value):
                 faults = count_faults(arch, opcode, _fields(opcode, word))
                 m.d.comb += wrong.eq(Cat(fault for _, fault in faults).any())

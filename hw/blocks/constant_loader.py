@@ -1,4 +1,4 @@
-"""Packets of the input stream into the constant memories of a `loaded` target."""
+"""Packets of the input stream into the memories that are loaded at start."""
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.output import BEAT
-from bivit.hw.memories import BEAT_BITS, beats_per_word, constant_memories, constant_order
+from bivit.hw.memories import BEAT_BITS, beats_per_word, constant_order, loaded_memories
 
 __all__ = ["ConstantLoader"]
 
@@ -14,8 +14,8 @@ __all__ = ["ConstantLoader"]
 class ConstantLoader(wiring.Component):
     """Assembles beats to words, lowest beat first, and writes them from word 0 on.
 
-    A packet ends with tlast; the beats of a word that is not complete by then, and words past the
-    end of the memory, are dropped.
+    A packet ends with tlast; the beats of a word that is not complete by then, words past the end
+    of the memory and packets to memories that are not loaded are dropped.
 
     Parameters
     ----------
@@ -28,13 +28,14 @@ class ConstantLoader(wiring.Component):
     clear : back to idle
     busy : from the cycle after `select_valid` until the packet is in the memory
     s_axis : the input stream
-    <name>_we, <name>_addr, <name>_data : write port of each constant memory; `we` is a bit mask
+    <name>_we, <name>_addr, <name>_data : write port of each memory that is loaded; `we` is a
+        bit mask
     """
 
     def __init__(self, arch: Arch):
         self.arch = arch
         ports = {}
-        for name, size in constant_memories(arch).items():
+        for name, size in loaded_memories(arch).items():
             ports |= {f"{name}_we": Out(size.width), f"{name}_addr": Out(size.address_bits),
                       f"{name}_data": Out(size.width)}
         super().__init__({
@@ -48,7 +49,7 @@ class ConstantLoader(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        sizes = constant_memories(self.arch)
+        sizes = loaded_memories(self.arch)
         most_beats = max(beats_per_word(size.width) for size in sizes.values())
         deepest = max(size.depth for size in sizes.values())
         index = Signal.like(self.select_index)
@@ -64,9 +65,9 @@ class ConstantLoader(wiring.Component):
         m.d.comb += [self.s_axis.ready.eq(active), self.busy.eq(active | write)]
         m.d.sync += write.eq(0)
         with m.Switch(index):
-            for name in sizes:
+            for name, size in sizes.items():
                 with m.Case(constant_order.index(name)):
-                    m.d.comb += last_position.eq(beats_per_word(sizes[name].width) - 1)
+                    m.d.comb += last_position.eq(beats_per_word(size.width) - 1)
         with m.If(self.s_axis.valid & self.s_axis.ready):
             for number, beat in enumerate(beats):
                 with m.If(position == number):
@@ -84,9 +85,10 @@ class ConstantLoader(wiring.Component):
             m.d.sync += [active.eq(0), write.eq(0)]
 
         for name, size in sizes.items():
-            inside, number = Signal(name=f"write_{name}"), constant_order.index(name)
+            inside = Signal(name=f"write_{name}")
             m.d.comb += [
-                inside.eq(write & (index == number) & (write_address < size.depth)),
+                inside.eq(write & (index == constant_order.index(name))
+                          & (write_address < size.depth)),
                 getattr(self, f"{name}_we").eq(inside.replicate(size.width)),
                 getattr(self, f"{name}_addr").eq(write_address),
                 getattr(self, f"{name}_data").eq(word),

@@ -4,6 +4,8 @@ Stages count from the counters of the walk: the address is on the port in stage 
 in stage 5, its row is written in stage 6.
 """
 
+import math
+
 from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -11,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.lanes import delayed
 from bivit.hw.blocks.walk import STEP, STEP_STAGE
-from bivit.hw.isa import MoveSource, Opcode, layout_of
+from bivit.hw.isa import LEVELS, MoveSource, Opcode, layout_of
 from bivit.hw.memories import MEM_LATENCY, memories
 
 __all__ = ["RowMover", "move_timing"]
@@ -19,8 +21,9 @@ __all__ = ["RowMover", "move_timing"]
 WRITE_STAGE = STEP_STAGE + 1 + MEM_LATENCY + 1
 
 
-def move_timing(*, steps: int) -> tuple[int, int]:
-    """Occupancy and completion of MOVE of `steps` words."""
+def move_timing(fields: dict[str, int]) -> tuple[int, int]:
+    """Occupancy and completion of MOVE."""
+    steps = fields["words"] * math.prod(fields[f"count_{level}"] for level in range(LEVELS))
     return steps + WRITE_STAGE, steps + WRITE_STAGE
 
 

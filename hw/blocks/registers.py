@@ -16,7 +16,7 @@ VERSION = 1
 ADDRESS_BITS = 8
 
 ADDRESSES = {name: 4 * index for index, name in enumerate(
-    ("ID", "VERSION", "CTRL", "STATUS", "ERROR", "CYCLES", "LOAD_SELECT"))}
+    ("ID", "VERSION", "CTRL", "STATUS", "ERROR", "CYCLES", "LOAD_SELECT", "MEMORY_BASE"))}
 """Byte addresses; counters of the units follow from 0x20, see ``docs/architecture.md``."""
 ADDRESSES["FRAMES"] = 0x80
 ADDRESSES |= {f"{unit.name}_{counter}": 0x20 + 12 * unit + 4 * index for unit in Unit
@@ -48,6 +48,8 @@ class Registers(wiring.Component):
         How many frames a start runs; 1 at first.
     load, load_select : ``Out``
         Pulse and number from LOAD_SELECT; a number that names no memory gives no pulse.
+    memory_base : ``Out(32)``
+        What was written to MEMORY_BASE.
     load_busy, busy, finished, error_code, error_tag, cycles, run, stall, idle : ``In``
         What the registers show.
     """
@@ -58,6 +60,7 @@ class Registers(wiring.Component):
             "s_axil": In(axi_lite_signature()),
             "start": Out(1), "reset": Out(1), "frames": Out(16, init=1),
             "load": Out(1), "load_select": Out(range(len(constant_order))), "load_busy": In(1),
+            "memory_base": Out(32),
             "busy": In(1), "finished": In(1), "error_code": In(ErrorCode), "error_tag": In(16),
             "cycles": In(32), "run": counter, "stall": counter, "idle": counter,
         })
@@ -85,6 +88,8 @@ class Registers(wiring.Component):
                              self.load_select.eq(axi.wdata)]
             with m.Elif(self._selects(axi.awaddr, "FRAMES")):
                 m.d.sync += self.frames.eq(axi.wdata)
+            with m.Elif(self._selects(axi.awaddr, "MEMORY_BASE")):
+                m.d.sync += self.memory_base.eq(axi.wdata)
 
     def _read(self, m):
         axi, read = self.s_axil, Signal()
@@ -95,6 +100,7 @@ class Registers(wiring.Component):
             "ERROR": Cat(self.error_code, Const(0, 8), self.error_tag),
             "CYCLES": self.cycles, "FRAMES": self.frames,
             "LOAD_SELECT": Cat(self.load_select, zeros, self.load_busy),
+            "MEMORY_BASE": self.memory_base,
         }
         for unit in Unit:
             values |= {f"{unit.name}_RUN": self.run[unit], f"{unit.name}_STALL": self.stall[unit],

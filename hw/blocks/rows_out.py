@@ -4,7 +4,9 @@ Stages: the NORM word is addressed in stage 0 and the sum in stage 1, both are t
 and bias (3), rounding (4), the limits (5), the write (6). A word of codes takes 8 cycles.
 """
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
+import functools
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,7 +16,7 @@ from bivit.hw.blocks.lanes import delayed, piece
 from bivit.hw.blocks.norm import PARAMETER, result_shape
 from bivit.hw.blocks.rounding import LIMIT, clip, limits
 from bivit.hw.blocks.sums import words_layout
-from bivit.hw.blocks.walk import split_row
+from bivit.hw.blocks.walk import least, split_row, split_sum
 from bivit.hw.emit import place
 from bivit.hw.isa import Opcode, RowKind, layout_of
 from bivit.hw.memories import BIAS_BITS, SUM_BITS, memories
@@ -25,10 +27,26 @@ RESULT_STAGE = 5
 WRITE_STAGE = 6
 
 
-def rows_out_timing(*, kind: int, count: int, sum_tiles: int) -> tuple[int, int]:
+def rows_out_timing(arch: Arch, fields: dict[str, int]) -> tuple[int, int]:
     """Occupancy and completion of ROWS_OUT."""
-    writes = count * sum_tiles * (CODE_BITS if kind == RowKind.CODES.value else 1)
-    return writes + 1 + WRITE_STAGE, writes + 1 + WRITE_STAGE
+    chunks = _chunks(arch, fields["count"], fields["sum_row"] % arch.post_rows, fields["dst_row"],
+                     fields["segment"], fields["segment_left"])
+    planes = CODE_BITS if fields["kind"] == RowKind.CODES.value else 1
+    cycles = chunks * fields["sum_tiles"] * planes + 1 + WRITE_STAGE
+    return cycles, cycles
+
+
+@functools.lru_cache(1 << 12)
+def _chunks(arch, count, place, row, segment, left):
+    """Parts of `count` rows that lie in one word of sums, one row group, block and segment."""
+    rows, chunks = arch.post_rows, 0
+    left = left if segment else count
+    while count > 0:
+        taken = min(count, left, rows - place, rows - row % rows, arch.rows - row)
+        count, left, place = count - taken, left - taken, (place + taken) % rows
+        row = (row + taken) % arch.rows if left else 0
+        left, chunks = left or segment, chunks + 1
+    return chunks
 
 
 class RowColumn(wiring.Component):
@@ -90,7 +108,7 @@ class RowColumn(wiring.Component):
 
 
 class RowWriter(wiring.Component):
-    """Runs ROWS_OUT, a write a cycle.
+    """Runs ROWS_OUT: rows of one word of sums and one row group of the destination at once.
 
     Parameters
     ----------
@@ -101,16 +119,17 @@ class RowWriter(wiring.Component):
     start, fields : take an instruction; the destination walk starts in the same cycle
     last, done : the last write is at its port
     norm_addr, norm_data, sums_addr, sums_data : read ports
-    row_address, row : block and row of the destination
-    advance : go on to its next row
+    row_address, row, room : block and row of the destination, and rows that there is room for
+    advance : go on by so many rows
     write_address : of the write
-    writes_xmem, write_row, mask, bits : write of a row of XMEM
+    writes_xmem, write_rows, mask, bits : write of rows of XMEM; `bits` of each row of a row group
     lanes, numbers : write of the chosen rows of a word of VMEM
     """
 
     def __init__(self, arch: Arch):
         self.arch = arch
         sizes = memories(arch)
+        rows = range(arch.post_rows + 1)
         super().__init__({
             "start": In(1),
             "fields": In(layout_of(Opcode.ROWS_OUT)),
@@ -122,14 +141,15 @@ class RowWriter(wiring.Component):
             "sums_data": In(words_layout(arch)),
             "row_address": In(16),
             "row": In(8),
-            "advance": Out(1),
+            "room": In(rows),
+            "advance": Out(rows),
             "write_address": Out(16),
             "writes_xmem": Out(1),
-            "write_row": Out(8),
+            "write_rows": Out(arch.rows),
             "mask": Out(arch.lanes),
-            "bits": Out(arch.lanes),
+            "bits": Out(data.ArrayLayout(arch.lanes, arch.post_rows)),
             "lanes": Out(arch.post_rows),
-            "numbers": Out(arch.cols * arch.resid_bits),
+            "numbers": Out(sizes["vmem"].width),
         })
 
     def elaborate(self, platform):
@@ -138,44 +158,58 @@ class RowWriter(wiring.Component):
         fields = Signal(layout_of(Opcode.ROWS_OUT), reset_less=True)
         is_codes = Signal()
         low, high = Signal(LIMIT, reset_less=True), Signal(LIMIT, reset_less=True)
-        sum_address = Signal(len(self.sums_addr), reset_less=True)
-        tiles_left = Signal(8, reset_less=True)
-        rows_left = Signal(8, reset_less=True)
+        group, place_in_word = Signal(8, reset_less=True), Signal(6, reset_less=True)
+        first_sum = Signal(len(self.sums_addr), reset_less=True)  # of the word of the present rows
+        sum_address = Signal.like(first_sum)
+        tiles_left, rows_left = Signal(8, reset_less=True), Signal(8, reset_less=True)
         plane = Signal(range(CODE_BITS))
-        starting = Signal()
-        active = Signal()
+        starting, active = Signal(), Signal()
         m.d.sync += starting.eq(self.start)
         with m.If(self.start):
-            least, greatest = limits(self.fields.kind == RowKind.CODES, self.fields.sat)
-            m.d.sync += [fields.eq(self.fields), low.eq(least), high.eq(greatest),
+            least_code, greatest = limits(self.fields.kind == RowKind.CODES, self.fields.sat)
+            word, first = split_sum(arch, self.fields.sum_row)
+            m.d.sync += [fields.eq(self.fields), low.eq(least_code), high.eq(greatest),
                          is_codes.eq(self.fields.kind == RowKind.CODES),
                          self.norm_addr.eq(self.fields.param_addr),
+                         group.eq(word), place_in_word.eq(first),
                          tiles_left.eq(self.fields.sum_tiles - 1),
-                         rows_left.eq(self.fields.count - 1)]
+                         rows_left.eq(self.fields.count)]
         with m.If(starting):
-            m.d.sync += [active.eq(1), sum_address.eq(fields.sum_row * fields.sum_tiles)]
+            address = (group * fields.sum_tiles)[:len(first_sum)]
+            m.d.sync += [active.eq(1), first_sum.eq(address), sum_address.eq(address)]
         # Stage 0.
+        taken = Signal(range(arch.post_rows + 1))
+        m.d.comb += taken.eq(least(Mux(rows_left > arch.post_rows, arch.post_rows, rows_left),
+                                   self.room, arch.post_rows - place_in_word))
         last_plane = ~is_codes | (plane == CODE_BITS - 1)
         last_tile = tiles_left == 0
-        last = last_plane & last_tile & (rows_left == 0)
+        last = last_plane & last_tile & (rows_left == taken)
+        word_ends = place_in_word + taken == arch.post_rows
+        next_sum = Signal.like(first_sum)
+        m.d.comb += next_sum.eq(first_sum + Mux(word_ends, fields.sum_tiles, 0))
         with m.If(active):
             m.d.sync += plane.eq(Mux(last_plane, 0, plane + 1))
             with m.If(last_plane):
-                m.d.sync += [sum_address.eq(sum_address + 1),
-                             tiles_left.eq(Mux(last_tile, fields.sum_tiles, tiles_left) - 1),
-                             self.norm_addr.eq(Mux(last_tile, fields.param_addr,
-                                                   self.norm_addr + 1)),
-                             rows_left.eq(rows_left - last_tile), active.eq(~last)]
+                m.d.sync += [sum_address.eq(sum_address + 1), tiles_left.eq(tiles_left - 1),
+                             self.norm_addr.eq(self.norm_addr + 1), active.eq(~last)]
+                with m.If(last_tile):
+                    m.d.comb += self.advance.eq(taken)
+                    m.d.sync += [first_sum.eq(next_sum), sum_address.eq(next_sum),
+                                 tiles_left.eq(fields.sum_tiles - 1),
+                                 self.norm_addr.eq(fields.param_addr),
+                                 rows_left.eq(rows_left - taken),
+                                 place_in_word.eq(Mux(word_ends, 0, place_in_word + taken))]
         m.d.comb += self.sums_addr.eq(delayed(m, sum_address, 1, name="sum_address"))
 
         # Stages 2 to 5.
         load = delayed(m, active & (plane == 0), RESULT_STAGE - 1, name="load", init=0)
+        parameters = data.View(data.ArrayLayout(PARAMETER, arch.cols), self.norm_data)
         results = []
-        for index, parameter in enumerate(data.View(data.ArrayLayout(PARAMETER, arch.cols),
-                                                    self.norm_data)):
+        for index in range(arch.post_rows * arch.cols):
             column = place(m, platform, f"column_{index}", RowColumn(arch))
             m.d.comb += [
-                column.total.eq(self.sums_data[index]), column.parameter.eq(parameter),
+                column.total.eq(self.sums_data[index]),
+                column.parameter.eq(parameters[index % arch.cols]),
                 column.shift.eq(fields.shift), column.bits.eq(fields.kind == RowKind.BITS),
                 column.low.eq(low), column.high.eq(high), column.load.eq(load),
             ]
@@ -184,12 +218,17 @@ class RowWriter(wiring.Component):
         ends_tile = delayed(m, last_plane, RESULT_STAGE, name="last_plane")
         ends_row = delayed(m, last_plane & last_tile, RESULT_STAGE, name="ends_row")
         m.d.sync += self.done.eq(writing & delayed(m, last, RESULT_STAGE, name="last"))
-        m.d.comb += [self.last.eq(self.done), self.advance.eq(writing & ends_row)]
-        self._write(m, fields, results, writing, ends_tile, ends_row)
+        m.d.comb += self.last.eq(self.done)
+        address, row, sum_place, count = (
+            delayed(m, value, RESULT_STAGE, name=name) for name, value in (
+                ("row_address", self.row_address), ("row", self.row), ("place", place_in_word),
+                ("taken", taken)))
+        slot = self._address(m, fields, writing, ends_tile, ends_row, address, row)
+        self._write(m, fields, results, writing, slot, row, sum_place, count)
         return m
 
-    def _write(self, m, fields, results, writing, ends_tile, ends_row):
-        """Where the results of stage 5 go; everything is registered."""
+    def _address(self, m, fields, writing, ends_tile, ends_row, address, row):
+        """Address of the write of stage 5, and which chunk of a word it is."""
         arch = self.arch
         to_vmem = fields.kind == RowKind.NUMBERS
         slot = Signal(range(max(2, arch.chunks_per_word)))
@@ -203,15 +242,35 @@ class RowWriter(wiring.Component):
                              word.eq(word + Mux(to_vmem, arch.drain_cycles, word_done))]
             with m.If(ends_row):
                 m.d.sync += [slot.eq(0), word.eq(0)]
-        group, lane = split_row(arch, self.row)
-        bits, mask = piece(Cat(result[0] for result in results),
-                           Cat(slot == index for index in range(arch.chunks_per_word)),
-                           slot == 0, width=arch.lanes)
+        group, _ = split_row(arch, row)
+        m.d.sync += self.write_address.eq(address + word + Mux(to_vmem, group, plane))
+        return slot
+
+    def _write(self, m, fields, results, writing, slot, row, place, count):
+        """The results of stage 5 to their rows of the destination; everything is registered."""
+        arch = self.arch
+        rows = arch.post_rows
+        to_vmem = fields.kind == RowKind.NUMBERS
+        _, lane = split_row(arch, row)
+        shift = Signal(6)  # destination row l takes sum row l + shift
+        m.d.comb += shift.eq(Mux(place < lane, place + rows, place) - lane)
+        own = [Cat(results[index * arch.cols:(index + 1) * arch.cols]) for index in range(rows)]
+        width = len(results[0])
+        for index in range(rows):
+            turned = Array(own[(index + amount) % rows] for amount in range(rows))[shift]
+            columns = [turned.word_select(column, width) for column in range(arch.cols)]
+            bits, mask = piece(Cat(column[0] for column in columns),
+                               Cat(slot == number for number in range(arch.chunks_per_word)),
+                               slot == 0, width=arch.lanes)
+            numbers = self.numbers.word_select(index, arch.cols * arch.resid_bits)
+            m.d.sync += [
+                self.bits[index].eq(bits), self.mask.eq(mask),
+                self.lanes[index].eq(writing & to_vmem & (lane <= index)
+                                     & (index < lane + count)),
+                numbers.eq(Cat(column[:arch.resid_bits] for column in columns)),
+            ]
         m.d.sync += [
             self.writes_xmem.eq(writing & ~to_vmem),
-            self.lanes.eq(Mux(writing & to_vmem, C(1) << lane, 0)),
-            self.write_address.eq(self.row_address + word + Mux(to_vmem, group, plane)),
-            self.write_row.eq(self.row),
-            self.mask.eq(mask), self.bits.eq(bits),
-            self.numbers.eq(Cat(result[:arch.resid_bits] for result in results)),
+            self.write_rows.eq(Cat((row <= index) & (index < row + count)
+                                   for index in range(arch.rows))),
         ]

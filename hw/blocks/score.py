@@ -149,9 +149,10 @@ class ScoreBuffer(wiring.Component):
             ("address", address), ("slot", slot), ("valid", valid)))
 
         width = score_layout(arch).size
-        memory = place(m, platform, "memory", Ram(width=width, depth=self.depth))
+        memory = place(m, platform, "memory", Ram(
+            width=width, depth=self.depth, granularity=width))
         m.d.comb += [
-            memory.we.eq(active.replicate(width)),
+            memory.we.eq(active),
             memory.write_addr.eq(address),
             memory.read_addr[0].eq(self.addr),
             self.data.as_value().eq(memory.read_data[0]),

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.checks import ErrorCode, check_counts, check_word
+from bivit.hw.blocks.checks import ErrorCode, check_counts, check_word, units_of
 from bivit.hw.blocks.flow import COUNTER_BITS, Flow
 from bivit.hw.emit import place
 from bivit.hw.isa import (
@@ -139,7 +139,7 @@ class Sequencer(wiring.Component):
             "valid": 1, "word": INSTR_BITS, "counter": COUNTER_BITS, "tag": TAG_BITS,
             "error": ErrorCode, "unit": Unit}))
         queues = [self._unit(m, platform, unit, completed, targets, stage, dispatch)
-                  for unit in Unit]
+                  for unit in units_of(self.arch)]
         for unit in Unit:
             m.d.sync += completed[unit].eq(completed[unit] + self.done[unit])
             m.d.sync += sent[unit].eq(sent[unit] + (dispatch & (stage.unit == unit)))

@@ -12,14 +12,14 @@ __all__ = ["RowSums", "update_layout", "words_layout"]
 
 
 def words_layout(arch: Arch) -> data.ArrayLayout:
-    """A word of sums."""
-    return data.ArrayLayout(signed(SUM_BITS), arch.cols)
+    """A word of sums; sum (g, c) has index ``g * cols + c``."""
+    return data.ArrayLayout(signed(SUM_BITS), arch.post_rows * arch.cols)
 
 
 def update_layout(arch: Arch) -> data.StructLayout:
     """What becomes of the word that was addressed in the cycle before."""
     return data.StructLayout({
-        "write": 1,
+        "rows": arch.post_rows,  # which of its rows change
         "start": 1,    # nothing was summed before
         "maximum": 1,  # keep the greater, do not add
         "terms": words_layout(arch),
@@ -59,11 +59,13 @@ class RowSums(wiring.Component):
         changed = Signal(words_layout(self.arch))
         m.d.comb += [
             read.addr.eq(self.address), write.addr.eq(present), write.data.eq(changed),
-            write.en.eq(update.write), self.words.eq(Mux(repeated, written, read.data)),
+            write.en.eq(update.rows.any()), self.words.eq(Mux(repeated, written, read.data)),
         ]
         m.d.sync += [present.eq(self.address), written.eq(changed),
-                     repeated.eq(update.write & (present == self.address))]
-        for old, new, term in zip(self.words, changed, update.terms, strict=True):
-            keep = ~update.start & update.maximum & (old >= term)
+                     repeated.eq(update.rows.any() & (present == self.address))]
+        for index, (old, new, term) in enumerate(
+                zip(self.words, changed, update.terms, strict=True)):
+            keep = ~update.rows[index // self.arch.cols] | (
+                ~update.start & update.maximum & (old >= term))
             m.d.comb += new.eq(Mux(keep, old, Mux(update.start | update.maximum, 0, old) + term))
         return m

@@ -9,15 +9,15 @@ from bivit.hw.blocks.lanes import spread
 from bivit.hw.blocks.move import RowMover, move_timing
 from bivit.hw.blocks.normalise import Normaliser, norm_timing
 from bivit.hw.blocks.output import BEAT, OutputStreamer, output_timing
-from bivit.hw.blocks.rows import RowAdder, rows_add_timing
+from bivit.hw.blocks.rows import RowAdder, rows_add_timing, settling_cycles
 from bivit.hw.blocks.rows_out import RowWriter, rows_out_timing
 from bivit.hw.blocks.sums import RowSums
 from bivit.hw.blocks.walk import PLAN, TARGET, DestinationWalk, SourceWalk
 from bivit.hw.emit import place
-from bivit.hw.isa import INSTRUCTION, LEVELS, TAG_BITS, Opcode, layout_of
+from bivit.hw.isa import INSTRUCTION, TAG_BITS, Opcode, layout_of
 from bivit.hw.memories import memories
 
-__all__ = ["VectorUnit", "timing"]
+__all__ = ["VectorUnit", "settling", "timing"]
 
 
 def timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int]:
@@ -34,19 +34,21 @@ def timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int
     if opcode is Opcode.OUTPUT:
         return output_timing(arch, count=fields["count"])
     if opcode is Opcode.ROWS_ADD:
-        return rows_add_timing(arch, steps=_steps(fields, fields["n_tiles"]))
+        return rows_add_timing(arch, fields)
     if opcode is Opcode.ROWS_OUT:
-        return rows_out_timing(kind=fields["kind"], count=fields["count"],
-                               sum_tiles=fields["sum_tiles"])
+        return rows_out_timing(arch, fields)
     if opcode is Opcode.MOVE:
-        return move_timing(steps=_steps(fields, fields["words"]))
+        return move_timing(fields)
     return norm_timing(arch, opcode, n_tiles=fields["n_tiles"], groups=fields["groups"])
 
 
-def _steps(fields, words):
-    for level in range(LEVELS):
-        words *= fields[f"count_{level}"]
-    return words
+def settling(arch: Arch, before: Opcode | None, opcode: Opcode) -> int:
+    """Cycles beyond its occupancy that an instruction keeps the next one of the unit waiting.
+
+    ROWS_ADD follows ROWS_ADD at once, all others come when its sums are written.
+    """
+    settles = before is Opcode.ROWS_ADD and opcode is not Opcode.ROWS_ADD
+    return settling_cycles(arch) if settles else 0
 
 
 class VectorUnit(wiring.Component):
@@ -105,7 +107,7 @@ class VectorUnit(wiring.Component):
         streamer = place(m, platform, "streamer", OutputStreamer(arch))
         sums = place(m, platform, "sums", RowSums(arch))
         source = place(m, platform, "source_walk", SourceWalk(arch))
-        target = place(m, platform, "destination_walk", DestinationWalk())
+        target = place(m, platform, "destination_walk", DestinationWalk(arch))
         units = {
             norm: (Opcode.NORM_BITS, Opcode.NORM_CODES, Opcode.NORM_NUMBERS),
             adder: (Opcode.ROWS_ADD,),
@@ -114,39 +116,38 @@ class VectorUnit(wiring.Component):
             streamer: (Opcode.OUTPUT,),
         }
 
-        # One part runs at a time; the next starts in the last cycle of the one before.
+        # One part runs at a time; the next starts in the last cycle of the one before. What comes
+        # behind sums waits until they are written, unless it is more of them.
         running = {unit: Signal(name=f"running_{index}") for index, unit in enumerate(units)}
         tag = Signal(TAG_BITS)
-        free = Cat(~flag | unit.last for unit, flag in running.items()).all()
         opcode = data.View(layout_of(Opcode.HALT), instr.p.word).opcode
+        free = Cat(~flag | unit.last for unit, flag in running.items()).all()
+        settled = adder.settled | ~instr.valid | (opcode == Opcode.ROWS_ADD)
         pop = Signal()
-        m.d.comb += [instr.ready.eq(free), pop.eq(free & instr.valid)]
+        m.d.comb += [instr.ready.eq(free & settled), pop.eq(free & settled & instr.valid)]
         with m.If(pop):
             m.d.sync += tag.eq(instr.p.tag)
         for unit, opcodes in units.items():
             chosen = Cat(opcode == one for one in opcodes).any()
             m.d.comb += unit.start.eq(pop & chosen)
             with m.If(free):
-                m.d.sync += running[unit].eq(instr.valid & chosen)
+                m.d.sync += running[unit].eq(pop & chosen)
         for unit in (adder, writer, mover, streamer):
             m.d.comb += unit.fields.eq(instr.p.word)
         m.d.comb += [norm.word.eq(instr.p.word), norm.instr_tag.eq(instr.p.tag)]
         self._start_walks(m, source, target, pop, opcode)
-        in_flight = Signal(2)
+        in_flight = Signal(range(settling_cycles(arch) + 3))
         m.d.comb += [self.done.eq(Cat(unit.done for unit in units).any()),
                      self.busy.eq(in_flight != 0)]
         m.d.sync += in_flight.eq(in_flight + pop - self.done)
 
         # Steps, sums and rows go from part to part.
         m.d.comb += [
-            adder.step.eq(source.step), adder.last_word.eq(source.last_word),
             mover.step.eq(source.step),
-            adder.step.valid.eq(source.step.valid & running[adder]),
-            mover.step.valid.eq(source.step.valid & running[mover]),
             sums.address.eq(Mux(running[writer], writer.sums_addr, adder.sums_addr)),
             sums.update.eq(adder.update),
-            writer.sums_data.eq(sums.words),
-            target.advance.eq(writer.advance | mover.advance),
+            writer.sums_data.eq(sums.words), writer.room.eq(target.room),
+            target.advance.eq(Mux(mover.advance, 1, writer.advance)),
         ]
         for unit in (writer, mover):
             m.d.comb += [unit.row_address.eq(target.address), unit.row.eq(target.row)]
@@ -159,20 +160,15 @@ class VectorUnit(wiring.Component):
                      opcode: Value):
         """Both walks take what the instruction says of them; only some have use for it."""
         arch, word = self.arch, self.instr.p.word
-        add, out, move = (data.View(layout_of(opcode), word)
-                          for opcode in (Opcode.ROWS_ADD, Opcode.ROWS_OUT, Opcode.MOVE))
-        is_add, is_move = opcode == Opcode.ROWS_ADD, opcode == Opcode.MOVE
+        out, move = (data.View(layout_of(opcode), word)
+                     for opcode in (Opcode.ROWS_OUT, Opcode.MOVE))
+        is_move = opcode == Opcode.MOVE
         plan, goal = Signal(PLAN), Signal(TARGET)
-        for walk, words, sum_row in ((move, move.words, 0), (add, add.n_tiles, add.sum_row)):
-            with m.If(is_move if walk is move else is_add):
-                m.d.comb += [plan.address.eq(walk.src_addr), plan.row.eq(walk.src_row),
-                             plan.stride.eq(walk.src_stride), plan.words.eq(words),
-                             plan.sum_row.eq(sum_row)]
-                for level, loop in enumerate(plan.levels):
-                    m.d.comb += [loop[name].eq(walk[f"{name}_{level}"])
-                                 for name in ("count", "blocks", "rows")]
-                    if walk is add:
-                        m.d.comb += loop.sums.eq(walk[f"sums_{level}"])
+        m.d.comb += [plan.address.eq(move.src_addr), plan.row.eq(move.src_row),
+                     plan.stride.eq(move.src_stride), plan.words.eq(move.words)]
+        for level, loop in enumerate(plan.levels):
+            m.d.comb += [loop[name].eq(move[f"{name}_{level}"])
+                         for name in ("count", "blocks", "rows")]
         for rows in (out, move):
             with m.If(is_move if rows is move else ~is_move):
                 m.d.comb += [goal.address.eq(rows.dst_addr), goal.row.eq(rows.dst_row),
@@ -180,7 +176,7 @@ class VectorUnit(wiring.Component):
                              goal.segment_left.eq(rows.segment_left)]
         m.d.comb += [
             goal.limit.eq(Mux(is_move & move.to_keys, arch.keys_per_group, arch.rows)),
-            source.plan.eq(plan), source.start.eq(pop & (is_add | is_move)),
+            source.plan.eq(plan), source.start.eq(pop & is_move),
             target.target.eq(goal), target.start.eq(pop),
         ]
 
@@ -188,7 +184,7 @@ class VectorUnit(wiring.Component):
         """Addresses of the part that runs; everyone sees the data."""
         number_address, norm_address = Signal(16), Signal(16)
         m.d.comb += [number_address.eq(norm.address), norm_address.eq(norm.norm_addr)]
-        with m.If(running[adder]):
+        with m.If(adder.reading):
             m.d.comb += [number_address.eq(adder.address), norm_address.eq(adder.norm_addr)]
         with m.Elif(running[writer]):
             m.d.comb += norm_address.eq(writer.norm_addr)
@@ -204,19 +200,21 @@ class VectorUnit(wiring.Component):
             m.d.comb += unit.norm_data.eq(self.norm_data)
 
     def _connect_writes(self, m, norm, writer, mover, tag):
-        """LayerNorm writes words or chunks of a row group; the others write one row of a word."""
+        """LayerNorm writes words or chunks of a row group, ROWS_OUT rows of it, MOVE one row."""
         arch = self.arch
         bits, number_bits = arch.lanes, arch.cols * arch.resid_bits
-        row = Signal(8)
-        mask, row_bits, row_address = (Signal(bits), Signal(bits), Signal(16))
+        written, mask, row_address = Signal(arch.rows), Signal(bits), Signal(16)
+        row_bits = [Signal(bits, name=f"row_bits_{index}") for index in range(arch.post_rows)]
         with m.If(mover.writes_xmem):
-            m.d.comb += [row.eq(mover.write_row), mask.eq(~0), row_bits.eq(mover.bits),
-                         row_address.eq(mover.write_address)]
+            m.d.comb += [written.eq(Cat(mover.write_row == index for index in range(arch.rows))),
+                         mask.eq(~0), row_address.eq(mover.write_address)]
+            m.d.comb += [row.eq(mover.bits) for row in row_bits]
         with m.Else():
-            m.d.comb += [row.eq(writer.write_row), row_bits.eq(writer.bits),
+            m.d.comb += [written.eq(writer.write_rows),
                          mask.eq(Mux(writer.writes_xmem, writer.mask, 0)),
                          row_address.eq(writer.write_address)]
-        row_mask = Cat(mask & spread(row == index, bits) for index in range(arch.rows))
+            m.d.comb += [row.eq(writer.bits[index]) for index, row in enumerate(row_bits)]
+        row_mask = Cat(mask & spread(written[index], bits) for index in range(arch.rows))
         number_mask = Cat(spread(writer.lanes[index], number_bits)
                           for index in range(arch.post_rows))
         m.d.comb += [
@@ -235,7 +233,9 @@ class VectorUnit(wiring.Component):
             m.d.comb += [self.xmem_addr.eq(row_address),
                          self.vmem_write_addr.eq(writer.write_address)]
         m.d.comb += [
-            self.xmem_data.eq(Mux(norm.writing, norm.xmem_data, row_bits.replicate(arch.rows))),
+            self.xmem_data.eq(Mux(norm.writing, norm.xmem_data,
+                                  Cat(row_bits[index % arch.post_rows]
+                                      for index in range(arch.rows)))),
             self.vmem_write_data.eq(Mux(norm.writing, norm.vmem_write_data,
-                                        writer.numbers.replicate(arch.post_rows))),
+                                        writer.numbers)),
         ]

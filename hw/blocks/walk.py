@@ -8,11 +8,12 @@ from bivit.hw.arch import Arch
 from bivit.hw.blocks.lanes import delayed
 from bivit.hw.isa import LEVELS
 
-__all__ = ["DestinationWalk", "PLAN", "STEP", "STEP_STAGE", "SourceWalk", "TARGET", "split_row"]
+__all__ = ["DestinationWalk", "PLAN", "STEP", "STEP_STAGE", "SourceWalk", "TARGET", "least",
+           "split_row", "split_sum"]
 
-LEVEL = data.StructLayout({"count": 12, "blocks": 12, "rows": 6, "sums": 8})
+LEVEL = data.StructLayout({"count": 12, "blocks": 12, "rows": 6})
 PLAN = data.StructLayout({
-    "address": 16, "row": 6, "stride": 12, "sum_row": 8,
+    "address": 16, "row": 6, "stride": 12,
     "words": 12,  # of a row
     "levels": data.ArrayLayout(LEVEL, LEVELS),
 })
@@ -22,8 +23,6 @@ STEP = data.StructLayout({
     "valid": 1,
     "address": 16,    # of the block of the row
     "row": 6,
-    "sum_row": 8,
-    "starts_sum": 1,  # every loop that stays on a sum row is at its step 0
     "first_word": 1,  # of the row
     "last": 1,        # of all
 })
@@ -36,7 +35,7 @@ TARGET = data.StructLayout({"address": 16, "row": 8, "stride": 12, "segment": 12
                             "segment_left": 12, "limit": 8})
 """What a :class:`DestinationWalk` is told; `limit` is the number of rows of a block."""
 
-_POSITION = data.StructLayout({"block": 16, "row": 6, "sum_row": 8})
+_POSITION = data.StructLayout({"block": 16, "row": 6})
 
 
 def split_row(arch: Arch, row: Value) -> tuple[Value, Value]:
@@ -44,6 +43,23 @@ def split_row(arch: Arch, row: Value) -> tuple[Value, Value]:
     table = Array([Cat(C(number // arch.post_rows, 6), C(number % arch.post_rows, 6))
                    for number in range(arch.rows)])
     return table[row][:6], table[row][6:]
+
+
+def split_sum(arch: Arch, row: Value) -> tuple[Value, Value]:
+    """Word, and place in it, of a sum row."""
+    rows = arch.post_rows
+    if rows & (rows - 1) == 0:
+        bits = rows.bit_length() - 1
+        return row[bits:], row[:bits]
+    word = row * ((1 << 16) // rows + 1) >> 16
+    return word[:8], (row - word * rows)[:6]
+
+
+def least(first: Value, *others: Value) -> Value:
+    """The least of some unsigned values."""
+    for other in others:
+        first = Mux(other < first, other, first)
+    return first
 
 
 class SourceWalk(wiring.Component):
@@ -75,7 +91,6 @@ class SourceWalk(wiring.Component):
         position = [Signal(_POSITION, name=f"position_{level}", reset_less=True)
                     for level in range(LEVELS)]
         left = [Signal(12, name=f"left_{level}", reset_less=True) for level in range(LEVELS)]
-        at_start = Signal(LEVELS, reset_less=True)
         words_left = Signal(12, reset_less=True)
         first_word = Signal(reset_less=True)
         active = Signal()
@@ -93,30 +108,25 @@ class SourceWalk(wiring.Component):
                     with m.If(Cat(C(1, 1), ended[:level]).all()):
                         m.d.sync += [
                             position[level].eq(following),
-                            at_start[level].eq(ended[level]),
                             left[level].eq(Mux(ended[level], plan.levels[level].count,
                                                left[level]) - 1),
                         ]
         with m.If(self.start):
-            m.d.sync += [plan.eq(self.plan), active.eq(1), first_word.eq(1), at_start.eq(~0),
+            m.d.sync += [plan.eq(self.plan), active.eq(1), first_word.eq(1),
                          words_left.eq(self.plan.words - 1)]
             for level in range(LEVELS):
                 m.d.sync += [
                     left[level].eq(self.plan.levels[level].count - 1),
                     position[level].block.eq(0),
                     position[level].row.eq(self.plan.row),
-                    position[level].sum_row.eq(self.plan.sum_row),
                 ]
-        starts_sum = Cat(at_start[level] | (plan.levels[level].sums != 0)
-                         for level in range(LEVELS)).all()
         product = Signal(16, reset_less=True)
         address = Signal(16, reset_less=True)
         m.d.sync += [product.eq(position[0].block * plan.stride),
                      address.eq(product + plan.address)]
         m.d.comb += [self.step.address.eq(address),
                      self.step.valid.eq(delayed(m, active, STEP_STAGE, name="active", init=0))]
-        for name, value in (("row", position[0].row), ("sum_row", position[0].sum_row),
-                            ("starts_sum", starts_sum), ("first_word", first_word),
+        for name, value in (("row", position[0].row), ("first_word", first_word),
                             ("last", active & last)):
             m.d.comb += self.step[name].eq(delayed(m, value, STEP_STAGE, name=name))
         return m
@@ -134,35 +144,47 @@ class SourceWalk(wiring.Component):
             carry.eq(row >= self.arch.rows),
             following.row.eq(Mux(carry, row - self.arch.rows, row)),
             following.block.eq(present.block + level.blocks + carry),
-            following.sum_row.eq(present.sum_row + level.sums),
         ]
 
 
 class DestinationWalk(wiring.Component):
     """Rows behind each other, in segments.
 
+    Parameters
+    ----------
+    arch : Arch
+
     Members
     -------
     start, target : begin
-    advance : go on to the next row
+    advance : go on by so many rows, at most `room`
     address : first word of the present block
     row : the present row in it
+    room : rows from there on in the same row group, block and segment
     """
 
-    start: In(1)
-    target: In(TARGET)
-    advance: In(1)
-    address: Out(16)
-    row: Out(8)
+    def __init__(self, arch: Arch):
+        self.arch = arch
+        rows = range(arch.post_rows + 1)
+        super().__init__({"start": In(1), "target": In(TARGET), "advance": In(rows),
+                          "address": Out(16), "row": Out(8), "room": Out(rows)})
 
     def elaborate(self, platform):
         m = Module()
+        arch = self.arch
         target = Signal(TARGET, reset_less=True)
-        segment_ends = (target.segment != 0) & (target.segment_left == 1)
-        with m.If(self.advance):
-            m.d.sync += [target.row.eq(target.row + 1),
-                         target.segment_left.eq(target.segment_left - 1)]
-            with m.If(segment_ends | (target.row == target.limit - 1)):
+        in_block = Signal(8)
+        _, lane = split_row(arch, target.row)
+        m.d.comb += [
+            in_block.eq(target.limit - target.row),
+            self.room.eq(least(arch.post_rows - lane, in_block,
+                               Mux(target.segment == 0, arch.post_rows, target.segment_left))),
+        ]
+        segment_ends = (target.segment != 0) & (target.segment_left == self.advance)
+        with m.If(self.advance != 0):
+            m.d.sync += [target.row.eq(target.row + self.advance),
+                         target.segment_left.eq(target.segment_left - self.advance)]
+            with m.If(segment_ends | (in_block == self.advance)):
                 m.d.sync += [target.row.eq(0), target.address.eq(target.address + target.stride)]
             with m.If(segment_ends):
                 m.d.sync += target.segment_left.eq(target.segment)

@@ -8,9 +8,15 @@ import torch
 from torch import nn
 
 from bivit.models import integer
-from bivit.models.binaryvit import POOLINGS, BinaryMerge, CodedMerge, OddPatchProjection
+from bivit.models.binaryvit import (
+    POOLINGS,
+    BinaryMerge,
+    CodedMerge,
+    Encoder,
+    OddPatchProjection,
+)
 from bivit.models.conversion.blocks import code_constants, odd_linear
-from bivit.models.conversion.calibration import finest_unit, magnitudes
+from bivit.models.conversion.calibration import finest_unit
 from bivit.models.conversion.constants import ConvertError, double, rescale_constants
 from bivit.models.conversion.deit import require
 from bivit.models.conversion.shifted import (
@@ -35,12 +41,12 @@ from bivit.models.integer_binaryvit import (
     IntegerBinaryViT,
     IntegerCodedMerge,
     IntegerDense,
-    IntegerEncoder,
     IntegerMean,
     IntegerShiftAttention,
 )
 from bivit.models.integer_vit import IntegerPatchEmbed
 from bivit.models.layers import odd_weight
+from bivit.models.magnitudes import magnitudes
 from bivit.models.multibit import CodedLinear
 
 __all__ = ["convert_binaryvit", "settle_binaryvit"]
@@ -129,7 +135,7 @@ class _Converter:
                                     "classifier")
         return IntegerBinaryViT(
             config=self.config, embeddings=self.embeddings(),
-            encoder=IntegerEncoder(depths=self.config.depths, layers=layers, merges=merges),
+            encoder=Encoder(self.config.depths, layers, merges),
             layernorm=self.mean(), classifier=linear, logits=logits)
 
     def embeddings(self):

@@ -2,44 +2,14 @@
 
 import math
 
-import torch
-
 from bivit.compiler.ir.numeric import RESCALE_SHIFTS
+from bivit.models.magnitudes import magnitudes
 
-__all__ = ["HEADROOM", "finest_unit", "fraction", "magnitudes"]
+__all__ = ["HEADROOM", "finest_unit", "fraction", "units_of"]
 
 HEADROOM = 1.5
 """Numbers hold this times the greatest magnitude of the calibration images."""
 LARGEST_SCALE = (2**15 - 1) / 2 ** min(RESCALE_SHIFTS)
-
-
-def magnitudes(model, images, places, *, batch=64) -> dict[str, float]:
-    """Greatest magnitude at some places of a network.
-
-    Parameters
-    ----------
-    images : uint8 tensor (N, C, H, W)
-    places : dict of str to list of (module, "input" or "output")
-        The greatest of all of a list is its name's.
-    """
-    greatest, hooks = dict.fromkeys(places, 0.0), []
-
-    def record(name, side):
-        def hook(_, inputs, output):
-            value = inputs[0] if side == "input" else output
-            greatest[name] = max(greatest[name], float(value.abs().max()))
-        return hook
-
-    for name, found in places.items():
-        hooks += [module.register_forward_hook(record(name, side)) for module, side in found]
-    try:
-        with torch.no_grad():
-            for part in images.split(batch):
-                model(part)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return greatest
 
 
 def finest_unit(greatest: float, scales=(), *, low=-8, high=12) -> float:
@@ -58,3 +28,17 @@ def finest_unit(greatest: float, scales=(), *, low=-8, high=12) -> float:
 def fraction(greatest: float, scales=(), *, low=-8, high=12) -> int:
     """Fractional bits of such numbers, where one is a power of two."""
     return math.floor(math.log2(finest_unit(greatest, scales, low=low, high=high)))
+
+
+def units_of(model, images, places, scales) -> dict:
+    """One in the numbers at each of `places`, a power of two.
+
+    Parameters
+    ----------
+    images, places
+        As :func:`bivit.models.magnitudes.magnitudes` takes them.
+    scales : dict of name to iterable of float
+        As :func:`finest_unit` takes them.
+    """
+    found = magnitudes(model, images, places)
+    return {name: 2.0 ** fraction(value, scales.get(name, ())) for name, value in found.items()}

@@ -13,7 +13,7 @@ from bivit.models.conversion.blocks import (
     odd_linear,
     patch_projection,
 )
-from bivit.models.conversion.calibration import fraction, magnitudes
+from bivit.models.conversion.calibration import units_of
 from bivit.models.conversion.constants import ConvertError, double
 from bivit.models.conversion.settling import settle_blocks, settle_patches, settle_positions
 from bivit.models.deit import DistilledVisionTransformer
@@ -68,13 +68,13 @@ def _units(model, calibration):
     require(model, {"patch_embed": OddPatchEmbed, "norm": OddNorm,
                     **dict.fromkeys(heads, OddLinear)})
     scales = block_scales(model.blocks, "blocks")
-    found = magnitudes(model, calibration, {
+    found = units_of(model, calibration, {
         "stream": stream_places(model.blocks),
-        "logits": [(model.get_submodule(head), "output") for head in heads]})
-    unit = 2.0 ** fraction(found["stream"], scales)
+        "logits": [(model.get_submodule(head), "output") for head in heads]}, {"stream": scales})
+    unit = found["stream"]
     if model.patch_embed.step > 0:  # settled
         unit = 2.0 ** round(-math.log2(float(model.patch_embed.step)))
-    return unit, 2.0 ** fraction(found["logits"])
+    return unit, found["logits"]
 
 
 def settle_vit(model, calibration):

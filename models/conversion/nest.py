@@ -11,7 +11,7 @@ from bivit.models.conversion.blocks import (
     odd_linear,
     patch_projection,
 )
-from bivit.models.conversion.calibration import fraction, magnitudes
+from bivit.models.conversion.calibration import units_of
 from bivit.models.conversion.constants import double
 from bivit.models.conversion.deit import block_scales, require, stream_places
 from bivit.models.conversion.pooling import average_head
@@ -65,8 +65,7 @@ def _units(model, calibration):
             places[index].append((level.pool.norm, "output"))
         else:
             places[index].append((model.patch_embed, "output"))
-    found = magnitudes(model, calibration, places)
-    return {name: 2.0 ** fraction(value, scales.get(name, ())) for name, value in found.items()}
+    return units_of(model, calibration, places, scales)
 
 
 def settle_nest(model, calibration):

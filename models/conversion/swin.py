@@ -13,7 +13,7 @@ from bivit.models.conversion.blocks import (
     odd_linear,
     patch_projection,
 )
-from bivit.models.conversion.calibration import fraction, magnitudes
+from bivit.models.conversion.calibration import units_of
 from bivit.models.conversion.constants import ConvertError, double, rescale_constants
 from bivit.models.conversion.deit import block_scales, require, stream_places
 from bivit.models.conversion.pooling import average_head
@@ -94,8 +94,7 @@ def _units(model, calibration):
         places[index] = stream_places(stage.blocks)
         scales[index] = block_scales(stage.blocks, f"layers.{index}.blocks") + _merge_scales(
             stage, f"layers.{index}.downsample.reduction")
-    found = magnitudes(model, calibration, places)
-    return {name: 2.0 ** fraction(value, scales.get(name, ())) for name, value in found.items()}
+    return units_of(model, calibration, places, scales)
 
 
 def settle_swin(model, calibration):

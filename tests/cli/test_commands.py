@@ -1,5 +1,6 @@
 """Commands that work: one JSON object on stdout, tables for people, exit statuses 0 and 1."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from bivit.cli import output
 from bivit.cli.main import main
 from bivit.compiler.ir import checkpoint
-from bivit.sim.report import CAUSES
+from bivit.sim.accounting import CAUSES
 from graphs import random_image, random_vit_graph
 
 
@@ -70,7 +71,23 @@ def test_compile_and_report(work, capsys, tmp_path):
     assert 0 < reported["utilization"] < 1
     assert {row["name"] for row in reported["layers"]} >= {"blocks.0.mlp.fc2", "head"}
     for memory in reported["memory"].values():
-        assert 0 <= memory["words"] <= memory["depth"]
+        assert 0 <= memory["peak"] <= memory["words"] <= memory["depth"]
+
+
+def test_report_writes_what_it_is_asked_for(work, capsys, tmp_path):
+    page, trace = tmp_path / "page.html", tmp_path / "trace.json.gz"
+    asked = ("report", work / "build", "--html", page, "--trace", trace)
+    found = answer(capsys, *asked)
+    assert found == answer(capsys, "report", work / "build") | {"html": str(page),
+                                                                "trace": str(trace)}
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    assert json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    assert not list((work / "build").glob("*.html"))
+    before = page.stat().st_mtime_ns
+    assert "--overwrite" in answer(capsys, *asked, status=2)["error"]
+    assert page.stat().st_mtime_ns == before
+    assert answer(capsys, *asked, "--overwrite") == found
+    assert page.stat().st_mtime_ns > before
 
 
 def test_compile_takes_a_target_from_a_file(work, capsys, tmp_path):
@@ -107,7 +124,8 @@ def test_models(capsys):
 
 
 @pytest.mark.parametrize("arguments", [
-    ("report", "build"), ("simulate", "build", "--engine", "iss", "--input", "images.npy"),
+    ("report", "build"), ("report", "build", "--trace", "for_people.json"),
+    ("simulate", "build", "--engine", "iss", "--input", "images.npy"),
     ("models",), ("compile", "net.safetensors", "-o", "again", "--target", "tiny"), ("--help",),
     (), ("compile", "--help"),
 ], ids=" ".join)

@@ -224,6 +224,22 @@ def test_defect_is_no_traceback(good, capsys, monkeypatch):
         main(["report", str(good / "build"), "--debug"])
 
 
+@pytest.mark.parametrize("option, name, words", [
+    ("--html", "missing/page.html", ("missing", "is no folder")),
+    ("--html", ".", ("is a folder",)),
+    ("--html", "build/page.html", ("build folder", "elsewhere")),
+    ("--trace", "trace.txt", ("trace.txt", ".json.gz"))])
+def test_files_of_a_report(good, capsys, option, name, words):
+    line = refused(capsys, "report", good / "build", option, good / name)
+    assert all(word in line for word in words)
+
+
+def test_one_file_cannot_be_two(good, capsys):
+    line = refused(capsys, "report", good / "build", "--html", good / "x.json", "--trace",
+                   good / "x.json")
+    assert "both" in line and not (good / "x.json").exists()
+
+
 def test_a_folder_that_is_no_build(tmp_path, capsys):
     line = refused(capsys, "simulate", tmp_path, "--engine", "iss")
     assert "is no build folder" in line and "manifest.json" in line
@@ -240,3 +256,22 @@ def test_interrupted(good, capsys, monkeypatch):
     assert run("report", good / "build") == 130
     out, err = capsys.readouterr()
     assert out == "" and err.strip() == "bivit: stopped"
+
+
+@pytest.mark.parametrize("text, said", [
+    ("latency=0", "'latency=0' says nothing"), ("speed=3", "'speed=3' says nothing"),
+    ("latency=9", "has no external memory")])
+def test_memory(good, capsys, text, said):
+    assert run("simulate", good / "build", "--memory", text) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_synth_refuses_devices_and_builds(capsys, good, tmp_path):
+    sentence = refused(capsys, "synth", good / "build", "--device", "xc9000")
+    assert "there is no device 'xc9000'; take one of ecp5-25f, " in sentence
+    sentence = refused(capsys, "synth", tmp_path, "--device", "ecp5-85f")
+    assert "is no build folder" in sentence
+    sentence = refused(capsys, "synth", good / "build", "--device", "ecp5-85f", "--vivado",
+                       tmp_path / "vivado")
+    assert "Vivado does not know the device 'ecp5-85f'; take one of zynq-7020, k26" in sentence
+    assert not (tmp_path / "vivado").exists()

@@ -7,9 +7,8 @@ import cocotb
 from bench import AxiLite, collect, send, start
 from networks import Network, arch_of
 
-from bivit.hw.blocks.checks import ErrorCode
+from bivit.hw.blocks.checks import ErrorCode, units_of
 from bivit.hw.blocks.registers import ID
-from bivit.hw.isa import Unit
 from bivit.sim.cycles import simulate_cycles
 
 __all__ = ["Host", "NETWORK"]
@@ -98,7 +97,7 @@ class Host:
         assert sender.done() and self.received == logits
         self.received.clear()
         cycles = await self.axi.read("CYCLES")
-        for unit in Unit:
+        for unit in units_of(NETWORK.program.arch):
             run, stall, idle = [await self.axi.read(f"{unit.name}_{counter}")
                                 for counter in ("RUN", "STALL", "IDLE")]
             assert run + stall + idle == cycles

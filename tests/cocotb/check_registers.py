@@ -29,14 +29,15 @@ async def registers_show_the_machine(dut, p_go):
         "cycles", *(f"{kind}__{unit}" for kind in ("run", "stall", "idle") for unit in Unit))}
     ports.set(busy=1, finished=0, error_code=6, error_tag=0xABCD, load_busy=1, **state)
     expected = {"ID": ID, "VERSION": 1, "CTRL": 0, "STATUS": 0b101, "ERROR": 0xABCD0006,
-                "CYCLES": state["cycles"], "LOAD_SELECT": 1 << 31, "FRAMES": 1}
+                "CYCLES": state["cycles"], "LOAD_SELECT": 1 << 31, "FRAMES": 1,
+                "MEMORY_BASE": 0}
     expected |= {f"{unit.name}_{kind.upper()}": state[f"{kind}__{unit}"]
                  for kind in ("run", "stall", "idle") for unit in Unit}
     assert set(expected) == set(ADDRESSES)
     axi = AxiLite(ports, "s_axil__", p_go)
     for name in random.sample(sorted(expected), len(expected)):
         assert await axi.read(name) == expected[name], name
-    for address in (0x1C, 0x50, 0xFC):
+    for address in (0x5C, 0x60, 0xFC):
         assert await axi.read(address) == 0
     ports.set(busy=0, finished=1, error_code=0)
     assert await axi.read("STATUS") == 0b010

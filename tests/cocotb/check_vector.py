@@ -12,8 +12,8 @@ from vector_programs import random_model, random_program
 OPCODES = [opcode for opcode, unit in UNIT_OF.items() if unit is Unit.VEC]
 
 START_ALL_SUMS = Opcode.ROWS_ADD, {
-    "n_tiles": ARCH.sums_depth, "sum_tiles": ARCH.sums_depth, "first": 1,
-    **{f"count_{level}": 1 for level in range(LEVELS)}}
+    "n_tiles": ARCH.sums_depth, "sum_tiles": ARCH.sums_depth, "first": 1, "sums_0": 1,
+    **{f"count_{level}": 1 for level in range(LEVELS)}, "count_0": ARCH.post_rows}
 """Other tests leave sums behind."""
 
 

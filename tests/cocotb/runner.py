@@ -14,8 +14,8 @@ import cocotb_tools.config
 from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import get_runner
 
+from bivit.hw.cache import cache_folder
 from bivit.hw.emit import emit
-from bivit.sim.rtl_build import cache_folder
 
 __all__ = ["build", "run_module"]
 

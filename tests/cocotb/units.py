@@ -24,7 +24,7 @@ ARCH = Arch(name="units", rows=3, cols=5, lanes=12, tile_rows=1, tile_cols=5, po
             weight_depth=16, thr_depth=16, scale_depth=16, norm_depth=16, pos_depth=32,
             imem_depth=128, xmem_depth=128, hmem_depth=16, pmem_depth=16, bmem_depth=32,
             pv_depth=8, resid_depth=64, bend_depth=16, bias_depth=16, kmem_depth=16, vmem_depth=64,
-            sums_depth=32)
+            sums_depth=128)
 """No dimension fits another, as on the target `odd`; shallow memories."""
 
 

@@ -5,6 +5,8 @@ import pytest
 
 from bivit.compiler.fold import fold_attention, fold_linear, fold_numbers, fold_sums, never
 from bivit.compiler.ir import numeric
+from bivit.compiler.row_parts import fold_steps
+from bivit.hw.targets import TARGETS
 
 LIMITS = [*range(-14, 15), -10**6, 10**6, -2**63, 1 - 2**63, 2**63 - 1]
 
@@ -74,3 +76,12 @@ def test_limits_of_sums_that_do_not_fit():
     assert fold_sums(np.array([8]), flags, bias, 4) is None
     assert fold_sums(np.array([-8]), flags, bias, 4) is None
     assert fold_sums(np.array([-32767]), flags, np.array([200]), 16) is None
+
+
+@pytest.mark.parametrize("target, steps, fours", [("odd", 7, 0), ("zynq-7020", 2, 1)])
+def test_four_columns_at_once_need_a_multiple_of_four(target, steps, fours):
+    """16 channels: words of five hold parts of groups of four, words of eight whole ones."""
+    arch = TARGETS[target]
+    chunks = tuple((first, min(arch.cols, 16 - first)) for first in range(0, 16, arch.cols))
+    found = fold_steps(arch, chunks, ((0, 4),), 4)
+    assert [descriptor >> 10 for _, _, descriptor in found] == [fours] * steps

@@ -124,7 +124,7 @@ def refused(graph, arch, *words):
     ("xmem_depth", 2, ("XMEM", "raise xmem_depth to")),
     ("imem_depth", 7, ("IMEM", "raise imem_depth to")),
     ("pv_depth", 1, ("PV", "raise pv_depth to")),
-    ("program_depth", 50, ("instructions", "raise program_depth to")),
+    ("program_depth", 9, ("instructions", "raise program_depth to")),
     ("count_bits", 4, ("blocks.0.attn.q", "raise count_bits to 5")),
     ("acc_bits", 17, ("patch_embed.proj", "raise acc_bits to 18")),
     ("resid_bits", 11, ("embed", "raise resid_bits to 12")),

@@ -71,7 +71,7 @@ def test_accesses_are_those_of_the_simulator(data):
     words = {int(a) + tile * arch.drain_cycles + int(r) // arch.post_rows
              for a, r in zip(address, row, strict=True) for tile in range(fields["n_tiles"])}
     assert set(found.reads[0][1]) == words
-    touched = {(fields["sum_row"] + int(s)) * fields["sum_tiles"] + tile
+    touched = {(fields["sum_row"] + int(s)) // arch.post_rows * fields["sum_tiles"] + tile
                for s in sums for tile in range(fields["n_tiles"])}
     ((memory, places),) = found.writes or found.updates
     assert memory == "sums" and set(places) == touched

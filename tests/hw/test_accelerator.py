@@ -8,9 +8,9 @@ from amaranth.sim import Simulator
 from bivit.compiler.ir import numeric
 from bivit.hw.accelerator import Accelerator, accelerator_verilog
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.checks import ErrorCode
+from bivit.hw.blocks.checks import ErrorCode, units_of
 from bivit.hw.blocks.registers import ADDRESSES, ID
-from bivit.hw.isa import AddSource, ASource, NumberSource, Opcode, Unit, encode
+from bivit.hw.isa import AddSource, ASource, NumberSource, Opcode, encode
 from bivit.hw.memories import beats_per_word, constant_memories, constant_order
 from bivit.sim.cycles import simulate_cycles
 
@@ -201,7 +201,7 @@ async def check_run(host, network):
     assert await host.read("ERROR") == 0
     report = simulate_cycles(network.arch, network.program())
     assert await host.read("CYCLES") == report.cycles
-    for unit in Unit:
+    for unit in units_of(network.arch):
         counts = [await host.read(f"{unit.name}_{counter}") for counter in ("RUN", "STALL", "IDLE")]
         assert counts[0] == report.busy[unit]
         assert sum(counts) == report.cycles

@@ -1,5 +1,6 @@
 """Pixels into planes and constants into memories, bit for bit and cycle for cycle."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -10,7 +11,7 @@ from bivit.hw.blocks.constant_loader import ConstantLoader
 from bivit.hw.blocks.load import ENDED_EARLY, ENDED_LATE, LoadUnit, timing
 from bivit.hw.emit import emit
 from bivit.hw.isa import Opcode, encode
-from bivit.hw.memories import beats_per_word, constant_memories
+from bivit.hw.memories import beats_per_word, constant_memories, loaded_memories
 from bivit.hw.targets import TARGETS
 
 ODD, TINY = TARGETS["odd"], TARGETS["tiny"]
@@ -137,7 +138,7 @@ def load_constants(arch, packets):
     loader, memories = ConstantLoader(arch), {name: {} for name in constant_memories(arch)}
 
     async def watch(ctx):
-        for name, size in constant_memories(arch).items():
+        for name, size in loaded_memories(arch).items():
             if mask := ctx.get(getattr(loader, f"{name}_we")):
                 assert mask == (1 << size.width) - 1
                 address = ctx.get(getattr(loader, f"{name}_addr"))
@@ -186,11 +187,20 @@ def test_constants_reach_their_memories():
 
 
 def test_packet_longer_than_the_memory_or_not_whole():
-    arch = type(ODD)(name="short", rows=1, cols=4, lanes=4, thr_depth=3)  # THR words: 72 bits
+    arch = type(ODD)(name="short", rows=1, cols=4, lanes=4, thr_depth=3,
+                     weights="loaded")  # THR words: 72 bits
     assert load_constants(arch, [(2, list(range(14)))])["thr"] == {
         0: 2 << 64 | 1 << 32, 1: 5 << 64 | 4 << 32 | 3, 2: 8 << 64 | 7 << 32 | 6}
     assert load_constants(arch, [(2, [7, 8, 9, 10]), (2, [1, 2, 3])])["thr"] == {
         0: 3 << 64 | 2 << 32 | 1}
+
+
+def test_streamed_targets_load_their_program_alone():
+    arch = dataclasses.replace(TINY, weights="streamed")
+    beats = list(range(beats_per_word(constant_memories(arch)["program"].width)))
+    memories = load_constants(arch, [(1, [1, 2, 3]), (0, beats), (2, [4])])
+    assert memories.pop("program") == {0: sum(beat << 32 * beat for beat in beats)}
+    assert not any(memories.values())
 
 
 def test_verilog_of_both_is_deterministic():

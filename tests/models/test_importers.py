@@ -11,10 +11,16 @@ import torch
 
 from bivit.cli.main import main
 from bivit.compiler.ir.errors import UserError
+from bivit.compiler.passes import lower
+from bivit.hw.targets import TARGETS
+from bivit.models import load
 from bivit.models.floats import convert_file, load_float
 from bivit.models.importers import import_file
 from bivit.models.pixels import take_up_pixels
 from bivit.models.registry import create, network
+from bivit.sim.iss import InstructionSimulator
+from bivit.sim.stream import image_stream
+from named_networks import MICRO
 from timm_models import create as create_timm
 
 MEAN, DEVIATION = (torch.tensor(values).view(3, 1, 1) for values in (
@@ -45,7 +51,8 @@ def random_network(name):
             if key.endswith("running_var"):
                 value.mul_(1.5)
             elif value.is_floating_point() and not key.endswith(("signed", "init_state")):
-                value.add_(torch.randn_like(value) * 0.02)
+                change = torch.randn_like(value) * 0.02
+                value.add_(change.abs() if key.endswith("att_prob_clip") else change)
     return model
 
 
@@ -401,12 +408,24 @@ def test_files_of_bivit_and_no_folder(tmp_path):
         import_file(tmp_path / "theirs.pth", tmp_path / "nowhere" / "ours.safetensors")
 
 
-def test_conversion_of_what_was_imported(tmp_path):
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name in MICRO])
+def test_what_was_imported_runs_on_the_machine(name, tmp_path):
+    theirs, ours, integers = (tmp_path / file for file in ("theirs.pth", "ours.safetensors",
+                                                           "integers.safetensors"))
+    torch.save(PUBLISHED[name](random_network(name).state_dict()), theirs)
+    import_file(theirs, ours, network=name if name in AMBIGUOUS else None)
+    graph = convert_file(ours, integers, images(4))
+    program = lower(graph, TARGETS["tiny"])
+    stream = image_stream(images(1).numpy()[0], next(
+        node for node in graph.nodes if node.op == "patchify").attributes["patch_size"])
+    run = InstructionSimulator(program.arch, program.words, program.constants).run([stream])
+    assert (run.logits == load(integers)(images(1)).numpy()).all()
+    assert len(set(run.logits[0].tolist())) > 1
+
+
+def test_what_has_no_integer_form_is_refused(tmp_path):
     theirs, ours = tmp_path / "theirs.pth", tmp_path / "ours.safetensors"
-    torch.save(random_network("bivit_deit_micro").state_dict(), theirs)
-    import_file(theirs, ours, network="bivit_deit_micro")
-    graph = convert_file(ours, tmp_path / "integers.safetensors", images(4))
-    assert graph.input_shape == (3, 32, 32)
+    torch.save(random_network("bivit_w1a32_deit_micro").state_dict(), theirs)
     import_file(theirs, ours, network="bivit_w1a32_deit_micro")
     with pytest.raises(UserError, match="BinaryWeightMlp has no integer form"):
         convert_file(ours, tmp_path / "none.safetensors", images(4))

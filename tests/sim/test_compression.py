@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from bivit.sim.rtl_build import COMPILERS, HARNESS
+from bivit.sim.rtl_build import ACCELERATOR, COMPILERS
 
 PROGRAM = r"""
 #include "lz4.h"
@@ -72,7 +72,8 @@ def program(tmp_path_factory):
     (folder / "main.cpp").write_text(PROGRAM)
     compiler = next(filter(None, map(shutil.which, COMPILERS)))
     subprocess.run([compiler, "-std=gnu++17", "-Wall", "-Wextra", "-Werror", "-Wno-sign-compare",
-                    f"-I{HARNESS.parent}", "main.cpp", "-o", "main"], cwd=folder, check=True)
+                    f"-I{ACCELERATOR.source.parent}", "main.cpp", "-o", "main"], cwd=folder,
+                   check=True)
     return folder / "main"
 
 

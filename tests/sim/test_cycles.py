@@ -8,7 +8,8 @@ import pytest
 
 from bivit.compiler.expand import expand
 from bivit.hw.accelerator import accelerator_verilog
-from bivit.hw.isa import UNIT_OF, Opcode, Unit
+from bivit.hw.blocks.checks import units_of
+from bivit.hw.isa import UNIT_OF, Opcode
 from bivit.hw.targets import TARGETS
 from bivit.sim.cycles import simulate_cycles
 from bivit.sim.rtl import build_simulator
@@ -54,7 +55,7 @@ def check_program(arch, rng, program, folder):
     pops = {int(event["tag"]): int(event["cycle"]) for event in events if event["kind"] == POP}
     assert [pops.get(tag) for tag in range(len(executed))] == report.pop[:-1]
     units = [UNIT_OF[opcode] for opcode, _, _, _ in executed]
-    for unit in Unit:
+    for unit in units_of(arch):
         assert [int(event["cycle"]) for event in events
                 if (event["kind"], event["unit"]) == (DONE, unit)] == [
                     cycle for cycle, owner in zip(report.done, units, strict=False)

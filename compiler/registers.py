@@ -1,0 +1,185 @@
+"""Seventh pass, first half: fields of a loop that change, as registers, and steps that change them.
+
+A field is ``immediate + register``. Fields with the same course, whose values in the calls of a
+loop differ by the same amounts, share a register.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from bivit.compiler.streams import Course, course_of
+from bivit.compiler.structures import LARGEST_TAIL, Instruction, Order, Pipeline
+from bivit.hw.isa import FORMATS, INDEXED, REGISTER_BITS, REGISTERS, STEPS
+
+__all__ = ["Indexing", "Unrolled", "courses_of", "index_fields", "steps_needed"]
+
+_MODULUS = 1 << REGISTER_BITS
+
+
+class Unrolled(Exception):
+    """A loop that the registers or the steps of an END do not suffice for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Indexing:
+    """A loop's registers.
+
+    Parameters
+    ----------
+    fields : tuple of dict
+        The indexed fields of each stream: immediate, and register.
+    fixed : dict of int to int
+        Registers that begin with the same value in every call.
+    given : dict of int to tuple of int
+        Registers that begin with a value for each call.
+    steps : tuple of (register, add, limit, on_wrap)
+        What END does.
+    """
+
+    fields: tuple[dict[str, tuple[int, int]], ...]
+    fixed: dict[int, int]
+    given: dict[int, tuple[int, ...]]
+    steps: tuple[tuple[int, int, int, int], ...]
+
+
+def courses_of(instructions: Sequence[Instruction], stream: Sequence[int]) -> dict[str, Course]:
+    """The course of every indexed field of a stream."""
+    return {name: course_of([instructions[index].fields[name] for index in stream])
+            for name in INDEXED[instructions[stream[0]].opcode]}
+
+
+def steps_needed(courses: Sequence[dict[str, Course]], stages: Sequence[int], count: int) -> int:
+    """Steps of END that the courses take with these stages, if all calls were equal."""
+    registers = _Registers(1, count)
+    for stream, fields in enumerate(courses):
+        for course in fields.values():
+            if course.moves:
+                registers.of(course, stages[stream], (0,))
+    return len(registers.steps())
+
+
+def index_fields(instructions: Sequence[Instruction], calls: Sequence[Pipeline],
+                 order: Order) -> Indexing:
+    """Registers for all calls of a loop.
+
+    Raises
+    ------
+    Unrolled
+        If there are not enough of them, or of steps.
+    """
+    courses = [courses_of(instructions, stream) for stream in calls[0].streams]
+    registers = _Registers(len(calls), calls[0].count)
+    fields = []
+    for stream, indices in enumerate(calls[0].streams):
+        opcode, found = instructions[indices[0]].opcode, {}
+        for name, course in courses[stream].items():
+            stage, width = order.stages[stream], _width(opcode, name)
+            starts = [instructions[call.streams[stream][0]].fields[name] for call in calls]
+            least = min(starts) if width > REGISTER_BITS else starts[0]
+            offsets = tuple(start - least for start in starts)
+            if width > REGISTER_BITS and max(offsets) >= _MODULUS:
+                raise Unrolled(f"{name} differs too much from call to call")
+            register, first = registers.of(course, stage, offsets)
+            immediate = least + _shifted(course, stage) - first
+            found[name] = immediate % (1 << width), register
+        fields.append(found)
+    steps = registers.steps()
+    if len(steps) > STEPS or registers.used >= REGISTERS:
+        raise Unrolled(f"{len(steps)} steps and {registers.used} registers")
+    return Indexing(tuple(fields), registers.fixed, registers.given, steps)
+
+
+def _shifted(course, stage):
+    """What a course has added, begun `stage` iterations later, in the iteration of its start."""
+    if course.pulse:
+        return -int(course.phase == 0)
+    if not course.period:
+        return -course.step * stage
+    later = course.later(stage)
+    return -course.step * stage + course.wrap * ((course.phase - stage - later.phase)
+                                                 // course.period)
+
+
+def _width(opcode, name):
+    shape = FORMATS[opcode][name]
+    return shape if isinstance(shape, int) else shape.as_shape().width
+
+
+class _Registers:
+    """Registers of one loop, as fields ask for them."""
+
+    def __init__(self, calls, count):
+        self._same, self._count = (0,) * calls, count
+        self._numbers, self._rings = {}, {}
+        self._plain, self._cleared, self._limited, self._wrapped = [], [], [], {}
+        self.fixed, self.given, self.used = {}, {}, 0
+
+    def of(self, course: Course, stage: int, offsets: tuple[int, ...]) -> tuple[int, int]:
+        """The register of a course that begins with a stage, and its value before `offsets` are
+        added."""
+        begun, course = course.phase, course.later(stage)
+        offsets = tuple(offset % _MODULUS for offset in offsets)
+        same = offsets == self._same
+        if same and not course.moves:
+            return 0, 0
+        if course.pulse:
+            return self._pulse(course, offsets, at_start=begun == 0), 0
+        if same and course.period and course.wrap == -course.step * course.period:
+            return self._ring(course), course.step * course.phase
+        key = course, offsets
+        if key not in self._numbers:
+            number = self._numbers[key] = self._new(0, offsets)
+            if course.step:
+                self._plain.append((number, course.step % _MODULUS, 0, 0))
+            if course.wrap:
+                self._wrapped[self._counter(course)].append(
+                    (number, course.wrap % _MODULUS, 0, 1))
+        return self._numbers[key], 0
+
+    def _new(self, value, offsets):
+        self.used += 1
+        if offsets == self._same:
+            self.fixed[self.used] = value % _MODULUS
+        else:
+            self.given[self.used] = offsets
+        return self.used
+
+    def _ring(self, course):
+        """A register that is 0 again at every period."""
+        key = course.period, course.phase, course.step
+        if key not in self._rings:
+            self._rings[key] = number = self._new(course.step * course.phase, self._same)
+            self._wrapped[number] = []
+            self._limited.append((number, course.step % _MODULUS,
+                                  course.step * course.period % _MODULUS, 0))
+        return self._rings[key]
+
+    def _counter(self, course):
+        """A ring that wraps with a course."""
+        for (period, phase, _), number in self._rings.items():
+            if (period, phase) == (course.period, course.phase):
+                return number
+        return self._ring(Course(1, -course.period, course.period, course.phase))
+
+    def _pulse(self, course, offsets, *, at_start):
+        """A register whose lowest bit is the course."""
+        if offsets != self._same:
+            raise Unrolled("a pulse that differs from call to call")
+        key = course, offsets
+        if key in self._numbers:
+            return self._numbers[key]
+        before = (course.period - course.phase) % course.period
+        if at_start and before + course.period >= self._count + LARGEST_TAIL:  # odd, then even
+            self._numbers[key] = self._new(-1 - 2 * before, self._same)
+            self._limited.append((self._numbers[key], 2, 1, 0))
+            return self._numbers[key]
+        counter = self._counter(course)
+        self._numbers[key] = number = self._new(int(course.phase == 0), self._same)
+        self._cleared.append((number, 0, 1, 0))
+        self._wrapped[counter].append((number, 1, 0, 1))
+        return number
+
+    def steps(self):
+        """The steps of END."""
+        return tuple(self._plain + self._cleared + [step for limited in self._limited
+                                    for step in (limited, *self._wrapped.get(limited[0], ()))])

@@ -1,0 +1,215 @@
+"""Constants that come from external memory while the network runs: FETCH in the plan.
+
+What an instruction reads of a constant memory at once is a range. Ranges that overlap make a piece;
+small pieces behind each other are one. A piece lies in its memory from a FETCH to its last reader,
+for each run of consecutive operations that read it.
+"""
+
+import bisect
+import collections
+import dataclasses
+
+from bivit.compiler.accesses import CONSTANTS, accesses
+from bivit.compiler.external import external_image
+from bivit.compiler.structures import Address, CompileError, Instruction, Plan
+from bivit.hw.arch import Arch
+from bivit.hw.blocks.fetch import port_beats
+from bivit.hw.isa import FORMATS, ConstantMemory, Opcode
+from bivit.hw.memories import memories
+
+__all__ = ["stream"]
+
+_SMALL = 16
+"""A piece smaller than this part of its memory takes the next one in."""
+_LONGEST = (1 << FORMATS[Opcode.FETCH]["words"]) - 1
+
+
+@dataclasses.dataclass
+class _Piece:
+    """Words `low` to `high` of a segment, read by instructions `first` to `last`."""
+
+    segment: str
+    memory: str
+    low: int
+    high: int
+    first: int
+    last: int
+
+    @property
+    def words(self):
+        return self.high - self.low
+
+
+def stream(plan: Plan, arch: Arch) -> tuple[Plan, bytes]:
+    """The plan with its FETCHes, and with places for all constants; and the image.
+
+    Raises
+    ------
+    CompileError
+        If constants that are needed at the same time have no room.
+    """
+    beats, image = external_image(plan.segments, arch)
+    pieces = sorted(_pieces(plan, arch), key=lambda piece: (piece.first, piece.memory, piece.low))
+    begins = _begins(plan.instructions)
+    fetches, places = collections.defaultdict(list), {}
+    for memory in CONSTANTS:
+        own = [piece for piece in pieces if piece.memory == memory]
+        for piece, (position, start) in zip(own, _place(own, begins, plan, arch), strict=True):
+            fetches[position].append((piece, start))
+            places.setdefault(piece.segment, []).append((piece, start))
+    instructions = []
+    for index, instruction in enumerate(plan.instructions):
+        for piece, start in sorted(fetches[index], key=lambda fetch: fetch[0].first):
+            instructions += _fetches(piece, start, beats[piece.segment], arch, plan.instructions,
+                                     instruction.operation)
+        instructions.append(_with_places(instruction, index, places))
+    return dataclasses.replace(plan, instructions=tuple(instructions), segments=()), image
+
+
+def _begins(instructions):
+    """Index of the first instruction of each operation, in canonical order."""
+    begins = {}
+    for index, instruction in enumerate(instructions):
+        begins.setdefault(instruction.operation, index)
+    return begins
+
+
+def _pieces(plan, arch):
+    """All pieces of the plan."""
+    names, starts = collections.defaultdict(list), collections.defaultdict(list)
+    place, end = {}, collections.Counter()  # places that segments would have behind each other
+    for segment in plan.segments:
+        names[segment.memory].append(segment.name)
+        starts[segment.memory].append(end[segment.memory])
+        place[segment.name] = end[segment.memory]
+        end[segment.memory] += len(segment.words)
+    uses = collections.defaultdict(list)
+    for index, instruction in enumerate(plan.instructions):
+        touched = collections.defaultdict(list)
+        fields = {}
+        for field, value in instruction.fields.items():
+            if isinstance(value, Address):
+                if value.region in place:
+                    touched[value.region].append(value.offset)
+                value = place.get(value.region, 0) + value.offset
+            fields[field] = value
+        for memory, words in accesses(arch, instruction.opcode, fields).reads:
+            if memory in CONSTANTS and len(words):
+                number = bisect.bisect(starts[memory], words[0]) - 1
+                first = starts[memory][number]
+                touched[names[memory][number]] += [words[0] - first, words[-1] - first]
+        for name, offsets in touched.items():
+            uses[name].append((instruction.operation, index, min(offsets), max(offsets) + 1))
+    for segment in plan.segments:
+        small = memories(arch)[segment.memory].depth // _SMALL
+        for visit in _visits(uses[segment.name]):
+            yield from _cut(segment, visit, small)
+
+
+def _visits(uses):
+    """Uses in consecutive operations."""
+    visit = []
+    for use in uses:
+        if visit and use[0] > visit[-1][0] + 1:
+            yield visit
+            visit = []
+        visit.append(use)
+    if visit:
+        yield visit
+
+
+def _cut(segment, visit, small):
+    """The pieces of a visit."""
+    ranges = {}
+    for _, index, low, high in visit:
+        first, _ = ranges.get((low, high), (index, index))
+        ranges[low, high] = first, index
+    piece = None
+    for (low, high), (first, last) in sorted(ranges.items()):
+        if piece is not None and (low < piece.high or piece.words < small):
+            piece.high = max(piece.high, high)
+            piece.first, piece.last = min(piece.first, first), max(piece.last, last)
+            continue
+        if piece is not None:
+            yield piece
+        piece = _Piece(segment.name, segment.memory, low, high, first, last)
+    if piece is not None:
+        yield piece
+
+
+def _place(pieces, begins, plan, arch):
+    """For each piece, before which instruction it is fetched, and its first word."""
+    if not pieces:
+        return []
+    memory = pieces[0].memory
+    size = memories(arch)[memory]
+    earliest = [begins.get(plan.instructions[piece.first].operation - 1,
+                           begins[plan.instructions[piece.first].operation]) for piece in pieces]
+    found, _ = _allocate(pieces, earliest, size.depth)
+    latest = [piece.first for piece in pieces]
+    if found is None:
+        found, problem = _allocate(pieces, latest, size.depth)
+    if found is None:
+        room, _ = _allocate(pieces, latest, 1 << 62)
+        needed = max(start + piece.words for piece, (_, start) in zip(pieces, room, strict=True))
+        layer = plan.layers[plan.instructions[problem.first].layer].name
+        raise CompileError(
+            f"layer {layer}: its constants in {memory.upper()} are {problem.words} words of "
+            f"{size.width} bits; with the others that are needed meanwhile they take "
+            f"{(needed - size.depth) * size.width} bits more than target {arch.name} has; raise "
+            f"{memory}_depth to {needed}")
+    return found
+
+
+def _allocate(pieces, earliest, depth):
+    """Places in a ring, each as early as there is room; or None and the piece that has none."""
+    found, cursor = [], 0
+    for piece, soonest in zip(pieces, earliest, strict=True):
+        ends = sorted({soonest, *(other.last + 1 for other in pieces[:len(found)]
+                                  if soonest <= other.last < piece.first)})
+        ends = [end for end in ends if end <= piece.first]
+        for position in ends:
+            taken = sorted((start, start + other.words) for other, (_, start) in
+                           zip(pieces, found, strict=False) if other.last >= position)
+            start = _gap(taken, piece.words, cursor, depth)
+            if start is None:
+                start = _gap(taken, piece.words, 0, depth)
+            if start is not None:
+                break
+        else:
+            return None, piece
+        found.append((position, start))
+        cursor = start + piece.words
+    return found, None
+
+
+def _gap(taken, words, start, depth):
+    """First place for `words` words, at `start` or later, beside sorted intervals."""
+    for low, high in taken:
+        if start + words <= low:
+            break
+        start = max(start, high)
+    return start if start + words <= depth else None
+
+
+def _fetches(piece, start, beat, arch, instructions, operation):
+    """The instructions that bring a piece."""
+    beats = port_beats(arch, piece.memory)
+    for done in range(0, piece.words, _LONGEST):
+        yield Instruction(Opcode.FETCH, {
+            "memory": ConstantMemory[piece.memory.upper()].value,
+            "ext_addr": beat + (piece.low + done) * beats, "const_addr": start + done,
+            "words": min(_LONGEST, piece.words - done),
+        }, instructions[piece.first].layer, operation=operation)
+
+
+def _with_places(instruction, index, places):
+    """An instruction with numbers for the addresses of its constants."""
+    fields = dict(instruction.fields)
+    for name, value in fields.items():
+        if isinstance(value, Address) and value.region in places:
+            piece, start = next((piece, start) for piece, start in places[value.region]
+                                if piece.first <= index <= piece.last
+                                and piece.low <= value.offset < piece.high)
+            fields[name] = start + value.offset - piece.low
+    return dataclasses.replace(instruction, fields=fields)

@@ -1,0 +1,155 @@
+"""Seventh pass, second half: the lines of a program, with one body for loops that are alike.
+
+Loops whose streams are equal but for indexed fields are calls of one subroutine, which lies behind
+HALT. Registers that differ from call to call are set by the call, the others in the subroutine.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from bivit.compiler.order import find_order
+from bivit.compiler.registers import Indexing, Unrolled, courses_of, index_fields
+from bivit.compiler.streams import fixed_fields
+from bivit.compiler.structures import Code, Instruction, Line, Order, Pipeline, Straight
+from bivit.hw.arch import Arch
+from bivit.hw.isa import SETS, Opcode, register_of
+
+__all__ = ["assemble"]
+
+_EFFORT = 600_000
+"""Instructions that may be looked at to find the orders of all loops; each gets its share."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Body:
+    """One loop and how its calls begin."""
+
+    order: Order
+    indexing: Indexing
+    calls: tuple[Pipeline, ...]
+
+
+def assemble(arch: Arch, instructions: Sequence[Instruction],
+             parts: Sequence[Straight | Pipeline], needs: Sequence[dict[int, bool]]) -> Code:
+    """The program of the parts, in their order."""
+    bodies = _bodies(arch, instructions, parts, needs)
+    main, subroutines, targets = [], [], {}
+    length = sum(len(_of_part(part, bodies, instructions, 0)[0]) for part in parts)
+    for part in parts:
+        body = bodies.get(id(part))
+        if isinstance(body, _Body) and len(body.calls) > 1 and id(body) not in targets:
+            targets[id(body)] = length + len(subroutines)
+            subroutines += [*_loop(body, instructions), Line(Opcode.RETURN)]
+    steps = []
+    for part in parts:
+        body = bodies.get(id(part))
+        lines, own = _of_part(part, bodies, instructions, targets.get(id(body)))
+        steps += [(len(main) + place, index) for place, index in own]
+        main += lines
+        if id(body) in targets:
+            steps += _run(body, part, targets[id(body)])
+            steps.append((targets[id(body)] + len(_loop(body, instructions)), None))
+    assert len(main) == length
+    return Code((*main, *subroutines), tuple(steps))
+
+
+def _bodies(arch, instructions, parts, needs):
+    """What becomes of each loop, by the identity of the part: a body, an order to unroll, or None
+    for canonical order."""
+    found, alike = {}, {}
+    for part in parts:
+        if isinstance(part, Pipeline):
+            key = part.count, tuple((fixed_fields(instructions[stream[0]]),
+                                     tuple(courses_of(instructions, stream).items()))
+                                    for stream in part.streams)
+            alike.setdefault(key, []).append(part)
+    work = {key: sum(call.count * len(call.streams) for call in calls)
+            for key, calls in alike.items()}
+    for key, calls in alike.items():
+        effort = _EFFORT * work[key] // sum(work.values())
+        order = find_order(arch, instructions, needs, calls, effort)
+        if order is None:
+            found |= {id(call): None for call in calls}
+            continue
+        for group in (calls, *([call] for call in calls)):
+            if all(id(call) in found for call in group):
+                continue
+            try:
+                body = _Body(order, index_fields(instructions, group, order), tuple(group))
+            except Unrolled:
+                body = order
+                if len(group) > 1:
+                    continue
+            found |= {id(call): body for call in group}
+    return found
+
+
+def _of_part(part, bodies, instructions, target):
+    """Lines of a part, and its steps: line, instruction."""
+    body = bodies.get(id(part))
+    if isinstance(part, Straight):
+        indices = part.instructions
+    elif body is None:
+        indices = sorted(index for stream in part.streams for index in stream)
+    elif isinstance(body, Order):
+        indices = [part.streams[step[0]][step[1]] for step in body.steps(part.count)
+                   if step is not None and step[1] is not None]
+    elif len(body.calls) == 1:
+        lines = _loop(body, instructions)
+        return lines, _run(body, part, 0)
+    else:
+        call = next(number for number, other in enumerate(body.calls) if other is part)
+        lines = _sets({register: values[call]
+                       for register, values in body.indexing.given.items()}, target)
+        return lines, [(place, None) for place in range(len(lines))]
+    return ([Line(instructions[index].opcode, instructions[index].fields, index)
+             for index in indices], list(enumerate(indices)))
+
+
+def _sets(values, target=None):
+    """SETs of registers, the last of them a call if there is a target."""
+    items, lines = sorted(values.items()), []
+    for start in range(0, max(len(items), 1), SETS):
+        fields = {}
+        for place, (register, value) in enumerate(items[start:start + SETS]):
+            fields |= {f"reg_{place}": register, f"value_{place}": value}
+        lines.append(Line(Opcode.SET, {"used": len(fields) // 2} | fields))
+    if target is not None:
+        last = lines[-1]
+        lines[-1] = Line(Opcode.SET, last.fields | {"call": 1, "target": target})
+    return lines
+
+
+def _loop(body, instructions):
+    """Lines of a loop, with what it sets itself."""
+    order, indexing, first = body.order, body.indexing, body.calls[0]
+    lines = _sets(indexing.fixed) if indexing.fixed else []
+    lines.append(Line(Opcode.LOOP, {"count": first.count + order.tail, "tail": order.tail}))
+    for stream in order.body:
+        index = first.streams[stream][0]
+        fields = dict(instructions[index].fields)
+        for name, (immediate, register) in indexing.fields[stream].items():
+            fields |= {name: immediate, register_of(name): register}
+        lines.append(Line(instructions[index].opcode,
+                          fields | {"stage": order.stages[stream]}, index))
+    end = {"used": len(indexing.steps)}
+    for place, step in enumerate(indexing.steps):
+        end |= {f"{name}_{place}": value
+                for name, value in zip(("reg", "add", "limit", "on_wrap"), step, strict=True)}
+    return [*lines, Line(Opcode.END, end)]
+
+
+def _run(body, part, start):
+    """Steps of a loop whose lines begin at `start`."""
+    before = -(-len(body.indexing.fixed) // SETS) + 1
+    end = start + before + len(body.order.body)
+    place = {stream: start + before + position for position, stream in enumerate(body.order.body)}
+    steps = [(start + line, None) for line in range(before)]
+    for step in body.order.steps(part.count):
+        if step is None:
+            steps.append((end, None))
+        else:
+            stream, iteration = step
+            steps.append((place[stream],
+                          None if iteration is None else part.streams[stream][iteration]))
+    return steps

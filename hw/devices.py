@@ -1,0 +1,199 @@
+"""The devices that flows know: what each has, and how yosys and nextpnr are asked for it.
+
+Counts are those of the device databases of nextpnr, and of the data sheets where there is none.
+"""
+
+import dataclasses
+
+__all__ = ["DEVICES", "RESOURCES", "Device", "Family", "Route"]
+
+RESOURCES = ("luts", "registers", "block_ram", "multipliers")
+"""What is counted of a design and of a device."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Family:
+    """Devices with the same cells.
+
+    Parameters
+    ----------
+    fabric : str
+        Of the processing elements that suit it (``Arch.fabric``).
+    units : dict of str to str
+        Resource to the name of one of it, for people.
+    geometries : tuple of (int, int, int)
+        Bits and words of a block RAM with a write and a read port, and bits for each enable.
+    cells : dict of str to dict of str to int
+        Resource to cells of a netlist and how many of it one takes; a name that ends in ``*``
+        stands for all that begin so.
+    synthesis : str
+        Command of Yosys, without the top module.
+    """
+
+    fabric: str
+    units: dict[str, str]
+    geometries: tuple[tuple[int, int, int], ...]
+    cells: dict[str, dict[str, int]]
+    synthesis: str
+
+    def count(self, cells: dict[str, int]) -> dict[str, int]:
+        """Resources of so many cells of each kind."""
+        return {name: sum(_each(self.cells[name], kind) * count for kind, count in cells.items())
+                for name in RESOURCES}
+
+
+def _each(table, kind):
+    found = table.get(kind)
+    if found is None:
+        found = next((count for name, count in table.items()
+                      if name.endswith("*") and kind.startswith(name[:-1])), 0)
+    return found
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Route:
+    """Place and route of a device.
+
+    Parameters
+    ----------
+    tool : str
+        The nextpnr: ``ecp5``, ``nexus``, ``ice40`` or ``himbaechel-gowin``.
+    arguments : tuple of str
+        Device, package, speed grade, router.
+    megahertz : int
+        The clock rate that is asked for: somewhat more than is reached.
+    """
+
+    tool: str
+    arguments: tuple[str, ...]
+    megahertz: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Device:
+    """One device.
+
+    Parameters
+    ----------
+    title : str
+        For people.
+    family : Family
+    luts, registers, block_ram, multipliers : int
+        How many it has.
+    route : Route, optional
+        None: synthesis only.
+    part : str, optional
+        The vendor's name, where the vendor's tool does place and route.
+    """
+
+    title: str
+    family: Family
+    luts: int
+    registers: int
+    block_ram: int
+    multipliers: int
+    route: Route | None = None
+    part: str | None = None
+
+    @property
+    def available(self) -> dict[str, int]:
+        """Resources by name."""
+        return {name: getattr(self, name) for name in RESOURCES}
+
+
+def _units(luts, block_ram, multipliers):
+    return {"luts": luts, "registers": "flip-flops", "block_ram": block_ram,
+            "multipliers": multipliers}
+
+
+_18_KBIT = ((36, 512, 9), (18, 1024, 9), (9, 2048, 9), (4, 4096, 4), (2, 8192, 2),
+            (1, 16384, 1))
+_4_KBIT = ((16, 256, 1), (8, 512, 8), (4, 1024, 4), (2, 2048, 2))
+
+_ECP5 = Family(
+    fabric="ecp5", units=_units("LUT4", "DP16KD (18 kbit)", "MULT18X18D"),
+    geometries=_18_KBIT, synthesis="synth_ecp5 -nowidelut",
+    cells={"luts": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 4}, "registers": {"TRELLIS_FF": 1},
+           "block_ram": {"DP16KD": 1, "PDPW16KD": 1}, "multipliers": {"MULT18X18D": 1}})
+
+_NEXUS = Family(
+    fabric="nexus", units=_units("LUT4", "EBR (18 kbit)", "MULT18X18"),
+    geometries=_18_KBIT, synthesis="synth_nexus -nowidelut",
+    cells={"luts": {"LUT4": 1, "CCU2": 2, "WIDEFN9": 2, "DPR16X4": 4, "INV": 1},
+           "registers": {"FD1P3*": 1},
+           "block_ram": {"DP16K_MODE": 1, "PDP16K_MODE": 1, "PDPSC16K_MODE": 1},
+           "multipliers": {"MULT9X9": 1, "MULT18X18": 1, "MULT18X36": 2, "MULT36X36": 4,
+                           "MULTPREADD9X9": 1, "MULTPREADD18X18": 1, "MULTADDSUB9X9WIDE": 1,
+                           "MULTADDSUB18X18": 1}})
+
+
+def _gowin(family):
+    return Family(
+        fabric="generic", units=_units("LUT4", "BSRAM (18 kbit)", "multipliers"),
+        geometries=_18_KBIT, synthesis=f"synth_gowin -nowidelut -family {family}",
+        cells={"luts": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "ALU": 1, "RAM16SDP1": 1,
+                        "RAM16SDP2": 2, "RAM16SDP4": 4, "INV": 1},
+               "registers": {"DFF*": 1},
+               "block_ram": {"SDP*": 1, "DP*": 1, "SP": 1, "SPX9": 1, "pROM*": 1},
+               "multipliers": {"MULT9X9": 1, "MULT18X18": 1, "MULT36X36": 4, "MULT12X12": 1,
+                               "MULT27X36": 1, "MULTALU*": 1, "MULTADDALU*": 2}})
+
+
+_ICE40 = Family(
+    fabric="generic", units=_units("LUT4", "EBR (4 kbit)", "SB_MAC16"),
+    geometries=_4_KBIT, synthesis="synth_ice40 -device u -dsp",
+    cells={"luts": {"SB_LUT4": 1}, "registers": {"SB_DFF*": 1},
+           "block_ram": {"SB_RAM40_4K*": 1}, "multipliers": {"SB_MAC16": 1}})
+
+
+def _xilinx(family, fabric):
+    return Family(
+        fabric=fabric, units=_units("LUT6", "RAMB18 (18 kbit)", "DSP48"),
+        geometries=_18_KBIT, synthesis=f"synth_xilinx -family {family} -noiopad -noclkbuf",
+        cells={"luts": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "LUT5": 1, "LUT6": 1,
+                        "LUT6_2": 1, "INV": 1, "RAM32M": 4, "RAM64M": 4, "RAM32M16": 8,
+                        "RAM64M8": 8, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
+                        "SRL16E": 1, "SRLC32E": 1},
+               "registers": {"FD*": 1},
+               "block_ram": {"RAMB18*": 1, "RAMB36*": 2}, "multipliers": {"DSP48*": 1}})
+
+
+DEVICES = {
+    "ecp5-25f": Device(
+        title="Lattice ECP5 LFE5U-25F, speed grade 6", family=_ECP5,
+        luts=24288, registers=24288, block_ram=56, multipliers=28,
+        route=Route(tool="ecp5", megahertz=120, arguments=(
+            "--25k", "--package", "CABGA381", "--speed", "6", "--router", "router2"))),
+    "ecp5-85f": Device(
+        title="Lattice ECP5 LFE5U-85F, speed grade 6", family=_ECP5,
+        luts=83640, registers=83640, block_ram=208, multipliers=156,
+        route=Route(tool="ecp5", megahertz=150, arguments=(
+            "--85k", "--package", "CABGA381", "--speed", "6", "--router", "router2"))),
+    "lifcl-40": Device(
+        title="Lattice CrossLink-NX LIFCL-40, speed grade 9", family=_NEXUS,
+        luts=32256, registers=32256, block_ram=84, multipliers=56,
+        route=Route(tool="nexus", megahertz=120, arguments=(
+            "--device", "LIFCL-40-9BG400C", "--router", "router2"))),
+    "gw2a-18": Device(
+        title="Gowin GW2A-LV18 (GW2A-18), grade C8/I7", family=_gowin("gw2a"),
+        luts=20736, registers=15552, block_ram=46, multipliers=48,
+        route=Route(tool="himbaechel-gowin", megahertz=100, arguments=(
+            "--device", "GW2A-LV18PG256C8/I7", "--vopt", "family=GW2A-18"))),
+    "gw5a-25": Device(
+        title="Gowin GW5A-LV25 (GW5A-25)", family=_gowin("gw5a"),
+        luts=23040, registers=23040, block_ram=56, multipliers=28,
+        route=Route(tool="himbaechel-gowin", megahertz=100, arguments=(
+            "--device", "GW5A-LV25MG121NC1/I0", "--vopt", "family=GW5A-25A"))),
+    "up5k": Device(
+        title="Lattice iCE40 UltraPlus UP5K", family=_ICE40,
+        luts=5280, registers=5280, block_ram=30, multipliers=8,
+        route=Route(tool="ice40", megahertz=30, arguments=("--up5k", "--package", "sg48"))),
+    "zynq-7020": Device(
+        title="AMD Zynq-7000 XC7Z020", family=_xilinx("xc7", "lut6-xc7"),
+        luts=53200, registers=106400, block_ram=280, multipliers=220, part="xc7z020clg400-1"),
+    "k26": Device(
+        title="AMD Kria K26 (Zynq UltraScale+ XCK26)", family=_xilinx("xcup", "lut6-xcup"),
+        luts=117120, registers=234240, block_ram=288, multipliers=1248,
+        part="xck26-sfvc784-2LV-c"),
+}
+"""Device name to device."""

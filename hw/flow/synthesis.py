@@ -1,0 +1,96 @@
+"""From Verilog to a device's cells, with Yosys: how many of each, and in which unit."""
+
+import collections
+import dataclasses
+import json
+import pathlib
+import re
+
+from bivit.hw.devices import Device, Family
+from bivit.hw.flow.design import CORE, Design
+from bivit.hw.flow.tools import FlowError, yosys
+
+__all__ = ["Cells", "NETLIST", "count_cells", "script", "too_small"]
+
+NETLIST = "netlist.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cells:
+    """Cells of a core by unit and kind; what lies between its units is the unit ``""``."""
+
+    by_unit: dict[str, dict[str, int]]
+
+    def resources(self, family: Family) -> dict[str, int]:
+        """Resources of all units together."""
+        total = collections.Counter()
+        for cells in self.by_unit.values():
+            total.update(cells)
+        return family.count(total)
+
+    def units(self, family: Family) -> dict[str, dict[str, int]]:
+        """Resources of each unit."""
+        return {unit: family.count(cells) for unit, cells in sorted(self.by_unit.items())}
+
+
+def script(device: Device) -> list[str]:
+    """Commands of Yosys for a design in the working folder.
+
+    The core is kept apart from the pins around it until all of it is mapped.
+    """
+    top = CORE if device.route is None else "pins"
+    read = "design.v" if device.route is None else "design.v pins.v"
+    return [f"read_verilog -sv {read}", f"setattr -mod -set keep_hierarchy 1 {CORE}",
+            f"{device.family.synthesis} -top {top}",
+            f"setattr -mod -unset keep_hierarchy {CORE}", f"hierarchy -top {top}",
+            "flatten", "opt_clean", "autoname", f"write_json {NETLIST}"]
+
+
+def run(design: Design, device: Device, folder: pathlib.Path, progress) -> Cells:
+    """Synthesise a design in `folder`, which holds its files; leaves ``netlist.json`` there.
+
+    Parameters
+    ----------
+    progress : callable (text)
+    """
+    def listen(line):
+        if match := re.match(r"[\d.]+ Executing (.*?)(?: pass)?(?: \(|\.$)", line):
+            progress(f"Yosys: {match[1]}")
+
+    yosys.run(["-p", "; ".join(script(device))], folder, listen=listen)
+    prefix = "" if device.route is None else f"{CORE}."
+    return count_cells(folder / NETLIST, prefix)
+
+
+def count_cells(path: pathlib.Path, prefix: str) -> Cells:
+    """Cells of the top module of a netlist whose names begin with `prefix`."""
+    modules = json.loads(path.read_text())["modules"]
+    top = next((module for module in modules.values()
+                if int(module.get("attributes", {}).get("top", "0"), 2)), None)
+    if top is None:
+        raise FlowError(f"{path.name} of Yosys has no top module")
+    by_unit = collections.defaultdict(collections.Counter)
+    for name, cell in top["cells"].items():
+        if name.startswith(prefix):
+            unit, dot, _ = name[len(prefix):].partition(".")
+            by_unit[unit if dot else ""][cell["type"]] += 1
+    return Cells({unit: dict(cells) for unit, cells in by_unit.items()})
+
+
+def too_small(design: Design, device: Device, needed: dict[str, int]) -> str | None:
+    """A sentence that says what a device has too little of, or None."""
+    short = [f"{needed[name]:,} {device.family.units[name]} of {available:,} "
+             f"({100 * needed[name] / available:.0f} %)"
+             for name, available in device.available.items() if needed[name] > available]
+    if not short:
+        return None
+    return (f"{device.title} is too small for the target {design.name}, which needs "
+            f"{' and '.join(short)}; take a larger device, or a target with "
+            f"{_advice(needed, device)}")
+
+
+def _advice(needed, device):
+    ways = {"luts": "a smaller array", "registers": "a smaller array",
+            "block_ram": "smaller memories", "multipliers": "fewer columns"}
+    found = [ways[name] for name, available in device.available.items() if needed[name] > available]
+    return " and ".join(dict.fromkeys(found))

@@ -1,0 +1,82 @@
+"""Programs with loops: the same results and fields as straight ones, in few instructions."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bivit.compiler.expand import expand
+from bivit.compiler.ir import checkpoint
+from bivit.compiler.order import stages_of
+from bivit.compiler.streams import Course, course_of
+from bivit.hw.isa import Opcode
+from bivit.hw.targets import TARGETS
+from bivit.models.photographs import photographs
+from bivit.models.random_networks import convert_random
+from graphs import random_vit_graph
+from lowering import verify
+
+ROOM = 700
+"""Instructions that the program memory has room for; straight programs are longer."""
+
+
+def check_loops(graph, arch, room=ROOM):
+    """A program with loops does at every point what the graph does; gives it."""
+    arch = dataclasses.replace(arch, name="small", program_depth=room)
+    program = verify(graph, arch, images=1)
+    assert any(instruction.opcode is Opcode.LOOP for instruction in program.instructions)
+    assert len(program.executed) > len(program.words)
+    sent = expand(arch, program.words).instructions
+    for executed, canonical in zip(sent, program.executed, strict=True):
+        assert executed.opcode is canonical.opcode
+        assert canonical.fields.items() <= executed.fields.items()
+    return program
+
+
+@pytest.mark.parametrize("target", ("tiny", "odd"))
+@pytest.mark.parametrize("seed", range(3))
+def test_random_networks(seed, target):
+    graph = random_vit_graph(seed, depth=3, embed_dim=24, num_heads=2 + seed % 2, mlp_dim=40,
+                             image_shape=(1, 8, 12), patch_size=2)
+    program = check_loops(graph, TARGETS[target], room=160)
+    assert any(i.opcode is Opcode.RETURN for i in program.instructions)
+
+
+@pytest.mark.parametrize("name, target, room", [
+    ("bivit_deit_micro", "tiny", 200), ("bi_vit_deit_micro", "odd", ROOM),
+    pytest.param("bibert_deit_micro", "odd", ROOM, marks=pytest.mark.slow),
+    pytest.param("bivit_swin_micro", "odd", ROOM, marks=pytest.mark.slow),
+    pytest.param("bivit_nest_micro", "odd", 5000, marks=pytest.mark.slow),
+    pytest.param("binaryvit_micro", "tiny", 1500, marks=pytest.mark.slow)])
+def test_micro_networks(name, target, room, tmp_path):
+    convert_random(name, 1, tmp_path / "net.safetensors", photographs((3, 32, 32)))
+    check_loops(checkpoint.load(tmp_path / "net.safetensors"), TARGETS[target], room)
+
+
+@given(st.integers(-50, 50), st.integers(-50, 50), st.integers(2, 9), st.integers(0, 8),
+       st.integers(12, 60))
+@settings(max_examples=200, deadline=None)
+def test_courses_are_found(step, wrap, period, phase, count):
+    course = Course(step, wrap, period, phase % period)
+    values = [step * i + wrap * ((i + course.phase) // period) for i in range(count)]
+    found = course_of(values)
+    assert found is not None
+    wraps = [(i + found.phase) // found.period if found.period else 0 for i in range(count)]
+    if not found.pulse:
+        assert [values[0] + found.step * i + found.wrap * wraps[i] for i in range(count)] == values
+
+
+def test_pulses_are_found():
+    assert course_of([1, 0, 0, 1, 0, 0, 1]) == Course(period=3, phase=0, pulse=True)
+    assert course_of([0, 0, 1, 0, 0, 1, 0]) == Course(period=3, phase=1, pulse=True)
+    assert course_of([1, 0, 0, 1, 0]) is not None
+    assert course_of([1, 0, 1, 1, 0]) is None
+    assert course_of([0, 5, 1, 7]) is None
+
+
+def test_stages_follow_from_the_order():
+    lags = {(0, 1): 0, (1, 2): 0, (0, 2): 2}
+    assert stages_of((0, 1, 2), lags) == (0, 0, 2)
+    assert stages_of((2, 1, 0), lags) == (0, 1, 3)
+    assert stages_of((0, 1), {(0, 1): 0, (1, 0): 0}) is None

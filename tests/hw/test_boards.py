@@ -1,0 +1,80 @@
+"""Boards: pins and constraints, and what is refused before the tools run."""
+
+import dataclasses
+
+import pytest
+
+from bivit.hw.board.identity import network_hash, target_hash
+from bivit.hw.board.protocol import BAUD
+from bivit.hw.boards import BOARDS, BoardError, Pin, Pins
+from bivit.hw.devices import DEVICES
+from bivit.hw.flow.bitstream import make_bitstream
+from bivit.hw.flow.packing import PACKINGS
+from bivit.hw.flow.tools import FlowError
+from bivit.hw.targets import TARGETS
+
+PINS = Pins(clk=Pin("A1", {"IO_TYPE": "LVCMOS33"}), clock_hz=25_000_000,
+            uart_rx=Pin("B2", {"IO_TYPE": "LVCMOS33", "PULLUP": 1}),
+            uart_tx=Pin("C3", {"IO_TYPE": "LVCMOS33"}))
+CONSTRAINTS = {
+    "ecp5": '''FREQUENCY PORT "clk" 25 MHZ;
+LOCATE COMP "clk" SITE "A1";
+IOBUF PORT "clk" IO_TYPE=LVCMOS33;
+LOCATE COMP "uart_rx" SITE "B2";
+IOBUF PORT "uart_rx" IO_TYPE=LVCMOS33 PULLUP=1;
+LOCATE COMP "uart_tx" SITE "C3";
+IOBUF PORT "uart_tx" IO_TYPE=LVCMOS33;
+''',
+    "ice40": "set_io clk A1\nset_io -pullup yes uart_rx B2\nset_io uart_tx C3\n",
+    "himbaechel-gowin": '''IO_LOC "clk" A1;
+IO_PORT "clk" IO_TYPE=LVCMOS33;
+IO_LOC "uart_rx" B2;
+IO_PORT "uart_rx" IO_TYPE=LVCMOS33 PULLUP=1;
+IO_LOC "uart_tx" C3;
+IO_PORT "uart_tx" IO_TYPE=LVCMOS33;
+''',
+}
+
+
+@pytest.mark.parametrize("kind", PACKINGS)
+def test_constraints(kind):
+    assert PACKINGS[kind].constraints(PINS) == CONSTRAINTS[kind]
+
+
+SITES = {"ulx3s-85f": ("G2", "M1", "L4"), "colorlight-i5": ("P3", "H18", "J17"),
+         "icebreaker": ("35", "6", "9"), "tang-primer-20k": ("H11", "T13", "M11")}
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_boards(name):
+    board = BOARDS[name]
+    assert DEVICES[board.device].route.tool in PACKINGS
+    assert tuple(pin.site for pin in board.pins.ports.values()) == SITES[name]
+    assert board.pins.clock_hz % BAUD == 0
+
+
+def test_pins_without_amaranth_boards(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "amaranth_boards.ulx3s", None)
+    with pytest.raises(BoardError, match="amaranth-boards, which is not installed"):
+        print(BOARDS["ulx3s-85f"].pins)
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(FlowError, match="^there is no board 'x'; take one of ulx3s-85f, "):
+        make_bitstream(TARGETS["tiny"], {}, "x", tmp_path / "net")
+    with pytest.raises(FlowError, match=r"^1BitSquared iCEBreaker: .* is too small for the target "
+                                        r"tiny, whose deep memories take [\d,]+ EBR \(4 "
+                                        r"kbit\) of 30, [\d,]+ too many; take"):
+        make_bitstream(TARGETS["tiny"], {}, "icebreaker", tmp_path / "net")
+    assert not list(tmp_path.iterdir())
+
+
+def test_hashes_change_with_what_they_are_of():
+    arch = TARGETS["tiny"]
+    other = dataclasses.replace(arch, weights="loaded")
+    memories = {"program": [1, 2], "weight": [3]}
+    assert target_hash(arch) != target_hash(other)
+    assert len({network_hash(arch, memories), network_hash(other, memories),
+                network_hash(arch, {"program": [1], "weight": [2, 3]}),
+                network_hash(arch, {"program": [1, 2], "weight": [0x13]})}) == 4
+    assert max(target_hash(arch), network_hash(arch, memories)) < 1 << 64

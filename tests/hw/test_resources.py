@@ -1,0 +1,127 @@
+# amaranth: UnusedElaboratable=no
+"""The resource model: what follows by rule is what synthesis gives."""
+
+import dataclasses
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In
+
+from bivit.hw.arch import Arch, ArchError
+from bivit.hw.blocks.array import SystolicArray
+from bivit.hw.blocks.memory import Ram, Rom
+from bivit.hw.devices import DEVICES
+from bivit.hw.emit import place
+from bivit.hw.flow import component_design, synthesise
+from bivit.hw.memories import MemorySize
+from bivit.hw.resources import (
+    FEATURES,
+    UNIT_FEATURES,
+    UNITS,
+    block_ram,
+    elements,
+    memory_block_ram,
+    predict,
+)
+from bivit.hw.targets import TARGETS
+
+RAMS = [
+    {"width": 72, "depth": 1024, "granularity": 72},
+    {"width": 64, "depth": 1024, "granularity": 8},
+    {"width": 48, "depth": 512, "granularity": 6},
+    {"width": 40, "depth": 2048, "granularity": 20},
+]
+
+
+class Around(wiring.Component):
+    """A memory as it is placed: a primitive, and not its twin."""
+
+    def __init__(self, memory):
+        self.memory = memory
+        super().__init__(dict(memory.signature.members.items()))
+
+    def elaborate(self, platform):
+        m = Module()
+        inner = place(m, platform, "memory", self.memory)
+        for name, member in self.signature.members.items():
+            own, other = getattr(self, name), getattr(inner, name)
+            m.d.comb += other.eq(own) if member.flow is In else own.eq(other)
+        return m
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """A cache of this module's own."""
+    monkeypatch.setenv("BIVIT_CACHE", str(tmp_path_factory.getbasetemp() / "resources-cache"))
+
+
+def used(design, device):
+    result = synthesise(design, device, place=False)
+    return {name: row["used"] for name, row in result["resources"].items()}
+
+
+@pytest.mark.parametrize("device", ["ecp5-85f", pytest.param("zynq-7020", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [RAMS[1], *(pytest.param(size, marks=pytest.mark.slow)
+                                             for size in (RAMS[0], *RAMS[2:]))])
+def test_block_ram_of_rams(size, device):
+    found = used(component_design(Around(Ram(**size, read_ports=2)), "ram"), device)
+    assert found["block_ram"] == 2 * block_ram(**size, family=DEVICES[device].family)
+    # Some for enables; a LUT and two registers a bit would imitate reads of what is being written.
+    assert found["luts"] <= size["width"] // size["granularity"]
+    assert found["registers"] == 2 * size["width"]  # the output registers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["ecp5-85f", "zynq-7020"])
+@pytest.mark.parametrize("width, depth", [(160, 1024), (352, 2048), (256, 8192)])
+def test_block_ram_of_roms(width, depth, device):
+    design = component_design(
+        Around(Rom(width=width, depth=depth, file="rom/rom.hex")), "rom",
+        memories=(("rom/rom.hex", MemorySize(width, depth)),))
+    assert used(design, device)["block_ram"] == block_ram(
+        width=width, depth=depth, granularity=width, family=DEVICES[device].family)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fabric, device", [("ecp5", "ecp5-85f"), ("lut6-xc7", "zynq-7020")])
+def test_elements(fabric, device):
+    arch = Arch(name="array", rows=2, cols=4, lanes=32, tile_rows=2, tile_cols=2, fabric=fabric)
+    found = used(component_design(SystolicArray(arch), "array"), device)
+    counted = elements(arch, DEVICES[device].family)
+    assert counted["luts"] <= found["luts"] <= counted["luts"] + 2 * arch.rows * arch.cols
+    assert counted["registers"] < found["registers"]
+
+
+def test_prediction():
+    arch, family = TARGETS["ecp5-25f"], DEVICES["ecp5-25f"].family
+    known = {"array": {"luts": {"one": 3.2}, "registers": {"mesh operands": 1}},
+             "load": {"multipliers": {"row bits": 0.5}}, "loader": {"luts": {"one": 1e6}}}
+    found = predict(arch, family, known)
+    counted = elements(arch, family)
+    assert found["array"] == {
+        "luts": counted["luts"] + 3, "block_ram": 0, "multipliers": 0,
+        "registers": counted["registers"] + (4 * 2 + 4 * 2) * 64}
+    assert found["load"]["multipliers"] == arch.rows * arch.lanes // 2
+    assert "loader" not in found  # its constants are in the bitstream
+    memory = memory_block_ram(arch, family)
+    assert {name: counts["block_ram"] for name, counts in found.items() if name in memory} == memory
+    loaded = predict(dataclasses.replace(arch, weights="loaded"), family, known)
+    assert loaded["loader"]["luts"] == 10**6 and "weight_ram" in loaded
+
+
+def test_only_whole_models():
+    with pytest.raises(ArchError, match="target tiny: there is no resource model of the fabric "
+                                        "generic"):
+        predict(TARGETS["tiny"], DEVICES["ecp5-25f"].family)
+
+
+def test_block_ram_of_a_target():
+    """As Yosys made them on the ECP5: what cannot be synthesised in a test."""
+    found = memory_block_ram(TARGETS["ecp5-25f"], DEVICES["ecp5-25f"].family)
+    assert found["weight_rom"] == 114 and found["hmem_ram"] == 64 and found["bmem_ram"] == 32
+
+
+def test_units_have_features_that_are_there():
+    assert set(UNIT_FEATURES) == set(UNITS)
+    assert all(set(names) <= set(FEATURES) for names in UNIT_FEATURES.values())
