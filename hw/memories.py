@@ -137,4 +137,5 @@ def write_granularity(arch: Arch) -> dict[str, int]:
     chunk, numbers = math.gcd(arch.cols, arch.lanes), arch.cols * arch.resid_bits
     return {"imem": arch.lanes, "kmem": arch.lanes, "xmem": chunk, "hmem": chunk,
             "pmem": math.gcd(arch.keys_per_group, arch.lanes),
-            "bmem": math.gcd(arch.rows, chunk), "resid": numbers, "vmem": numbers}
+            "bmem": math.gcd(arch.rows, chunk), "resid": numbers, "vmem": numbers,
+            "smem": CLIPPED_BITS}

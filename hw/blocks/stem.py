@@ -162,7 +162,8 @@ class StemUnit(wiring.Component):
         half = -(-self.arch.stem_pixels // PIXELS_PER_BEAT)
         beat, into = Signal(range(half)), Signal()
         tokens_left, pixels_left = Signal(_FIELDS["tokens"]), Signal(_FIELDS["pixels"])
-        buffer = place(m, platform, "buffer", Ram(width=BEAT_BITS, depth=2 << len(beat)))
+        buffer = place(m, platform, "buffer", Ram(
+            width=BEAT_BITS, depth=2 << len(beat), granularity=BEAT_BITS))
         taken, token_done, final = Signal(), Signal(), Signal()
         m.d.comb += [
             self.s_axis.ready.eq(active & (tokens_left != 0) & ~full.bit_select(into, 1)
@@ -170,7 +171,7 @@ class StemUnit(wiring.Component):
             taken.eq(self.s_axis.valid & self.s_axis.ready),
             token_done.eq(pixels_left <= PIXELS_PER_BEAT),
             final.eq(token_done & (tokens_left == 1) & fields.last),
-            buffer.we.eq(taken.replicate(BEAT_BITS)),
+            buffer.we.eq(taken),
             buffer.write_addr.eq(Cat(beat, into)),
             buffer.write_data.eq(self.s_axis.p.data),
         ]
