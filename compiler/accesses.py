@@ -126,10 +126,10 @@ def _span(start, count):
 
 def _operands(arch, f):
     a_planes, b_planes = f.get("a_planes", 1), f.get("b_planes", 1)
-    zeros = arch.stem_macs and f["a_src"] == ASource.IMEM.value
-    return ((_A_MEMORIES[f["a_src"]], _span(f["a_addr"], 0 if zeros else a_planes * f["k_words"])),
-            (_B_MEMORIES[f["b_src"]], _span(f["b_addr"],
-                                            f["n_tiles"] * b_planes * f["k_words"])))
+    b = _B_MEMORIES[f["b_src"]], _span(f["b_addr"], f["n_tiles"] * b_planes * f["k_words"])
+    if arch.stem_macs and f["a_src"] == ASource.IMEM.value:  # zeros
+        return (b,)
+    return (_A_MEMORIES[f["a_src"]], _span(f["a_addr"], a_planes * f["k_words"])), b
 
 
 def _destination(arch, f, address):
