@@ -7,6 +7,7 @@ once with all ones: a bit that does not follow the parameters is padding.
 
 from bivit.compiler.fuse import fuse
 from bivit.compiler.ir.graph import Graph
+from bivit.compiler.lift import lift_signs
 from bivit.compiler.passes import RUN_WORDS
 from bivit.compiler.tile import tile
 from bivit.hw.arch import Arch
@@ -23,6 +24,7 @@ def find_changed_padding(graph: Graph, arch: Arch,
     constants : dict of str to list of int
         The words of each constant memory, of a build of `graph` for `arch`.
     """
+    graph = lift_signs(graph)
     fused = fuse(graph, arch)
     for run_words in RUN_WORDS:  # which of them the build has does not stand in it
         segments = tile(graph, fused, arch, run_words).segments

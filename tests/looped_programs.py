@@ -3,6 +3,7 @@
 import itertools
 
 from bivit.compiler.expand import EndlessProgram, expand
+from bivit.hw.blocks.checks import opcodes_of
 from bivit.hw.isa import (
     INDEXED,
     REGISTERS,
@@ -23,7 +24,7 @@ _FREE = {"param_addr", "thr_addr", "bend_addr", "bias_addr", "eps", "delta", "mu
 _DEEPEST = 2  # loops and calls in each other, in the program and in each subroutine
 
 
-def looped_program(rng, arch, *, longest, ordered=False, opcodes=tuple(UNIT_OF)):
+def looped_program(rng, arch, *, longest, ordered=False, opcodes=None):
     """A program that executes 20 to `longest` instructions, HALT last.
 
     Parameters
@@ -34,8 +35,9 @@ def looped_program(rng, arch, *, longest, ordered=False, opcodes=tuple(UNIT_OF))
     ordered : bool
         Every instruction waits for all before it; else waits are random.
     opcodes : sequence of Opcode
-        Of the units.
+        Of the units; all that the target has if none are given.
     """
+    opcodes = opcodes or [opcode for opcode in opcodes_of(arch) if opcode in UNIT_OF]
     while True:
         program = _Program(rng, arch, opcodes, ordered)
         words = [encode(opcode, **fields) for opcode, fields in program.instructions]
