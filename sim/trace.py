@@ -50,10 +50,11 @@ def trace_bytes(report: Report, *, compress: bool) -> bytes:
 
 def _names(figures):
     yield _about("process_name", 0, name=f"bivit on {figures['target']}")
-    for unit, track in _TRACKS.items():
-        yield _about("thread_name", track, name=unit.name)
+    for name in figures["units"]:
+        track = _TRACKS[Unit[name]]
+        yield _about("thread_name", track, name=name)
         yield _about("thread_sort_index", track, sort_index=track)
-        yield _about("thread_name", track + 1, name=f"{unit.name} waits for")
+        yield _about("thread_name", track + 1, name=f"{name} waits for")
         yield _about("thread_sort_index", track + 1, sort_index=track + 1)
 
 

@@ -32,11 +32,12 @@ def looped_program(rng, arch, *, longest, ordered=False, opcodes=None):
     longest : int
     ordered : bool
         Every instruction waits for all before it; else waits are random.
-    opcodes : sequence of Opcode, optional
-        Of the units.
+    opcodes : sequence of Opcode
+        Of the units; all that the target has if none are given.
     """
+    opcodes = opcodes or unit_opcodes(arch)
     while True:
-        program = _Program(rng, arch, opcodes or unit_opcodes(arch), ordered)
+        program = _Program(rng, arch, opcodes, ordered)
         words = [encode(opcode, **fields) for opcode, fields in program.instructions]
         try:
             execution = expand(arch, words)

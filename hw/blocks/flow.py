@@ -1,6 +1,6 @@
 """The way of a program through itself: loops, calls and registers."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -137,13 +137,13 @@ class Flow(wiring.Component):
 
     def _go(self, m, now, view, is_, stack, depth):
         """Open and close loops and calls, and jump."""
-        top, opened = stack[0], Signal(_FRAME)
-        push, pop = Signal(), Signal()
-        m.d.comb += [opened.counter.eq(now.counter + 1), self.target.eq(top.counter)]
+        top, loop, push, pop = stack[0], view[Opcode.LOOP], Signal(), Signal()
+        behind = (now.counter + 1)[:COUNTER_BITS]
+        opened = Cat(behind, is_[Opcode.LOOP], C(0, _STAGE_BITS),
+                     Mux(is_[Opcode.LOOP], Cat(loop.count, loop.tail), 0))
+        m.d.comb += self.target.eq(top.counter)
         with m.If(is_[Opcode.LOOP]):
-            loop = view[Opcode.LOOP]
-            m.d.comb += [push.eq(1), opened.loop.eq(1), opened.left.eq(loop.count),
-                         opened.tail.eq(loop.tail)]
+            m.d.comb += push.eq(1)
         with m.Elif(is_[Opcode.SET]):
             call = view[Opcode.SET].call
             m.d.comb += [push.eq(call), self.jump.eq(call), self.target.eq(view[Opcode.SET].target)]

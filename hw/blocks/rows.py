@@ -226,10 +226,9 @@ class RowAdder(wiring.Component):
                 alone = delayed(m, product, cycles, name=f"alone_{lane}_{index}")
                 folded = Mux(column == index, stages[-1][0], 0)
                 if parts:
-                    place_of = index // len(parts)
-                    folded = Mux(fours, Mux(
-                        (column >= place_of * len(parts)) & (column < (place_of + 1) * len(parts)),
-                        parts[index % len(parts)], 0), folded)
+                    first = index - index % len(parts)
+                    here = Cat(column == first + other for other in range(len(parts))).any()
+                    folded = Mux(fours, Mux(here, parts[index % len(parts)], 0), folded)
                 if arch.post_rows > 1:
                     alone = Mux(reduce, reduced[index], alone)
                 m.d.comb += self.update.terms[lane * cols + index].eq(Mux(fold, folded, alone))

@@ -2,7 +2,6 @@
 
 import functools
 import random
-import time
 
 import pytest
 
@@ -80,15 +79,6 @@ def test_random_programs_on_every_target(target, tmp_path):
     for seed in range(20):
         check(target, seed, (10, 100, 1000)[seed % 3], tmp_path / str(seed))
         check_loops(target, seed, 400, tmp_path / f"loops-{seed}")
-
-
-def test_speed():
-    """A program of DeiT's size is predicted in seconds."""
-    arch = TARGETS["zynq-7020"]
-    program = random_program(random.Random(1), arch, length=20000)
-    begin = time.process_time()
-    simulate_cycles(arch, program)
-    assert time.process_time() - begin < 50e-6 * len(program)
 
 
 @pytest.mark.parametrize("program, message", [

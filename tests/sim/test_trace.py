@@ -16,7 +16,6 @@ from bivit.hw.isa import (
     Destination,
     Opcode,
     SoftmaxMode,
-    Unit,
 )
 from bivit.sim.report import make_report
 from bivit.sim.trace import trace_bytes
@@ -84,12 +83,12 @@ def test_slices_are_the_steps(traced, digits_build):
     report, trace = traced
     tracks = {event["args"]["name"]: event["tid"] for event in trace["traceEvents"]
               if event["name"] == "thread_name"}
-    assert set(tracks) == {text for unit in Unit
-                           for text in (unit.name, f"{unit.name} waits for")}
+    units = report.figures["units"]
+    assert set(tracks) == {text for name in units for text in (name, f"{name} waits for")}
     slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
-    for unit in Unit:
-        own = [event for event in slices if event["tid"] == tracks[unit.name]]
-        assert sum(event["dur"] for event in own) == report.figures["units"][unit.name]["busy"]
+    for name, figures in units.items():
+        own = [event for event in slices if event["tid"] == tracks[name]]
+        assert sum(event["dur"] for event in own) == figures["busy"]
     build = load_build(digits_build)
     executed = expand(build.arch, build.words).instructions[:-1]
     steps = [event for event in slices if event["cat"] != "wait"]
