@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from bivit.compiler import passes
 from bivit.compiler.check import IllegalProgram, check_program
 from bivit.compiler.padding import find_changed_padding
 from bivit.compiler.passes import lower
@@ -11,6 +12,7 @@ from bivit.compiler.structures import CompileError
 from bivit.hw.arch import ArchError
 from bivit.hw.isa import AddSource, Opcode, encode
 from bivit.hw.targets import TARGETS
+from bivit.sim.cycles import simulate_cycles
 from graphs import GraphBuilder, random_vit_graph
 
 ARCH = dataclasses.replace(TARGETS["ecp5-85f"], stem_macs=12)
@@ -98,3 +100,19 @@ def test_pixels_are_taken_once():
 def test_multipliers_are_a_number(value):
     with pytest.raises(ArchError, match="stem_macs"):
         dataclasses.replace(ARCH, stem_macs=value)
+
+
+def test_streamed_constants_are_refused():
+    with pytest.raises(ArchError, match="the constants of a stem engine cannot be streamed"):
+        dataclasses.replace(ARCH, weights="streamed")
+
+
+def test_programs_with_loops(monkeypatch):
+    """The first instruction is STEM, and frames join; check_program has seen that."""
+    monkeypatch.setattr(passes, "_MANY", 10)
+    monkeypatch.setattr(passes, "_IDLE", 1e9)
+    program = lower(random_vit_graph(1, depth=6, embed_dim=20), ARCH)
+    opcodes = [instruction.opcode for instruction in program.instructions]
+    assert Opcode.LOOP in opcodes
+    assert opcodes[0] is Opcode.STEM and opcodes.count(Opcode.STEM) == 2
+    assert len(simulate_cycles(ARCH, program.words, frames=3).frame_cycles) == 3
