@@ -39,8 +39,7 @@ def lift_signs(graph: Graph) -> Graph:
             continue
         signed.add(maker.name)
         threshold, descending = lifted_threshold(sums, node)
-        tensors = {name: array.astype(node.tensors[name].dtype) for name, array in (
-            ("threshold", threshold), ("descending", descending))}
+        tensors = {"threshold": threshold, "descending": descending}
         nodes[node.name] = dataclasses.replace(node, inputs=(maker.name,), tensors=tensors)
     return dataclasses.replace(graph, nodes=tuple(nodes.values()))
 

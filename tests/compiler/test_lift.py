@@ -53,6 +53,16 @@ def test_one_sign_of_a_product_is_lifted():
     assert inputs["s"] == ("x",) and inputs["t"] == ("n",)
 
 
+def test_limits_beyond_the_type_of_the_thresholds():
+    sums, sign = nodes(np.random.default_rng(0))
+    sign = dataclasses.replace(sign, tensors={  # as a checkpoint stores small numbers
+        name: array.clip(-99, 99).astype(np.int8) for name, array in sign.tensors.items()})
+    lifted = next(node for node in lift_signs(chain(sums, sign)).nodes if node.name == "s")
+    threshold, descending = lifted_threshold(sums, sign)
+    assert (lifted.tensors["threshold"] == threshold).all() and np.ptp(threshold) > 999
+    assert (lifted.tensors["descending"] == descending).all()
+
+
 @pytest.mark.parametrize("changes", [
     {"maker": "max_pool"}, {"reader": "scores"}, {"sums": {"inputs": ("x", "x")}},
     {"sums": {"tensors": {"index": np.array([[1], [0], [2]])}}}])
