@@ -78,7 +78,8 @@ def course_of(values: Sequence[int]) -> Course | None:
     if set(values) == {0, 1}:
         ones = [index for index, value in enumerate(values) if value]
         period = _period(ones, len(values))
-        return Course(period=period, phase=-ones[0] % period, pulse=True) if period else None
+        if ones[0] < period:
+            return Course(period=period, phase=-ones[0] % period, pulse=True)
     if len(kinds) > 2:
         return None
     common, other = sorted(kinds, key=lambda step: (-steps.count(step), step))

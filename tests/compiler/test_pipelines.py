@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bivit.compiler.expand import expand
@@ -54,17 +54,32 @@ def test_micro_networks(name, target, room, tmp_path):
     check_loops(checkpoint.load(tmp_path / "net.safetensors"), TARGETS[target], room)
 
 
+def values_of(course, first, count):
+    """What a field holds in the iterations of a loop."""
+    if course.pulse:
+        return [int((i + course.phase) % course.period == 0) for i in range(count)]
+    wraps = [(i + course.phase) // course.period if course.period else 0 for i in range(count)]
+    return [first + course.step * i + course.wrap * wraps[i] for i in range(count)]
+
+
 @given(st.integers(-50, 50), st.integers(-50, 50), st.integers(2, 9), st.integers(0, 8),
        st.integers(12, 60))
+@example(0, 1, 6, 0, 12)
 @settings(max_examples=200, deadline=None)
 def test_courses_are_found(step, wrap, period, phase, count):
-    course = Course(step, wrap, period, phase % period)
-    values = [step * i + wrap * ((i + course.phase) // period) for i in range(count)]
+    values = values_of(Course(step, wrap, period, phase % period), 0, count)
     found = course_of(values)
     assert found is not None
-    wraps = [(i + found.phase) // found.period if found.period else 0 for i in range(count)]
-    if not found.pulse:
-        assert [values[0] + found.step * i + found.wrap * wraps[i] for i in range(count)] == values
+    assert values_of(found, values[0], count) == values
+
+
+@given(st.lists(st.integers(0, 1), min_size=2, max_size=12))
+@example([0, 1, 1, 1])
+@example([0, 0, 1, 0, 1, 0])
+@settings(max_examples=500, deadline=None)
+def test_a_course_gives_back_what_it_was_found_in(values):
+    if found := course_of(values):
+        assert values_of(found, values[0], len(values)) == values
 
 
 def test_pulses_are_found():
