@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from bivit.compiler.pipeline import lags_of
-from bivit.compiler.registers import courses_of, steps_needed
+from bivit.compiler.registers import END_LINES, courses_of, ends_needed
 from bivit.compiler.structures import LARGEST_TAIL, Instruction, Order, Pipeline
 from bivit.compiler.timeline import Timeline
 from bivit.hw.arch import Arch
@@ -78,7 +78,7 @@ def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[
     first = _Trial(tuple(range(len(calls[0].streams))))
     if model.stages(first) is None:
         return None
-    best = model.time(first) if model.steps(first) <= STEPS else _NEVER, first
+    best = model.time(first) if model.ends(first) <= END_LINES else _NEVER, first
     left = effort // model.length if model.several_units else 0
     for units in (groups, [[stream] for stream in first.body]):
         moved = True
@@ -87,7 +87,7 @@ def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[
             for trial in _moves(best[1], units):
                 left -= 1
                 time = model.time(trial, best[0])
-                if time < best[0] and model.steps(trial) <= STEPS:
+                if time < best[0] and model.ends(trial) <= END_LINES:
                     best, moved = (time, trial), True
                     break
     return Order(best[1].body, model.stages(best[1]))
@@ -95,6 +95,8 @@ def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[
 
 def _moves(best, units):
     """Trials in which one group is later, or elsewhere, or both."""
+    for unit in units:
+        yield _Trial(best.body, best.late ^ frozenset(unit))
     for unit in units:
         chosen = frozenset(unit)
         own = tuple(stream for stream in best.body if stream in chosen)
@@ -151,6 +153,7 @@ class _Model:
         self.length = self._calls * self._count * self._width
         self._work = max(sum(kind[0] for kind, own in zip(self._kinds, self._units, strict=True)
                              if own is unit) for unit in Unit)
+        self._between = (STEPS + 1) * self.ends(_Trial(tuple(range(self._width))))
         self.ideal = self._work * self._count * self._calls * _GOOD_ENOUGH
 
     def stages(self, trial):
@@ -162,9 +165,9 @@ class _Model:
                     for (producer, stream), lag in lags.items()}
         return stages_of(trial.body, lags)
 
-    def steps(self, trial):
-        """Changes of registers behind the body."""
-        return steps_needed(self._courses, self.stages(trial), self._real)
+    def ends(self, trial):
+        """Lines of changes of registers behind the body."""
+        return ends_needed(self._courses, self.stages(trial), self._real)
 
     def time(self, trial, limit=_NEVER):
         """Cycles until everything is done; no more than `limit` matters."""
@@ -204,7 +207,7 @@ class _Model:
             timeline.control(1)
             for step in steps:
                 if step is None:
-                    timeline.control(STEPS + 1)
+                    timeline.control(self._between)
                     turns += 1
                     marks.append(timeline.sent)
                     left = end - turns + tail
