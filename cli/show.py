@@ -139,17 +139,19 @@ def report(result, console):
 
 def _cycles(result, console):
     table = _table("Layers", "layer", "unit ", "instr.", "first to last cycle", "busy",
-                   "MACs", "array use")
+                   "MACs", "planes", "array use")
     for row in result["layers"]:
         table.add_row(row["name"], row["unit"], str(row["instructions"]),
                       f"{row['first_cycle']:,} – {row['last_cycle']:,}", f"{row['busy']:,}",
-                      f"{row['macs']:,}" if row["macs"] else "", _percent(row["array_share"]))
+                      f"{row['macs']:,}" if row["macs"] else "",
+                      " x ".join(map(str, row["planes"] or ())), _percent(row["array_share"]))
     console.print(table)
     table = _table("Units", "unit", "busy cycles", "share of all")
     for name, unit in result["units"].items():
         table.add_row(name, f"{unit['busy']:,}", _percent(unit["share"]))
     console.print(table)
     from bivit.sim.accounting import CAUSES
+    from bivit.sim.limits import limit_text
 
     table = _table("The array: the whole frame; from the first binary layer's start to the last "
                    "one's end", "cycles", "frame", "share", "binary", "share", "what they are ")
@@ -165,6 +167,8 @@ def _cycles(result, console):
                   f"{result['cycles_per_image']:,} cycles per image"
                   + (f", utilisation {_percent(result['utilization'])}"
                      if result["utilization"] is not None else ""), markup=False)
+    if result["limit"]:
+        console.print(limit_text(result), markup=False)
 
 
 def compiled(result, console):
