@@ -11,9 +11,9 @@ import tempfile
 
 import numpy as np
 from full_size import ARRAYS, checkpoint_of
-from programs import program_of
 
 from bivit.compiler.ir import checkpoint
+from programs import program_of
 
 __all__ = ["ROWS", "measure", "summary"]
 

@@ -28,8 +28,10 @@ __all__ = ["RUN_WORDS", "lower"]
 
 RUN_WORDS = (1 << 20, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
-_MANY = 4000
+_LONG = 1500
 """Instructions of a network from which on its program has loops, even if a straight one fits."""
+_MANY = 4000
+"""Instructions of the longest straight program whose matrix instructions are cut."""
 
 _IDLE = 1.15
 """Cycles over those of the busiest unit from which on a straight program is tried, too."""
@@ -92,7 +94,7 @@ def _candidates(graph, fused, arch):
         if fetched_memories(arch):
             plan, external = stream(plan, arch)
         length = len(plan.instructions)
-        if length > min(_MANY, arch.program_depth):
+        if length > min(_MANY if lengths else _LONG, arch.program_depth):
             if not lengths:
                 yield from _large(plan, arch, external)
             return
