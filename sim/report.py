@@ -80,10 +80,10 @@ def analyse(frame: Frame, products: list[dict[str, int]], batch: int = 1) -> dic
     -------
     dict
         ``cycles`` of the frame; ``cycles_per_image``; ``array_cycles``, what they all are to the
-        array (:data:`bivit.sim.accounting.CAUSES`); ``utilization`` of the array on the binary layers,
-        useful MACs over those that a full array does in all cycles from the first binary layer's
-        start to the last one's end (None without binary layers); ``binary_cycles``, those cycles;
-        ``spent``, what they are, as in ``array_cycles``; ``layers``; ``units``.
+        array (:data:`bivit.sim.accounting.CAUSES`); ``utilization`` of the array on the binary
+        layers, useful MACs over those that a full array does in all cycles from the first binary
+        layer's start to the last one's end (None without binary layers); ``binary_cycles``, those
+        cycles; ``spent``, what they are, as in ``array_cycles``; ``layers``; ``units``.
     """
     window = binary_window(frame)
     slots = account(frame, products, window) if window else dict.fromkeys(CAUSES, 0)
