@@ -19,6 +19,7 @@ ROOM = {
     "xmem_depth": 1 << 16, "hmem_depth": 1 << 16, "pmem_depth": 1 << 14, "bmem_depth": 1 << 16,
     "kmem_depth": 1 << 14, "pv_depth": 1 << 12, "resid_depth": 1 << 16, "vmem_depth": 1 << 16,
     "sums_depth": 1 << 8, "smem_depth": 1 << 16, "stem_depth": 1 << 15,
+    "stem_scale_depth": 1 << 12,
 }
 """Memories in which every network finds room."""
 
