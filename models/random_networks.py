@@ -23,7 +23,8 @@ SPREAD = 0.1
 """Standard deviation of what is added to norms, shifts and slopes."""
 
 
-def random_network(name: str, seed: int, images: torch.Tensor | None = None) -> nn.Module:
+def random_network(name: str, seed: int, images: torch.Tensor | None = None, *,
+                   stem_bits: int | None = None) -> nn.Module:
     """A network of the registry, ready to be settled and converted; equal arguments, equal models.
 
     Parameters
@@ -32,8 +33,10 @@ def random_network(name: str, seed: int, images: torch.Tensor | None = None) -> 
     seed : int
     images : uint8 tensor (N, C, H, W), optional
         What scales and statistics come from; two photographs if not given.
+    stem_bits : int, optional
+        Bits of the patch embedding's weights, if not those of the registry.
     """
-    entry = network(name)
+    entry = network(name).with_stem(stem_bits)
     images = photographs(entry.config.image_shape) if images is None else images
     with torch.random.fork_rng([]), torch.no_grad():
         torch.manual_seed(seed)
@@ -85,7 +88,8 @@ def _measure(model, images):
     model.eval()
 
 
-def convert_random(name: str, seed: int, out, images: torch.Tensor) -> dict:
+def convert_random(name: str, seed: int, out, images: torch.Tensor, *,
+                   stem_bits: int | None = None) -> dict:
     """Write the checkpoint of a random network.
 
     Parameters
@@ -96,6 +100,8 @@ def convert_random(name: str, seed: int, out, images: torch.Tensor) -> dict:
         The checkpoint to write.
     images : uint8 tensor (N, C, H, W)
         What scales, statistics and binary points come from.
+    stem_bits : int, optional
+        Bits of the patch embedding's weights, if not those of the registry.
 
     Returns
     -------
@@ -103,7 +109,7 @@ def convert_random(name: str, seed: int, out, images: torch.Tensor) -> dict:
         ``checkpoint``, ``layers`` (their number) and ``ones``: the share of ones among the bits
         of every layer, on the first two images.
     """
-    model = random_network(name, seed, images)
+    model = random_network(name, seed, images, stem_bits=stem_bits)
     settle(model, images)
     graph = export(convert(model, images), images[:1], out,
                    metadata={"model": name, "random": seed})
