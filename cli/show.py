@@ -61,6 +61,8 @@ def demo(result, console):
 def simulate(result, console):
     """What a simulation found."""
     shown = {"engine": result["engine"], "images": f"{result['images']:,}"}
+    if result["batch"] > 1:
+        shown["images at once"] = result["batch"]
     if result["checked"]:
         shown["mismatches"] = (f"{result['mismatches']} (logits of {result['images']} images; "
                                f"every observation point of {result['observed_images']})")
@@ -140,17 +142,19 @@ def report(result, console):
 
 def _cycles(result, console):
     table = make_table("Layers", "layer", "unit ", "instr.", "first to last cycle", "busy",
-                   "MACs", "array use")
+                       "MACs", "planes", "array use")
     for row in result["layers"]:
         table.add_row(row["name"], row["unit"], str(row["instructions"]),
                       f"{row['first_cycle']:,} – {row['last_cycle']:,}", f"{row['busy']:,}",
-                      f"{row['macs']:,}" if row["macs"] else "", percent(row["array_share"]))
+                      f"{row['macs']:,}" if row["macs"] else "",
+                      " x ".join(map(str, row["planes"] or ())), percent(row["array_share"]))
     console.print(table)
     table = make_table("Units", "unit", "busy cycles", "share of all")
     for name, unit in result["units"].items():
         table.add_row(name, f"{unit['busy']:,}", percent(unit["share"]))
     console.print(table)
     from bivit.sim.accounting import CAUSES
+    from bivit.sim.limits import limit_text
 
     table = make_table("The array: the whole frame; from the first binary layer's start to the "
                        "last one's end", "cycles", "frame", "share", "binary", "share",
@@ -158,21 +162,28 @@ def _cycles(result, console):
     frame, window = result["array_cycles"], result["spent"]
     rows = {cause: (frame[cause], window[cause], text) for cause, text in CAUSES.items()
             if frame[cause] or window[cause]}
-    rows["all"] = result["cycles_per_image"], result["binary_cycles"], ""
+    rows["all"] = result["cycles"], result["binary_cycles"], ""
     for cause, (whole, part, text) in rows.items():
-        table.add_row(cause, f"{whole:,.0f}", percent(whole / result["cycles_per_image"]),
+        table.add_row(cause, f"{whole:,.0f}", percent(whole / result["cycles"]),
                       f"{part:,.0f}", percent(part / (result["binary_cycles"] or 1)), text)
     console.print(table)
     console.print(f"target {result['target']}: {result['macs_per_cycle']:,} binary MACs per cycle, "
-                  f"{result['cycles_per_image']:,} cycles per image"
+                  f"{_cycles_of_image(result)}"
                   + (f", utilisation {percent(result['utilization'])}"
                      if result["utilization"] is not None else ""), markup=False)
+    if result["limit"]:
+        console.print(limit_text(result), markup=False)
+
+
+def _cycles_of_image(result):
+    text = f"{result['cycles_per_image']:,} cycles per image"
+    return text if result["batch"] == 1 else f"{text} of {result['batch']} at once"
 
 
 def compiled(result, console):
     """What a compilation wrote."""
     console.print(f"wrote {result['folder']}: {result['instructions']:,} instructions for "
-                  f"{result['target']}, {result['cycles_per_image']:,} cycles per image"
+                  f"{result['target']}, {_cycles_of_image(result)}"
                   + (f", utilisation {percent(result['utilization'])}"
                      if result["utilization"] is not None else "")
                   + f"; bivit report {result['folder']} says more", markup=False)
@@ -261,7 +272,7 @@ def imported(result, console):
                         for name in ("zeros", "signs"))
         facts({f"zero {kind}": f"{zeros:,} of {signs:,} signs, taken as +1"}, console)
     table = make_table(f"Layers with the most zeros under signs, on {result.images} images",
-                   "layer", "of ", "zeros", "share")
+                       "layer", "of ", "zeros", "share")
     for ties in sorted(result.ties, key=lambda ties: -ties.zeros)[:8]:
         if ties.zeros:
             table.add_row(ties.layer, ties.kind, f"{ties.zeros:,}",
@@ -278,7 +289,7 @@ def models(result, console):
         return f"{count / 1e6:,.{0 if count >= 1e8 else 2}f}" if count else ""
 
     table = make_table("Networks", "name", "image ", "params", "binary", "1-bit w", "other", "bits",
-                   "MB")
+                       "MB")
     for row in result["models"]:
         counts = ("parameters", "binary_macs", "binary_weight_macs", "other_macs",
                   "binary_weight_bits")

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from bivit.compiler.batch import batched
 from bivit.compiler.check import IllegalProgram, check_program
 from bivit.compiler.depend import dependencies
 from bivit.compiler.encode import encode_program, wait_distances
@@ -28,8 +29,10 @@ __all__ = ["RUN_WORDS", "lower"]
 
 RUN_WORDS = (1 << 20, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
-_MANY = 4000
+_LONG = 1500
 """Instructions of a network from which on its program has loops, even if a straight one fits."""
+_MANY = 4000
+"""Instructions of the longest straight program whose matrix instructions are cut."""
 
 _IDLE = 1.15
 """Cycles over those of the busiest unit from which on a straight program is tried, too."""
@@ -47,8 +50,15 @@ class _Candidate:
     external: bytes
 
 
-def lower(graph: Graph, arch: Arch) -> Program:
+def lower(graph: Graph, arch: Arch, batch: int = 1) -> Program:
     """The program and the constant words of a network on a target; equal inputs, equal outputs.
+
+    Parameters
+    ----------
+    graph : Graph
+    arch : Arch
+    batch : int
+        Images of a program.
 
     Raises
     ------
@@ -56,7 +66,7 @@ def lower(graph: Graph, arch: Arch) -> Program:
         If the target cannot run the network: the layer, the reason, what to change.
     """
     verify(graph, arch)
-    source, graph = graph, lift_signs(graph)
+    source, graph = graph, lift_signs(batched(graph, batch))
     fused = fuse(graph, arch)
     _check_operations(fused[0])
     found = list(_candidates(graph, fused, arch))
@@ -79,7 +89,7 @@ def lower(graph: Graph, arch: Arch) -> Program:
     return Program(arch, source, words, constants, instructions, executed, best.plan.layers,
                    _observations(graph, executed),
                    {segment.name: best.where[segment.name] for segment in best.plan.segments},
-                   best.external)
+                   best.external, batch)
 
 
 def _candidates(graph, fused, arch):
@@ -92,7 +102,7 @@ def _candidates(graph, fused, arch):
         if fetched_memories(arch):
             plan, external = stream(plan, arch)
         length = len(plan.instructions)
-        if length > min(_MANY, arch.program_depth):
+        if length > min(_MANY if lengths else _LONG, arch.program_depth):
             if not lengths:
                 yield from _large(plan, arch, external)
             return
