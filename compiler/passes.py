@@ -17,7 +17,7 @@ from bivit.compiler.place import place, spread
 from bivit.compiler.schedule import schedule
 from bivit.compiler.stream import stream
 from bivit.compiler.streams import find_rolls
-from bivit.compiler.structures import Address, Code, CompileError, Plan, Program
+from bivit.compiler.structures import Address, Code, CompileError, Plan, Program, TooSmall
 from bivit.compiler.subroutines import assemble
 from bivit.compiler.tile import tile
 from bivit.compiler.timeline import busiest, measure
@@ -73,9 +73,9 @@ def lower(graph: Graph, arch: Arch, batch: int = 1) -> Program:
     fitting = [program for program in found if len(program.code.lines) <= arch.program_depth]
     if not fitting:
         needed = min(len(program.code.lines) for program in found)
-        raise CompileError(f"layer {graph.nodes[-1].name}: the program takes {needed} "
-                           f"instructions and target {arch.name} has {arch.program_depth}; raise "
-                           f"program_depth to {needed}")
+        raise TooSmall(f"layer {graph.nodes[-1].name}: the program takes {needed} instructions "
+                       f"and target {arch.name} has {arch.program_depth}; raise program_depth to "
+                       f"{needed}", {"program_depth": needed})
     best = min(fitting, key=lambda program: program.cycles)
     words, instructions = encode_program(best.plan, best.code, best.waits)
     constants = {} if best.external else pack(best.plan, best.where, arch)

@@ -13,7 +13,7 @@ from bivit.models.conversion import convert, settle
 from bivit.models.headwise import HeadSign
 from bivit.models.multibit import fit_steps
 from bivit.models.photographs import photographs
-from bivit.models.registry import network
+from bivit.models.registry import Network, network
 from bivit.models.shifted import BatchNorm
 from bivit.models.tracing import GraphModel, export
 
@@ -24,7 +24,7 @@ SPREAD = 0.1
 
 
 def random_network(name: str, seed: int, images: torch.Tensor | None = None, *,
-                   stem_bits: int | None = None) -> nn.Module:
+                   own: Network | None = None) -> nn.Module:
     """A network of the registry, ready to be settled and converted; equal arguments, equal models.
 
     Parameters
@@ -33,10 +33,10 @@ def random_network(name: str, seed: int, images: torch.Tensor | None = None, *,
     seed : int
     images : uint8 tensor (N, C, H, W), optional
         What scales and statistics come from; two photographs if not given.
-    stem_bits : int, optional
-        Bits of the patch embedding's weights, if not those of the registry.
+    own : Network, optional
+        Instead of the one of that name: other sizes, other layers.
     """
-    entry = network(name).with_stem(stem_bits)
+    entry = own or network(name)
     images = photographs(entry.config.image_shape) if images is None else images
     with torch.random.fork_rng([]), torch.no_grad():
         torch.manual_seed(seed)
@@ -89,7 +89,7 @@ def _measure(model, images):
 
 
 def convert_random(name: str, seed: int, out, images: torch.Tensor, *,
-                   stem_bits: int | None = None) -> dict:
+                   own: Network | None = None) -> dict:
     """Write the checkpoint of a random network.
 
     Parameters
@@ -100,8 +100,8 @@ def convert_random(name: str, seed: int, out, images: torch.Tensor, *,
         The checkpoint to write.
     images : uint8 tensor (N, C, H, W)
         What scales, statistics and binary points come from.
-    stem_bits : int, optional
-        Bits of the patch embedding's weights, if not those of the registry.
+    own : Network, optional
+        Instead of the one of that name.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def convert_random(name: str, seed: int, out, images: torch.Tensor, *,
         ``checkpoint``, ``layers`` (their number) and ``ones``: the share of ones among the bits
         of every layer, on the first two images.
     """
-    model = random_network(name, seed, images, stem_bits=stem_bits)
+    model = random_network(name, seed, images, own=own)
     settle(model, images)
     graph = export(convert(model, images), images[:1], out,
                    metadata={"model": name, "random": seed})

@@ -9,6 +9,7 @@ from bivit.models.config import ViTConfig
 from bivit.models.conversion import convert, settle
 from bivit.models.photographs import photographs
 from bivit.models.random_networks import convert_random, random_network
+from bivit.models.registry import network
 from bivit.models.tracing import GraphModel, to_graph
 from bivit.sim.report import report
 from bivit.sim.simulate import simulate
@@ -21,7 +22,8 @@ NETWORKS = {"bivit_deit_micro": "patch_embed.proj", "bivit_swin_micro": "patch_e
 @pytest.mark.parametrize("bits", (1, 3, 8))
 @pytest.mark.parametrize("name", NETWORKS)
 def test_weights_have_as_many_bits(name, bits, tmp_path):
-    convert_random(name, 0, tmp_path / "net.safetensors", photographs(SHAPE), stem_bits=bits)
+    convert_random(name, 0, tmp_path / "net.safetensors", photographs(SHAPE),
+                   own=network(name).with_stem(bits))
     graph = checkpoint.load(tmp_path / "net.safetensors")
     weight = next(node for node in graph.nodes if node.op == "plane_linear").tensors["weight"]
     assert abs(weight).max() == (1 << bits) - 1 and (weight % 2 != 0).all()
@@ -30,7 +32,8 @@ def test_weights_have_as_many_bits(name, bits, tmp_path):
 @pytest.mark.parametrize("bits", (2, 5))
 def test_the_float_network_rounds_to_them(bits):
     images = photographs(SHAPE)
-    model = random_network("bivit_deit_micro", 3, images, stem_bits=bits)
+    model = random_network("bivit_deit_micro", 3, images,
+                           own=network("bivit_deit_micro").with_stem(bits))
     settle(model, images)
     graph = to_graph(convert(model, images), SHAPE)
     found = GraphModel(graph).values(images)["patch_embed.embed"]
@@ -51,7 +54,7 @@ def test_cycles_go_with_the_planes(tmp_path):
     words = {}
     for bits in (2, 8):
         convert_random("bivit_deit_micro", 0, tmp_path / f"{bits}.safetensors",
-                       photographs(SHAPE), stem_bits=bits)
+                       photographs(SHAPE), own=network("bivit_deit_micro").with_stem(bits))
         compile(tmp_path / f"{bits}.safetensors", "tiny", tmp_path / f"{bits}")
         found = report(tmp_path / f"{bits}")
         planes = [row for row in found["layers"] if row["planes"] and "patch" in row["name"]]

@@ -41,11 +41,11 @@ def run(out, float_model=None, *, network=None, seed=None, calibration=None,
                         "SEED and --network NAME")
     if float_model is None:
         try:
-            shape = named(network).config.image_shape
+            own = named(network).with_stem(stem_bits)
         except ValueError as error:
             raise UserError(str(error)) from None
-        return convert_random(network, seed, out, calibration_images(shape, calibration),
-                              stem_bits=stem_bits)
+        images = calibration_images(own.config.image_shape, calibration)
+        return convert_random(network, seed, out, images, own=own)
     shape = load_float(float_model).config.image_shape
     graph = convert_file(float_model, out, calibration_images(shape, calibration),
                          stem_bits=stem_bits)
