@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from bivit.compiler.batch import batched
 from bivit.compiler.check import IllegalProgram, check_program
 from bivit.compiler.depend import dependencies
 from bivit.compiler.encode import encode_program, wait_distances
@@ -60,15 +61,22 @@ class Candidate:
     external: bytes
 
 
-def lower(graph: Graph, arch: Arch) -> Program:
+def lower(graph: Graph, arch: Arch, batch: int = 1) -> Program:
     """The program and the constant words of a network on a target; equal inputs, equal outputs.
+
+    Parameters
+    ----------
+    graph : Graph
+    arch : Arch
+    batch : int
+        Images of a program.
 
     Raises
     ------
     CompileError
         If the target cannot run the network: the layer, the reason, what to change.
     """
-    best = choose(graph, arch)
+    transformed, best = choose(graph, arch, batch)
     words, instructions = encode_program(best.plan, best.code, best.waits)
     constants = {} if best.external else pack(best.plan, best.where, arch)
     try:
@@ -79,21 +87,21 @@ def lower(graph: Graph, arch: Arch) -> Program:
         best.plan.instructions[index] for _, index in best.code.steps if index is not None)
         if not instruction.fields.get("next"))
     return Program(arch, graph, words, constants, instructions, executed, best.plan.layers,
-                   _observations(lift_signs(graph), executed),
+                   _observations(transformed, executed),
                    {segment.name: best.where[segment.name] for segment in best.plan.segments},
-                   best.external)
+                   best.external, batch)
 
 
-def choose(graph: Graph, arch: Arch) -> Candidate:
-    """The best program that fits.
+def choose(graph: Graph, arch: Arch, batch: int = 1) -> tuple[Graph, Candidate]:
+    """The graph that is compiled, and the best program that fits; arguments are those of
+    :func:`lower`.
 
     Raises
     ------
     CompileError
-        As :func:`lower` does.
     """
     verify(graph, arch)
-    graph = lift_signs(graph)
+    graph = lift_signs(batched(graph, batch))
     fused = fuse(graph, arch)
     _check_operations(fused[0])
     found = list(_candidates(graph, fused, arch))
@@ -103,7 +111,7 @@ def choose(graph: Graph, arch: Arch) -> Candidate:
         raise CompileError(f"layer {graph.nodes[-1].name}: the program takes {needed} "
                            f"instructions and target {arch.name} has {arch.program_depth}; raise "
                            f"program_depth to {needed}")
-    return min(fitting, key=lambda program: program.cycles)
+    return graph, min(fitting, key=lambda program: program.cycles)
 
 
 def _candidates(graph, fused, arch):

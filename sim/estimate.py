@@ -24,12 +24,12 @@ __all__ = ["Estimate", "execution_of", "predict_cycles"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What one isolated image costs; every number is what the compiled program has.
+    """What one isolated run of a program costs; every number is that of the compiled program.
 
     Parameters
     ----------
     cycles : int
-        Of the image, as the CYCLES register shows them.
+        Of the run, as the CYCLES register shows them.
     binary_cycles : int
         From the first binary product to the last one's end; 0 without binary layers.
     utilization : float or None
@@ -53,11 +53,14 @@ class Estimate:
     memory: dict[str, int]
 
 
-def predict_cycles(graph: Graph, arch: Arch, *, memory: MemoryTiming | None = None) -> Estimate:
+def predict_cycles(graph: Graph, arch: Arch, *, batch: int = 1,
+                   memory: MemoryTiming | None = None) -> Estimate:
     """The cost of a network on a target; exactly that of the program that the compiler makes.
 
     Parameters
     ----------
+    batch : int
+        Images of a program.
     memory : MemoryTiming, optional
         External memory of a `streamed` target.
 
@@ -67,7 +70,7 @@ def predict_cycles(graph: Graph, arch: Arch, *, memory: MemoryTiming | None = No
         With the words of the compiler, if the target cannot run the network: the layer, the memory
         or the limit that does not suffice, what to change.
     """
-    best = choose(graph, arch)
+    _, best = choose(graph, arch, batch)
     encode_program(best.plan, best.code, best.waits)  # what does not fit into its field is refused
     indices = [index for index, _ in _sent(best)]
     report = executed_cycles(arch, execution_of(best), memory=memory)
@@ -87,7 +90,7 @@ def predict_cycles(graph: Graph, arch: Arch, *, memory: MemoryTiming | None = No
 
 
 def execution_of(program: Candidate) -> Execution:
-    """What a program does for one image: as :func:`bivit.compiler.expand.expand` of its words."""
+    """What a program does in one run: as :func:`bivit.compiler.expand.expand` of its words."""
     found, none = [], dict.fromkeys(WAIT_FIELDS.values(), 0)
     waits = [none | {WAIT_FIELDS[unit]: distance for unit, distance in own.items()}
              for own in program.waits]
