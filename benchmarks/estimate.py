@@ -5,7 +5,7 @@ import pathlib
 import tempfile
 import time
 
-from frames import ARRAYS
+from full_size import ARRAYS
 
 from bivit.compiler.ir import checkpoint
 from bivit.compiler.passes import lower

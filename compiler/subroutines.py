@@ -132,11 +132,13 @@ def _loop(body, instructions):
             fields |= {name: immediate, register_of(name): register}
         lines.append(Line(instructions[index].opcode,
                           fields | {"stage": order.stages[stream]}, index))
-    end = {"used": len(indexing.steps)}
-    for place, step in enumerate(indexing.steps):
-        end |= {f"{name}_{place}": value
-                for name, value in zip(("reg", "add", "limit", "on_wrap"), step, strict=True)}
-    return [*lines, Line(Opcode.END, end)]
+    for number, steps in enumerate(indexing.ends):
+        end = {"used": len(steps), "more": int(number + 1 < len(indexing.ends))}
+        for place, step in enumerate(steps):
+            end |= {f"{name}_{place}": value
+                    for name, value in zip(("reg", "add", "limit", "on_wrap"), step, strict=True)}
+        lines.append(Line(Opcode.END, end))
+    return lines
 
 
 def _run(body, part, start):
@@ -147,7 +149,7 @@ def _run(body, part, start):
     steps = [(start + line, None) for line in range(before)]
     for step in body.order.steps(part.count):
         if step is None:
-            steps.append((end, None))
+            steps += [(end + line, None) for line in range(len(body.indexing.ends))]
         else:
             stream, iteration = step
             steps.append((place[stream],
