@@ -15,6 +15,7 @@ from bivit.compiler.pipeline import find_pipelines
 from bivit.compiler.place import place, spread
 from bivit.compiler.schedule import schedule
 from bivit.compiler.stream import stream
+from bivit.compiler.stream_parts import loop_room, stream_parts
 from bivit.compiler.streams import find_rolls
 from bivit.compiler.structures import Address, Code, CompileError, Plan, Program
 from bivit.compiler.subroutines import assemble
@@ -87,26 +88,24 @@ def _candidates(graph, fused, arch):
     one."""
     lengths = set()
     for run_words in RUN_WORDS:
-        plan, external = tile(graph, fused, arch, run_words), b""
+        plan = tile(graph, fused, arch, run_words)
         _check_plan(plan)
-        if fetched_memories(arch):
-            plan, external = stream(plan, arch)
         length = len(plan.instructions)
         if length > min(_MANY, arch.program_depth):
             if not lengths:
-                yield from _large(plan, arch, external)
+                yield from _large(plan, arch)
             return
         if length not in lengths:
-            yield _straight(plan, arch, external)
+            yield _straight(plan, arch)
         lengths.add(length)
 
 
-def _large(plan, arch, external):
+def _large(plan, arch):
     """A program with loops, and a straight one if there is room for it, and the loops find no room
     for their values or leave all units idle."""
     fits = len(plan.instructions) <= arch.program_depth
     try:
-        looped = _looped(plan, arch, external)
+        looped = _looped(plan, arch)
     except CompileError:
         if not fits:
             raise
@@ -114,20 +113,28 @@ def _large(plan, arch, external):
         yield looped
         fits = fits and looped.cycles > _IDLE * busiest(arch, plan)
     if fits:
-        yield _straight(plan, arch, external)
+        yield _straight(plan, arch)
 
 
-def _straight(plan, arch, external):
+def _straight(plan, arch):
+    external = b""
+    if fetched_memories(arch):
+        plan, external = stream(plan, arch)
     placed, where = place(plan, arch, lifetimes_of_order(plan))
     needs = dependencies(placed.instructions, arch)
     return _candidate(placed, where, schedule(placed, arch, needs), needs, arch,
                       external)
 
 
-def _looped(plan, arch, external):
-    apart = spread(plan)
-    needs = dependencies(apart.instructions, arch)
-    parts = find_pipelines(apart.instructions, find_rolls(apart.instructions), needs, plan.layers)
+def _looped(plan, arch):
+    apart, external = spread(plan), b""
+    needs, rolls = dependencies(apart.instructions, arch), find_rolls(apart.instructions)
+    if not fetched_memories(arch):
+        parts = find_pipelines(apart.instructions, rolls, needs, plan.layers)
+    else:
+        parts = find_pipelines(apart.instructions, rolls, needs, plan.layers, loop_room(plan, arch))
+        plan, parts, external = stream_parts(plan, parts, arch, apart.instructions)
+        apart = spread(plan)
     placed, where = place(plan, arch, lifetimes_of_loops(plan, parts, apart, arch))
     needs = dependencies(placed.instructions, arch)
     return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,

@@ -26,7 +26,7 @@ from graphs import random_image, random_vit_graph
 from test_networks import check_on_iss
 
 NARROW = dataclasses.replace(TARGETS["tiny"], name="tiny-streamed", weights="streamed",
-                             port_bits=16)
+                             port_bits=16, program_depth=1024)
 WIDE = dataclasses.replace(TARGETS["odd"], name="odd-streamed", weights="streamed", port_bits=128,
                            port_burst=8, port_reads=2)
 MEMORIES = [MemoryTiming(), MemoryTiming(latency=150, interval=3),
@@ -176,6 +176,35 @@ def test_what_does_not_fit_says_by_how_much(memory):
         width = width or int(str(caught.value).split(" bits; with")[0].rsplit(" ", 1)[1])
         assert f"{(fitting - depth) * width} bits more" in str(caught.value)
     lower(graph, dataclasses.replace(NARROW, **{f"{memory}_depth": fitting}))
+
+
+def looped(name, arch, tmp_path):
+    """A network as a program with loops; the graph too."""
+    convert_random(name, 1, tmp_path / "net.safetensors", photographs((3, 32, 32)))
+    graph = checkpoint.load(tmp_path / "net.safetensors")
+    return lower(graph, arch), graph
+
+
+def test_equal_layers_fetch_in_one_body(tmp_path):
+    """FETCHes are behind HALT, with registers, and each word is fetched once in a frame."""
+    program, _ = looped("bivit_deit_micro", NARROW, tmp_path)
+    halt = [opcode for opcode, _ in map(decode, program.words)].index(Opcode.HALT)
+    fetches = [fields for opcode, fields in map(decode, program.words[halt:])
+               if opcode is Opcode.FETCH]
+    assert {fields["memory"] for fields in fetches} >= {1, 2, 3, 4}
+    assert all(fields["ext_addr_reg"] and fields["const_addr_reg"] for fields in fetches)
+    calls = sum(opcode is Opcode.SET and fields["call"]
+                for opcode, fields in map(decode, program.words))
+    assert calls == 3
+    straight, _ = looped("bivit_deit_micro", TARGETS["tiny"], tmp_path)
+    words = sum(fields["words"] for fields in executed_fetches(program)
+                if fields["memory"] == ConstantMemory.WEIGHT.value)
+    assert words <= 1.1 * len(straight.constants["weight"])
+
+
+def executed_fetches(program):
+    return [instruction.fields for instruction in program.executed
+            if instruction.opcode is Opcode.FETCH]
 
 
 def test_memories_in_words():
