@@ -60,6 +60,8 @@ def demo(result, console):
 def simulate(result, console):
     """What a simulation found."""
     shown = {"engine": result["engine"], "images": f"{result['images']:,}"}
+    if result["batch"] > 1:
+        shown["images at once"] = result["batch"]
     if result["checked"]:
         shown["mismatches"] = (f"{result['mismatches']} (logits of {result['images']} images; "
                                f"every observation point of {result['observed_images']})")
@@ -156,21 +158,26 @@ def _cycles(result, console):
     frame, window = result["array_cycles"], result["spent"]
     rows = {cause: (frame[cause], window[cause], text) for cause, text in CAUSES.items()
             if frame[cause] or window[cause]}
-    rows["all"] = result["cycles_per_image"], result["binary_cycles"], ""
+    rows["all"] = result["cycles"], result["binary_cycles"], ""
     for cause, (whole, part, text) in rows.items():
-        table.add_row(cause, f"{whole:,.0f}", _percent(whole / result["cycles_per_image"]),
+        table.add_row(cause, f"{whole:,.0f}", _percent(whole / result["cycles"]),
                       f"{part:,.0f}", _percent(part / (result["binary_cycles"] or 1)), text)
     console.print(table)
     console.print(f"target {result['target']}: {result['macs_per_cycle']:,} binary MACs per cycle, "
-                  f"{result['cycles_per_image']:,} cycles per image"
+                  f"{_cycles_of_image(result)}"
                   + (f", utilisation {_percent(result['utilization'])}"
                      if result["utilization"] is not None else ""), markup=False)
+
+
+def _cycles_of_image(result):
+    text = f"{result['cycles_per_image']:,} cycles per image"
+    return text if result["batch"] == 1 else f"{text} of {result['batch']} at once"
 
 
 def compiled(result, console):
     """What a compilation wrote."""
     console.print(f"wrote {result['folder']}: {result['instructions']:,} instructions for "
-                  f"{result['target']}, {result['cycles_per_image']:,} cycles per image"
+                  f"{result['target']}, {_cycles_of_image(result)}"
                   + (f", utilisation {_percent(result['utilization'])}"
                      if result["utilization"] is not None else "")
                   + f"; bivit report {result['folder']} says more", markup=False)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from bivit.compiler.batch import batched
 from bivit.compiler.check import IllegalProgram, check_program
 from bivit.compiler.depend import dependencies
 from bivit.compiler.encode import encode_program, wait_distances
@@ -48,8 +49,15 @@ class _Candidate:
     external: bytes
 
 
-def lower(graph: Graph, arch: Arch) -> Program:
+def lower(graph: Graph, arch: Arch, batch: int = 1) -> Program:
     """The program and the constant words of a network on a target; equal inputs, equal outputs.
+
+    Parameters
+    ----------
+    graph : Graph
+    arch : Arch
+    batch : int
+        Images of a program.
 
     Raises
     ------
@@ -57,7 +65,7 @@ def lower(graph: Graph, arch: Arch) -> Program:
         If the target cannot run the network: the layer, the reason, what to change.
     """
     verify(graph, arch)
-    source, graph = graph, lift_signs(graph)
+    source, graph = graph, lift_signs(batched(graph, batch))
     fused = fuse(graph, arch)
     _check_operations(fused[0])
     found = list(_candidates(graph, fused, arch))
@@ -80,7 +88,7 @@ def lower(graph: Graph, arch: Arch) -> Program:
     return Program(arch, source, words, constants, instructions, executed, best.plan.layers,
                    _observations(graph, executed),
                    {segment.name: best.where[segment.name] for segment in best.plan.segments},
-                   best.external)
+                   best.external, batch)
 
 
 def _candidates(graph, fused, arch):

@@ -139,6 +139,8 @@ class Stored:
         Tiles after which the channels start again (a view of copies), or 0.
     filled : bool
         Rows that hold no token are written as well.
+    blocks : int
+        Blocks after which they start again (a table that all images share), or 0.
     """
 
     base: Address
@@ -150,9 +152,11 @@ class Stored:
     chunks: tuple[tuple[int, int], ...] = ()
     period: int = 0
     filled: bool = True
+    blocks: int = 0
 
     def at(self, block: int, offset: int = 0) -> Address:
         """Address of a word of a block."""
+        block = block % self.blocks if self.blocks else block
         return self.base.plus(block * self.block_words + offset)
 
 
@@ -349,4 +353,6 @@ class Program:
     """Name of each piece of the constants: memory, first word, words."""
     external: bytes = b""
     """The image in external memory of a `streamed` target, whose `constants` are empty."""
+    batch: int = 1
+    """Images that a run takes at once; `graph` is that of one."""
 

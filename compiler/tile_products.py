@@ -8,10 +8,11 @@ from bivit.compiler import tile_stem
 from bivit.compiler.destinations import Destinations
 from bivit.compiler.fold import fold_linear, never
 from bivit.compiler.ir.numeric import CODE_BITS
+from bivit.compiler.ir.operation import images_of
 from bivit.compiler.layout import runs
 from bivit.compiler.post import Post
 from bivit.compiler.stream_parts import SHARE
-from bivit.compiler.structures import CompileError, Observe, Operation, Rows
+from bivit.compiler.structures import CompileError, Observe, Operation
 from bivit.compiler.verify import weight_planes
 from bivit.hw.isa import ASource, BSource, Opcode
 
@@ -90,13 +91,13 @@ def _linear(tiler, operation):
     arch = tiler.arch
     linear, node = (tiler.nodes[operation.nodes[role]] for role in ("linear", "rescale"))
     a, prefix = operand(tiler, operation.inputs["a"]), node.attributes.get("prefix", 0)
-    rows = Rows(a.rows.tokens + prefix, a.rows.offset, a.rows.segments)
+    rows = a.rows
     if node.op == "embed":
         if a.rows.offset != prefix % arch.rows:
             raise CompileError(f"layer {node.name}: its tokens do not start at row "
                                f"{prefix % arch.rows} of a block; make prefix "
                                f"{a.rows.offset} or embed the patches themselves")
-        rows = Rows(a.rows.tokens + prefix, 0, a.rows.segments)
+        rows = tile_stem.embedded_rows(tiler, node)
     post = Post(tiler, operation, rows)
     weight = linear.tensors["weight"].astype(np.int64)
     planes = weight_planes(weight) if linear.op == "plane_linear" else 1
@@ -117,10 +118,14 @@ def _linear(tiler, operation):
     groups = tiler.column_groups(post.runs, a.k_words * planes, a_planes, share)
     if a.source is ASource.IMEM:
         _check_patches(tiler.patches, groups, arch, linear)
+    images, before = images_of(node.attributes) if prefix else 1, prefix // arch.rows
+    a_blocks, own_blocks = (x.segments * x.segment_blocks(arch.rows) // images
+                            for x in (a.rows, rows))
     for (tiler.group, group), (tiler.iteration, low, high, begin, _) in itertools.product(
             enumerate(groups), rows.blocks(arch.rows)):
         block = tiler.iteration
-        own_low = max(low, prefix - block * arch.rows)
+        image, inside = divmod(block, own_blocks)
+        own_low = max(low, prefix - inside * arch.rows)
         if own_low > low and group is groups[0]:
             # rows before the patches: a product of scale 0, plus their table
             a_at(0)
@@ -131,7 +136,7 @@ def _linear(tiler, operation):
         if own_low < high:
             for run in group:
                 addresses = {
-                    "a_addr": a_at(block - prefix // arch.rows),
+                    "a_addr": a_at(image * a_blocks + inside - before),
                     "b_addr": weights.plus(run.tile * planes * a.k_words)}
                 post.emit(block, own_low, high, begin + own_low - low, run, layer,
                           product | addresses, keep_before=prefix > 0)

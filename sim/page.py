@@ -57,16 +57,18 @@ def _legend(texts, prefix):
 
 
 def _tiles(figures):
-    cycles, array = figures["cycles_per_image"], figures["array"]
+    cycles, array, batch = (figures[key] for key in ("cycles_per_image", "array", "batch"))
+    order, work = (("one after another", "an image") if batch == 1 else
+                   (f"{batch} at once", f"{batch} images"))
     tiles = [
         ("cycles_per_image", "Cycles per image", f"{cycles:,}", ""),
         (None, "Time per image", f"{1e3 * cycles / CLOCK_HZ:,.3f} ms", "at 100 MHz"),
-        (None, "Images a second", f"{CLOCK_HZ / cycles:,.1f}", "one after another"),
+        (None, "Images a second", f"{CLOCK_HZ / cycles:,.1f}", order),
         ("utilization", "Array utilisation", _percent(figures["utilization"]) or "–",
          "on binary layers"),
         ("macs_per_cycle", "MACs a cycle", f"{figures['macs_per_cycle']:,}",
          f"binary, {array['rows']} × {array['cols']} × {array['lanes']}"),
-        ("binary_macs", "Binary MACs", f"{figures['binary_macs'] / 1e6:,.1f} M", "an image"),
+        ("binary_macs", "Binary MACs", f"{figures['binary_macs'] / 1e6:,.1f} M", work),
         ("instructions", "Instructions", f"{figures['instructions']:,}",
          f"{figures['executed']:,} executed"),
     ]
@@ -101,7 +103,7 @@ def _bar(cycles, label=False):
 
 def _causes(figures):
     frame, window = figures["array_cycles"], figures["spent"]
-    total, part = figures["cycles_per_image"], figures["binary_cycles"]
+    total, part = figures["cycles"], figures["binary_cycles"]
     rows = "".join(
         f'<tr><td class="text"><span class="swatch c-{_slug(cause)}"></span>{cause}</td>'
         f"<td{_figure(f'array_cycles.{cause}', frame[cause])}>{frame[cause]:,.1f}</td>"

@@ -11,7 +11,7 @@ from bivit.sim.accounting import CAUSES, account, binary_window, in_cycles, prod
 from bivit.sim.frame import Frame, frame_of, product_lengths
 from bivit.sim.memory_map import MemoryUse, memory_map
 
-__all__ = ["Report", "analyse", "make_report", "report"]
+__all__ = ["Report", "analyse", "cycles_per_image", "make_report", "report"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +44,9 @@ def report(folder) -> dict:
     Returns
     -------
     dict
-        Also ``folder``, ``target``, ``instructions`` (in the program), ``executed`` (for each
-        image, HALT included), and ``memory``: for each memory its width, depth, the words that the
-        program reads or writes, and the most at the same time.
+        Also ``folder``, ``target``, ``instructions`` (in the program), ``executed`` (in a run,
+        HALT included), ``batch`` (images of a run), and ``memory``: for each memory its width,
+        depth, the words that the program reads or writes, and the most at the same time.
     """
     return make_report(folder).figures
 
@@ -59,29 +59,31 @@ def make_report(folder) -> Report:
     products, memory = product_slots(frame), memory_map(frame, len(build.words))
     return Report({
         "folder": str(folder), "target": build.arch.name, "instructions": len(build.words),
-        "executed": len(frame.steps) + 1,
-        **analyse(frame, products),
+        "executed": len(frame.steps) + 1, "batch": build.batch,
+        **analyse(frame, products, build.batch),
         "memory": {name: {"width": use.width, "depth": use.depth, "words": use.words,
                           "peak": use.peak} for name, use in memory.items()},
     }, frame, products, memory)
 
 
-def analyse(frame: Frame, products: list[dict[str, int]]) -> dict:
-    """The cycles of one isolated image, and what they are spent on.
+def analyse(frame: Frame, products: list[dict[str, int]], batch: int = 1) -> dict:
+    """The cycles of one isolated image, or batch, and what they are spent on.
 
     Parameters
     ----------
     products : list of dict
         What :func:`bivit.sim.accounting.product_slots` gives.
+    batch : int
+        Images of the frame.
 
     Returns
     -------
     dict
-        ``cycles_per_image``; ``array_cycles``, what they all are to the array
-        (:data:`bivit.sim.accounting.CAUSES`); ``utilization`` of the array on the binary layers,
-        useful MACs over those that a full array does in all cycles from the first binary layer's
-        start to the last one's end (None without binary layers); ``binary_cycles``, those cycles;
-        ``spent``, what they are, as in ``array_cycles``; ``layers``; ``units``.
+        ``cycles`` of the frame; ``cycles_per_image``; ``array_cycles``, what they all are to the
+        array (:data:`bivit.sim.accounting.CAUSES`); ``utilization`` of the array on the binary
+        layers, useful MACs over those that a full array does in all cycles from the first binary
+        layer's start to the last one's end (None without binary layers); ``binary_cycles``, those
+        cycles; ``spent``, what they are, as in ``array_cycles``; ``layers``; ``units``.
     """
     window = binary_window(frame)
     slots = account(frame, products, window) if window else dict.fromkeys(CAUSES, 0)
@@ -90,7 +92,7 @@ def analyse(frame: Frame, products: list[dict[str, int]]) -> dict:
     return {
         "array": {"rows": frame.arch.rows, "cols": frame.arch.cols, "lanes": frame.arch.lanes,
                   "post_rows": frame.arch.post_rows},
-        "cycles_per_image": frame.cycles,
+        "cycles": frame.cycles, "cycles_per_image": cycles_per_image(frame.cycles, batch),
         "macs_per_cycle": per_cycle,
         "array_cycles": in_cycles(frame, account(frame, products)),
         "binary_macs": sum(layer["macs"] for layer in frame.layers if layer["binary"]),
@@ -102,6 +104,11 @@ def analyse(frame: Frame, products: list[dict[str, int]]) -> dict:
                               "share": frame.busy[unit] / frame.cycles}
                   for unit in units_of(frame.arch)},
     }
+
+
+def cycles_per_image(cycles: int, batch: int) -> int | float:
+    """The share of an image in the cycles of a batch."""
+    return cycles / batch if cycles % batch else cycles // batch
 
 
 def _layers(frame, products):
