@@ -13,12 +13,12 @@ from bivit.compiler.external import external_image, fetches
 from bivit.compiler.registers import signature
 from bivit.compiler.structures import (
     Address,
-    CompileError,
     Instruction,
     Pipeline,
     Plan,
     Segment,
     Straight,
+    TooSmall,
 )
 from bivit.hw.arch import Arch
 from bivit.hw.memories import fetched_memories, memories
@@ -72,7 +72,7 @@ def stream_parts(plan: Plan, parts: Sequence[Straight | Pipeline], arch: Arch,
 
     Raises
     ------
-    CompileError
+    TooSmall
         If constants that are needed at the same time have no room.
     """
     sections = _sections(plan, parts, arch)
@@ -183,11 +183,11 @@ def _too_large(section, sections, memory, size, plan, arch):
     ranges = section.ranges[memory]
     largest = max(ranges, key=lambda name: ranges[name][1] - ranges[name][0])
     needed = max(other.words.get(memory, 0) for other in sections)
-    return CompileError(
+    return TooSmall(
         f"layer {segments[largest].layer}: its constants in {memory.upper()} are "
         f"{ranges[largest][1] - ranges[largest][0]} words of {size.width} bits; with the others "
         f"that are needed meanwhile they take {(needed - size.depth) * size.width} bits more than "
-        f"target {arch.name} has; raise {memory}_depth to {needed}")
+        f"target {arch.name} has; raise {memory}_depth to {needed}", {f"{memory}_depth": needed})
 
 
 def _pad(sections, parts, apart, arch):

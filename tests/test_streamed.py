@@ -1,6 +1,7 @@
 """Networks whose constants come from external memory: bits, cycles, stalls, errors."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -176,6 +177,22 @@ def test_what_does_not_fit_says_by_how_much(memory):
         width = width or int(str(caught.value).split(" bits; with")[0].rsplit(" ", 1)[1])
         assert f"{(fitting - depth) * width} bits more" in str(caught.value)
     lower(graph, dataclasses.replace(NARROW, **{f"{memory}_depth": fitting}))
+
+
+@pytest.mark.parametrize("memory", ["weight", "thr", "scale", "norm", "pos"])
+def test_what_does_not_fit_a_program_with_loops_says_by_how_much(memory, tmp_path):
+    with pytest.raises(CompileError) as caught:
+        looped("bivit_deit_micro", dataclasses.replace(NARROW, **{f"{memory}_depth": 1}), tmp_path)
+    width, more, name, needed = re.search(
+        r"^layer .*: its constants in .* words of (\d*) bits; .* they take (\d*) bits more than "
+        r"target tiny-streamed has; raise (\w*) to (\d*)$", str(caught.value)).groups()
+    assert name == f"{memory}_depth" and int(more) == (int(needed) - 1) * int(width)
+    program, graph = looped("bivit_deit_micro", dataclasses.replace(
+        NARROW, **{name: int(needed)}), tmp_path)
+    assert len(program.words) < 500 and max(
+        fields["const_addr"] + fields["words"] for fields in executed_fetches(program)
+        if fields["memory"] == ConstantMemory[memory.upper()].value) <= int(needed)
+    check_on_iss(graph, program, photographs((3, 32, 32))[:1].numpy())
 
 
 def looped(name, arch, tmp_path):
