@@ -7,10 +7,10 @@ iterations ahead; all else is a barrier, behind which a new loop begins.
 
 from collections.abc import Callable, Sequence
 
-from bivit.compiler.registers import courses_of, steps_needed
+from bivit.compiler.registers import END_LINES, courses_of, ends_needed
 from bivit.compiler.streams import Roll
 from bivit.compiler.structures import LARGEST_TAIL, Instruction, Layer, Pipeline, Straight
-from bivit.hw.isa import STEPS, UNIT_OF, Unit
+from bivit.hw.isa import UNIT_OF, Unit
 
 __all__ = ["find_pipelines", "lags_of"]
 
@@ -76,7 +76,7 @@ def _fits(loop, roll, instructions, needs):
                         return False
     trial = loop.copy()
     _add(trial, roll, instructions, needs)
-    return steps_needed(trial.courses, trial.stages, len(roll.columns[0])) <= STEPS
+    return ends_needed(trial.courses, trial.stages, len(roll.columns[0])) <= END_LINES
 
 
 def _add(loop, roll, instructions, needs):

@@ -126,11 +126,13 @@ def _loop(body, instructions):
     lines.append(Line(Opcode.LOOP, {"count": first.count + order.tail, "tail": order.tail}))
     lines += [_line(instructions, first.streams[stream][0], indexing.fields[stream],
                     order.stages[stream]) for stream in order.body]
-    end = {"used": len(indexing.steps)}
-    for place, step in enumerate(indexing.steps):
-        end |= {f"{name}_{place}": value
-                for name, value in zip(("reg", "add", "limit", "on_wrap"), step, strict=True)}
-    return [*lines, Line(Opcode.END, end)]
+    for number, steps in enumerate(indexing.ends):
+        end = {"used": len(steps), "more": int(number + 1 < len(indexing.ends))}
+        for place, step in enumerate(steps):
+            end |= {f"{name}_{place}": value
+                    for name, value in zip(("reg", "add", "limit", "on_wrap"), step, strict=True)}
+        lines.append(Line(Opcode.END, end))
+    return lines
 
 
 def _line(instructions, index, indexed, stage=0):
@@ -152,7 +154,7 @@ def _run(body, part, start):
     steps.append((first - 1, None))
     for step in body.order.steps(part.count):
         if step is None:
-            steps.append((end, None))
+            steps += [(end + line, None) for line in range(len(body.indexing.ends))]
         else:
             stream, iteration = step
             steps.append((place[stream],
