@@ -62,11 +62,14 @@ class Route:
         Device, package, speed grade, router.
     megahertz : int
         The clock rate that is asked for: somewhat more than is reached.
+    sites : tuple of str
+        Pins of the package, for a nextpnr that finds none for the ports itself.
     """
 
     tool: str
     arguments: tuple[str, ...]
     megahertz: int
+    sites: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -173,7 +176,9 @@ DEVICES = {
         title="Lattice CrossLink-NX LIFCL-40, speed grade 9", family=_NEXUS,
         luts=32256, registers=32256, block_ram=84, multipliers=56,
         route=Route(tool="nexus", megahertz=120, arguments=(
-            "--device", "LIFCL-40-9BG400C", "--router", "router2"))),
+            "--device", "LIFCL-40-9BG400C", "--router", "router2"), sites=(
+                "L13", "E17", "F13", "G13", "F14", "L16", "L15", "L20", "L19", "R17", "R18",
+                "U20", "T20", "W20", "V20", "N14", "M14", "M16", "M15", "N15", "N16"))),
     "gw2a-18": Device(
         title="Gowin GW2A-LV18 (GW2A-18), grade C8/I7", family=_gowin("gw2a"),
         luts=20736, registers=15552, block_ram=46, multipliers=48,
