@@ -61,8 +61,8 @@ class Accesses:
 class WordKeys:
     """Numbers for the words of memories, so that two accesses share one where they share a word.
 
-    Words of constant memories that are always touched together have one number, and none if no
-    instruction writes any.
+    Words that are always touched together have one number: that of the first of them. Constants
+    have none if no instruction writes any.
 
     Parameters
     ----------
@@ -71,24 +71,45 @@ class WordKeys:
     """
 
     def __init__(self, touched: Iterable[Accesses]):
-        edges, fetched = collections.defaultdict(set), False
+        ranges, fetched = set(), False
         for access in touched:
             fetched = fetched or any(memory in CONSTANTS for memory, _ in access.writes)
-            for memory, words in (*access.reads, *access.writes):
-                if memory in CONSTANTS:
-                    edges[memory] |= {words[0], words[-1] + 1}
-        self._edges = {memory: sorted(found) for memory, found in edges.items() if fetched}
+            for memory, words in (*access.reads, *access.writes, *access.updates):
+                ranges.add((memory, words if isinstance(words, range) else tuple(words)))
+        edges = collections.defaultdict(set)
+        for memory, words in ranges:
+            if fetched or memory not in CONSTANTS:
+                edges[memory].update(_edges(words))
+        self._edges = {memory: sorted(found) for memory, found in edges.items()}
+        self._found = {}
 
     def __call__(self, ranges) -> Iterator[int]:
         """The numbers of (memory, words) pairs."""
         for memory, words in ranges:
-            start = _STARTS[memory]
-            if memory in CONSTANTS:
-                edges = self._edges.get(memory, ())
-                first = bisect.bisect_left(edges, words[0])
-                words = edges[first:bisect.bisect_right(edges, words[-1])]
-            for word in words:
-                yield start + word
+            key = memory, words if isinstance(words, range) else tuple(words)
+            if key not in self._found:
+                self._found[key] = self._numbers(*key)
+            yield from self._found[key]
+
+    def _numbers(self, memory, words):
+        start = _STARTS[memory]
+        if not _dense(words):
+            return [start + word for word in words]
+        edges = self._edges.get(memory, ())
+        first = bisect.bisect_left(edges, words[0])
+        return [start + word for word in edges[first:bisect.bisect_right(edges, words[-1])]]
+
+
+def _dense(words):
+    """Whether there are words, which follow each other."""
+    return len(words) > 0 and words[-1] - words[0] + 1 == len(words)
+
+
+def _edges(words):
+    """Where the words that are touched together begin, and end."""
+    if _dense(words):
+        return words[0], words[-1] + 1
+    return (*words, *(word + 1 for word in words))
 
 
 def word_name(number: int) -> str:

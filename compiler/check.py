@@ -46,7 +46,9 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
         raise IllegalProgram(f"instruction {execution.unset}: uses a register that nothing set")
     if unreached := set(range(len(words))) - execution.reached:
         raise IllegalProgram(f"instruction {min(unreached)}: is never reached")
-    checker = _Checker(arch, constant_words, _keys(arch, execution.instructions))
+    keys = WordKeys(accesses(arch, executed.opcode, executed.fields)
+                    for executed in execution.instructions)
+    checker = _Checker(arch, constant_words, keys)
     for position, (opcode, fields, counter, _) in enumerate(execution.instructions):
         try:
             if opcode is not Opcode.HALT:
@@ -60,13 +62,6 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
             if len(execution.instructions) != len(words):
                 place += f", executed as number {position}"
             raise IllegalProgram(f"{place}: {error}") from None
-
-
-def _keys(arch, instructions):
-    """Names of words; constants have some only where they are fetched."""
-    fetches = any(executed.opcode is Opcode.FETCH for executed in instructions)
-    return WordKeys(accesses(arch, executed.opcode, executed.fields)
-                    for executed in (instructions if fetches else ()))
 
 
 class _Checker:

@@ -7,22 +7,25 @@ units' time.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
+import numpy as np
+
+from bivit.compiler.kernels import NEVER, Loop, loop_time
 from bivit.compiler.pipeline import lags_of
 from bivit.compiler.registers import courses_of, steps_needed
 from bivit.compiler.structures import LARGEST_TAIL, Instruction, Order, Pipeline
-from bivit.compiler.timeline import Timeline
+from bivit.compiler.timeline import kind_of
 from bivit.hw.arch import Arch
-from bivit.hw.isa import STEPS, UNIT_OF, Opcode, Unit
+from bivit.hw.isa import STEPS, Opcode, Unit
 
-__all__ = ["find_order", "stages_of"]
+__all__ = ["find_order"]
 
 _ENDS = 10
 """Iterations at either end of a long loop that are looked at."""
 _GOOD_ENOUGH = 1.002
 """Time over that of the busiest unit for which no better order is looked for."""
-_NEVER = 1 << 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,32 +35,6 @@ class _Trial:
 
     body: tuple[int, ...]
     late: frozenset[int] = frozenset()
-
-
-def stages_of(body: Sequence[int],
-              lags: dict[tuple[int, int], int]) -> tuple[int, ...] | None:
-    """The least stages with which every stream finds what it needs, or None if there are none.
-
-    Parameters
-    ----------
-    lags : dict of (int, int) to int
-        As :func:`bivit.compiler.pipeline.lags_of` gives them.
-    """
-    place = {stream: position for position, stream in enumerate(body)}
-    edges = [(producer, consumer, lag + (place[producer] > place[consumer]))
-             for (producer, consumer), lag in lags.items() if producer != consumer]
-    stages = [0] * len(body)
-    for _ in range(len(body) + 1):
-        changed = False
-        for producer, consumer, distance in edges:
-            if stages[producer] + distance > stages[consumer]:
-                stages[consumer] = stages[producer] + distance
-                changed = True
-        if not changed:
-            return tuple(stages)
-        if max(stages) > LARGEST_TAIL:
-            break
-    return None
 
 
 def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[dict[int, bool]],
@@ -75,22 +52,23 @@ def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[
     """
     groups = _groups(instructions, calls[0])
     model = _Model(arch, instructions, needs, calls, groups)
-    first = _Trial(tuple(range(len(calls[0].streams))))
-    if model.stages(first) is None:
+    trial = _Trial(tuple(range(len(calls[0].streams))))
+    time, stages = model.time(trial)
+    if not stages:
         return None
-    best = model.time(first) if model.steps(first) <= STEPS else _NEVER, first
+    best = time if model.steps(stages) <= STEPS else NEVER
     left = effort // model.length if model.several_units else 0
-    for units in (groups, [[stream] for stream in first.body]):
+    for units in (groups, [[stream] for stream in trial.body]):
         moved = True
-        while moved and left > 0 and best[0] > model.ideal:
+        while moved and left > 0 and best > model.ideal:
             moved = False
-            for trial in _moves(best[1], units):
+            for other in _moves(trial, units):
                 left -= 1
-                time = model.time(trial, best[0])
-                if time < best[0] and model.steps(trial) <= STEPS:
-                    best, moved = (time, trial), True
+                time, found = model.time(other, best)
+                if time < best and model.steps(found) <= STEPS:
+                    best, trial, stages, moved = time, other, found, True
                     break
-    return Order(best[1].body, model.stages(best[1]))
+    return Order(trial.body, stages)
 
 
 def _moves(best, units):
@@ -131,92 +109,51 @@ class _Model:
 
     def __init__(self, arch, instructions, needs, calls, groups):
         self.arch = arch
-        self._group = {stream: number for number, group in enumerate(groups) for stream in group}
-        self._lags = {}
+        lags = {}
         for call in calls:
             for key, lag in lags_of(call, needs).items():
-                self._lags[key] = max(self._lags.get(key, lag), lag)
+                lags[key] = max(lags.get(key, lag), lag)
         self._courses = [courses_of(instructions, stream) for stream in calls[0].streams]
         self._real, calls = calls[0].count, [_shortened(call) for call in calls[-2:]]
-        self._calls, self._count, self._width = len(calls), calls[0].count, len(calls[0].streams)
         firsts = [instructions[indices[0]] for indices in calls[0].streams]
-        self._kinds = [Timeline.kind(arch, first.opcode, first.fields) for first in firsts]
-        self._units = [UNIT_OF[first.opcode] for first in firsts]
-        place = {index: (number, stream, iteration) for number, call in enumerate(calls)
-                 for stream, indices in enumerate(call.streams)
-                 for iteration, index in enumerate(indices)}
-        self._needs = [[[_last_of_each(needs[index], place) for index in indices]
-                        for indices in call.streams] for call in calls]
-        self.several_units = len(set(self._units)) > 1
-        self.length = self._calls * self._count * self._width
-        self._work = max(sum(kind[0] for kind, own in zip(self._kinds, self._units, strict=True)
-                             if own is unit) for unit in Unit)
-        self.ideal = self._work * self._count * self._calls * _GOOD_ENOUGH
+        kinds = [kind_of(arch, first.opcode, first.fields) for first in firsts]
+        self._loop = _as_arrays(calls, kinds, lags, groups, needs)
+        self.several_units = len({unit for unit, *_ in kinds}) > 1
+        self.length = len(calls) * calls[0].count * len(firsts)
+        self._work = max(sum(kind[1] for kind in kinds if kind[0] is unit) for unit in Unit)
+        self.ideal = self._work * calls[0].count * len(calls) * _GOOD_ENOUGH
 
-    def stages(self, trial):
-        """Stages of an order, or None."""
-        lags = self._lags
-        if trial.late:
-            lags = {(producer, stream): lag + (stream in trial.late and
-                                               self._group[producer] != self._group[stream])
-                    for (producer, stream), lag in lags.items()}
-        return stages_of(trial.body, lags)
-
-    def steps(self, trial):
+    def steps(self, stages):
         """Changes of registers behind the body."""
-        return steps_needed(self._courses, self.stages(trial), self._real)
+        return steps_needed(self._courses, stages, self._real)
 
-    def time(self, trial, limit=_NEVER):
-        """Cycles until everything is done; no more than `limit` matters."""
-        stages = self.stages(trial)
-        if stages is None:
-            return _NEVER
-        steps = list(Order(trial.body, stages).steps(self._count))
-        return self._run(steps, self._distances(steps), max(stages), limit)
+    def time(self, trial, limit=NEVER):
+        """Cycles until everything is done, no more than `limit` matters; and the stages, empty if
+        there are none."""
+        late = np.zeros(len(trial.body), bool)
+        late[list(trial.late)] = True
+        time, stages = loop_time(
+            np.array(trial.body), late, self._loop, self._real, self._work, limit,
+            self.arch.queue_depth, len(Unit), STEPS + 1, LARGEST_TAIL)
+        return time, tuple(stages.tolist())
 
-    def _distances(self, steps):
-        """The nearest distance at which each stream needs each unit."""
-        sent = [0] * len(Unit)
-        numbers = [[[0] * self._count for _ in range(self._width)] for _ in self._needs]
-        found = [{} for _ in range(self._width)]
-        units = self._units
-        for call, needs in enumerate(self._needs):
-            own = numbers[call]
-            for step in steps:
-                if step is None or step[1] is None:
-                    continue
-                stream, iteration = step
-                nearest = found[stream]
-                for number, producer, at in needs[stream][iteration]:
-                    unit = units[producer]
-                    distance = sent[unit] - numbers[number][producer][at]
-                    if distance < nearest.get(unit, _NEVER):
-                        nearest[unit] = distance
-                unit = units[stream]
-                own[stream][iteration] = sent[unit]
-                sent[unit] += 1
-        return [list(nearest.items()) for nearest in found]
 
-    def _run(self, steps, distances, tail, limit):
-        timeline, turns, marks = Timeline(self.arch), 0, []
-        end = self._calls * self._count
-        for _ in range(self._calls):
-            timeline.control(1)
-            for step in steps:
-                if step is None:
-                    timeline.control(STEPS + 1)
-                    turns += 1
-                    marks.append(timeline.sent)
-                    left = end - turns + tail
-                    if timeline.sent + (left - 2 * tail) * self._work > limit:
-                        return _NEVER
-                elif step[1] is None:
-                    timeline.control(1)
-                else:
-                    timeline.send(self._units[step[0]], self._kinds[step[0]], distances[step[0]])
-        middle = (self._count + tail) // 2
-        rest = (self._real - self._count) * self._calls
-        return timeline.finished + rest * (marks[middle] - marks[middle - 2]) // 2
+def _as_arrays(calls, kinds, lags, groups, needs):
+    """The loop of the calls for :func:`bivit.compiler.kernels.loop_time`."""
+    group = {stream: number for number, group in enumerate(groups) for stream in group}
+    edges = [(producer, consumer, lag, group[producer] != group[consumer])
+             for (producer, consumer), lag in lags.items() if producer != consumer]
+    place = {index: (number, stream, iteration) for number, call in enumerate(calls)
+             for stream, indices in enumerate(call.streams)
+             for iteration, index in enumerate(indices)}
+    first, found = [0], []
+    for call in calls:
+        for index in itertools.chain.from_iterable(call.streams):
+            found += _last_of_each(needs[index], place)
+            first.append(len(found))
+    return Loop(len(calls), calls[0].count, np.array(kinds, np.int64),
+                np.array(edges, np.int64).reshape(-1, 4), np.array(first, np.int64),
+                np.array(found, np.int64).reshape(-1, 3))
 
 
 def _shortened(pipeline):

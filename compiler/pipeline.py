@@ -5,7 +5,6 @@ stream may join the loop of those before it if what it needs of them lies no mor
 iterations ahead; all else is a barrier, behind which a new loop begins.
 """
 
-import copy
 from collections.abc import Sequence
 
 from bivit.compiler.registers import courses_of, steps_needed
@@ -23,6 +22,13 @@ class _Open:
         self.columns, self.stages, self.courses = [], [], []
         self.place = {}  # instruction -> stream, iteration
         self.kinds = set()
+
+    def copy(self):
+        """Another one, to try out what would be added."""
+        other = _Open()
+        for name, value in vars(self).items():
+            setattr(other, name, value.copy())
+        return other
 
 
 def find_pipelines(instructions: Sequence[Instruction], rolls: Sequence[Roll],
@@ -60,7 +66,7 @@ def _fits(loop, roll, instructions, needs):
                     stream, at = loop.place[other]
                     if loop.stages[stream] + at - iteration > LARGEST_TAIL:
                         return False
-    trial = copy.deepcopy(loop)
+    trial = loop.copy()
     _add(trial, roll, instructions, needs)
     return steps_needed(trial.courses, trial.stages, len(roll.columns[0])) <= STEPS
 
