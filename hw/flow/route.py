@@ -14,7 +14,12 @@ from bivit.hw.flow.tools import nextpnr
 __all__ = ["CriticalPath", "Routed", "arguments", "critical_path", "run"]
 
 REPORT = "report.json"
-SITES = "sites.pdc"
+SITES = "sites"
+LOCATIONS = {
+    "nexus": (("--pdc", SITES), "ldc_set_location -site {{{site}}} [get_ports {port}]\n"),
+    "himbaechel-gowin": (("--vopt", f"cst={SITES}"), 'IO_LOC "{port}" {site};\n'),
+}
+"""Kind of nextpnr that finds no pins itself: how it is told of the file, and a line for a port."""
 STAGES = {"Info: Packing": "packing", "Info: Creating initial": "placing",
           "Info: Routing": "routing", "Info: Setting up routing": "routing"}
 """How lines begin that tell of a stage."""
@@ -80,7 +85,7 @@ def arguments(device: Device, seed: int) -> list[str]:
     """Arguments of nextpnr for a netlist in the working folder."""
     return [*device.route.arguments, "--json", NETLIST, "--report", REPORT, "--seed", str(seed),
             "--freq", str(device.route.megahertz), "--timing-allow-fail",
-            *(("--pdc", SITES) if device.route.sites else ())]
+            *(LOCATIONS[device.route.tool][0] if device.route.sites else ())]
 
 
 def run(device: Device, seed: int, folder: pathlib.Path, progress) -> Routed:
@@ -113,7 +118,8 @@ def _sites(device: Device, netlist: pathlib.Path) -> str:
     """A pin of the package for each port, as far as there are pins."""
     ports = next(module["ports"] for module in json.loads(netlist.read_text())["modules"].values()
                  if "top" in module["attributes"])
-    return "".join(f"ldc_set_location -site {{{site}}} [get_ports {port}]\n"
+    _, line = LOCATIONS[device.route.tool]
+    return "".join(line.format(port=port, site=site)
                    for port, site in zip(ports, device.route.sites, strict=False))
 
 
