@@ -2,9 +2,12 @@
 
 import dataclasses
 
+import numpy as np
+
 from bivit.compiler.destinations import Destinations
 from bivit.compiler.fold import fold_numbers
 from bivit.compiler.ir import numeric
+from bivit.compiler.ir.operation import images_of
 from bivit.compiler.layout import Run, runs
 from bivit.compiler.structures import CompileError, Observe, Operation, Rows, Stored
 from bivit.hw.isa import AddSource, NumberSource, Opcode
@@ -79,16 +82,24 @@ class Post:
         for role, place in tables:
             node = tiler.nodes.get(nodes.get(role))
             if node is not None and "table" in node.tensors:
-                words = tiler.words.pos(node.tensors["table"], self.rows, self.tiles)
-                base = tiler.segment(f"{node.name}/table", "pos", words, node.name)
-                found[place] = Stored(base, self.rows, number_words(tiler.arch, self.tiles),
-                                      AddSource.POS)
+                found[place] = self._table(node)
         for role, numbers in zip(("addend", "addend2"), found, strict=True):
             if numbers is not None and numbers.rows != self.rows:
                 raise CompileError(
                     f"layer {self.operation.name}: its addend {inputs[role]} lies in other rows of "
                     "a block than the product; select the same token for both")
         return found if stem is None else [stem, found[1]]
+
+    def _table(self, node):
+        """A table in POS: once, if the blocks of all images are alike."""
+        tiler, images = self.tiler, images_of(node.attributes)
+        words = tiler.words.pos(np.tile(node.tensors["table"], (images, 1)), self.rows, self.tiles)
+        size = number_words(tiler.arch, self.tiles)
+        own, rest = divmod(len(words) // size, images)
+        alike = not rest and words == words[:own * size] * images
+        base = tiler.segment(f"{node.name}/table", "pos", words[:own * size] if alike else words,
+                             node.name)
+        return Stored(base, self.rows, size, AddSource.POS, blocks=own if alike else 0)
 
     def _make_bend(self):
         tiler, name = self.tiler, self.operation.nodes.get("bend")

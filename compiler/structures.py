@@ -10,7 +10,7 @@ from bivit.hw.isa import HEADER, Opcode
 
 __all__ = ["LARGEST_TAIL", "Address", "Code", "CompileError", "Form", "Instruction", "Layer",
            "Line", "Observe", "Operation", "Order", "Pipeline", "Plan", "Program", "Region", "Rows",
-           "Segment", "Stored", "Straight"]
+           "Segment", "Stored", "Straight", "TooSmall"]
 
 LARGEST_TAIL = (1 << HEADER["stage"]) - 1
 """Iterations by which streams of a loop can be apart."""
@@ -18,6 +18,20 @@ LARGEST_TAIL = (1 << HEADER["stage"]) - 1
 
 class CompileError(UserError):
     """A network that a target cannot run: the layer, the reason, and what to change."""
+
+
+class TooSmall(CompileError):
+    """Parameters of the target are too small for the network; the message names the first.
+
+    Parameters
+    ----------
+    needed : dict of str to int
+        Field of :class:`bivit.hw.arch.Arch` to what it would have to be.
+    """
+
+    def __init__(self, sentence: str, needed: dict[str, int]):
+        super().__init__(sentence)
+        self.needed = needed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +153,8 @@ class Stored:
         Tiles after which the channels start again (a view of copies), or 0.
     filled : bool
         Rows that hold no token are written as well.
+    blocks : int
+        Blocks after which they start again (a table that all images share), or 0.
     """
 
     base: Address
@@ -150,9 +166,11 @@ class Stored:
     chunks: tuple[tuple[int, int], ...] = ()
     period: int = 0
     filled: bool = True
+    blocks: int = 0
 
     def at(self, block: int, offset: int = 0) -> Address:
         """Address of a word of a block."""
+        block = block % self.blocks if self.blocks else block
         return self.base.plus(block * self.block_words + offset)
 
 
@@ -209,7 +227,7 @@ class Instruction:
 
     `layer` is None for what belongs to several. `observe_bits` are the bits of an MM_ACC that makes
     bits as well. `operation` counts the fused operations, `iteration` what an operation does again
-    and again: blocks of tokens, strips.
+    and again: blocks of tokens, strips; `group` counts how often it goes through all of them.
     """
 
     opcode: Opcode
@@ -219,6 +237,7 @@ class Instruction:
     observe_bits: Observe | None = None
     operation: int = 0
     iteration: int = 0
+    group: int = 0
 
     def description(self) -> dict:
         """What the manifest says of it: layer and observed results, those that there are."""
@@ -254,9 +273,12 @@ class Pipeline:
     ----------
     streams : tuple of tuple of int
         The instructions of each stream, by iteration: positions in canonical order.
+    before : tuple of int
+        Instructions in front of the loop.
     """
 
     streams: tuple[tuple[int, ...], ...]
+    before: tuple[int, ...] = ()
 
     @property
     def count(self) -> int:
@@ -345,4 +367,6 @@ class Program:
     """Name of each piece of the constants: memory, first word, words."""
     external: bytes = b""
     """The image in external memory of a `streamed` target, whose `constants` are empty."""
+    batch: int = 1
+    """Images that a run takes at once; `graph` is that of one."""
 
