@@ -14,6 +14,12 @@ from bivit.hw.flow.tools import nextpnr
 __all__ = ["CriticalPath", "Routed", "arguments", "critical_path", "run"]
 
 REPORT = "report.json"
+SITES = "sites"
+LOCATIONS = {
+    "nexus": (("--pdc", SITES), "ldc_set_location -site {{{site}}} [get_ports {port}]\n"),
+    "himbaechel-gowin": (("--vopt", f"cst={SITES}"), 'IO_LOC "{port}" {site};\n'),
+}
+"""Kind of nextpnr that finds no pins itself: how it is told of the file, and a line for a port."""
 STAGES = {"Info: Packing": "packing", "Info: Creating initial": "placing",
           "Info: Routing": "routing", "Info: Setting up routing": "routing"}
 """How lines begin that tell of a stage."""
@@ -78,7 +84,8 @@ class Routed:
 def arguments(device: Device, seed: int) -> list[str]:
     """Arguments of nextpnr for a netlist in the working folder."""
     return [*device.route.arguments, "--json", NETLIST, "--report", REPORT, "--seed", str(seed),
-            "--freq", str(device.route.megahertz), "--timing-allow-fail"]
+            "--freq", str(device.route.megahertz), "--timing-allow-fail",
+            *(LOCATIONS[device.route.tool][0] if device.route.sites else ())]
 
 
 def run(device: Device, seed: int, folder: pathlib.Path, progress) -> Routed:
@@ -93,6 +100,8 @@ def run(device: Device, seed: int, folder: pathlib.Path, progress) -> Routed:
             if line.startswith(beginning):
                 progress(f"seed {seed}: {stage}")
 
+    if device.route.sites:
+        (folder / SITES).write_text(_sites(device, folder / NETLIST))
     start = time.monotonic()
     nextpnr(device.route.tool).run(arguments(device, seed), folder, listen=listen)
     seconds = time.monotonic() - start
@@ -103,6 +112,15 @@ def run(device: Device, seed: int, folder: pathlib.Path, progress) -> Routed:
         placed={kind: [count["used"], count["available"]]
                 for kind, count in report["utilization"].items() if count["used"]},
         critical_path=critical_path(report["critical_paths"]))
+
+
+def _sites(device: Device, netlist: pathlib.Path) -> str:
+    """A pin of the package for each port, as far as there are pins."""
+    ports = next(module["ports"] for module in json.loads(netlist.read_text())["modules"].values()
+                 if "top" in module["attributes"])
+    _, line = LOCATIONS[device.route.tool]
+    return "".join(line.format(port=port, site=site)
+                   for port, site in zip(ports, device.route.sites, strict=False))
 
 
 def critical_path(paths: list[dict]) -> CriticalPath:
