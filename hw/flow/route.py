@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import resource
 import time
 
 from bivit.hw.devices import Device
@@ -67,8 +68,8 @@ class Routed:
     ----------
     seed : int
     fmax_mhz : float
-    seconds : float
-        Of the run.
+    seconds, processor_seconds : float
+        Of the run: on the clock, and of the processor.
     placed : dict of str to list of int
         Kind of site to sites used, and sites there are.
     critical_path : CriticalPath
@@ -77,6 +78,7 @@ class Routed:
     seed: int
     fmax_mhz: float
     seconds: float
+    processor_seconds: float
     placed: dict[str, list[int]]
     critical_path: CriticalPath
 
@@ -102,16 +104,23 @@ def run(device: Device, seed: int, folder: pathlib.Path, progress) -> Routed:
 
     if device.route.sites:
         (folder / SITES).write_text(_sites(device, folder / NETLIST))
-    start = time.monotonic()
+    start, spent = time.monotonic(), _processor_seconds()
     nextpnr(device.route.tool).run(arguments(device, seed), folder, listen=listen)
     seconds = time.monotonic() - start
     report = json.loads((folder / REPORT).read_text())
     return Routed(
         seed=seed, seconds=round(seconds, 1),
+        processor_seconds=round(_processor_seconds() - spent, 1),
         fmax_mhz=round(min(clock["achieved"] for clock in report["fmax"].values()), 2),
         placed={kind: [count["used"], count["available"]]
                 for kind, count in report["utilization"].items() if count["used"]},
         critical_path=critical_path(report["critical_paths"]))
+
+
+def _processor_seconds():
+    """Of all processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _sites(device: Device, netlist: pathlib.Path) -> str:

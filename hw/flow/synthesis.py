@@ -7,6 +7,7 @@ import pathlib
 import re
 
 from bivit.hw.devices import RULES, Device, Family
+from bivit.hw.flow import output_registers
 from bivit.hw.flow.design import CORE, Design
 from bivit.hw.flow.tools import FlowError, yosys
 
@@ -59,6 +60,7 @@ def run(design: Design, device: Device, folder: pathlib.Path, progress) -> Cells
 
     (folder / RULES).write_text(device.family.rules)
     yosys.run(["-p", "; ".join(script(device))], folder, listen=listen)
+    output_registers.rewrite(folder / NETLIST)
     prefix = "" if device.route is None else f"{CORE}."
     return count_cells(folder / NETLIST, prefix)
 

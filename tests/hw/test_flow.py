@@ -86,6 +86,7 @@ def test_ecp5():
     result = synthesise(small("ecp5-25f"), "ecp5-25f",
                         progress=lambda done, total, text: texts.append((done, total, text)))
     check("ecp5-25f", result)
+    assert result["units"]["ram"]["registers"] == 0  # its own
     assert result["fmax_mhz"] == result["routes"][0]["fmax_mhz"]
     assert {(done, total) for done, total, _ in texts} == {(0, 2), (1, 2)}
     texts.clear()
