@@ -19,11 +19,11 @@ from bivit.explore.networks import Prepared
 from bivit.explore.space import AT_LEAST
 from bivit.hw.arch import Arch, ArchError
 from bivit.hw.devices import RESOURCES
-from bivit.hw.memories import constant_memories
+from bivit.hw.memories import fetched_memories
 from bivit.sim.accounting import CAUSES, account, binary_window, product_slots
 from bivit.sim.cycles import simulate_cycles
 from bivit.sim.frame import Frame, frame_of, product_lengths
-from bivit.sim.report import Report, analyse
+from bivit.sim.report import Report, analyse, cycles_per_image
 
 __all__ = ["BOUNDS", "design_key", "evaluate", "report_of"]
 
@@ -118,19 +118,20 @@ def _fit(graph: Graph, arch: Arch, design: dict) -> tuple[Arch, Program]:
     needed = dict.fromkeys(FITTED, 1) | {
         "program_depth": arch.program_depth, "pmem_depth": _PROBABILITIES,
         "score_tiles": _score_tiles(graph, arch)}
-    held = set()
+    batch = design.get("batch", 1)
     if arch.weights == "streamed":
         share = design.get("constants", 1)
-        whole = _needs(graph, fitted(dataclasses.replace(arch, weights="rom"), design, needed))
-        held = {f"{name}_depth" for name in constant_memories(arch)} - {"program_depth"}
-        needed |= {name: math.ceil(share * whole.get(name, 1)) for name in held}
+        whole = _needs(graph, fitted(dataclasses.replace(arch, weights="rom"), design, needed),
+                       batch)
+        needed |= {f"{name}_depth": math.ceil(share * whole.get(f"{name}_depth", 1))
+                   for name in fetched_memories(arch)}
     for _ in range(_TRIES):
         target = fitted(arch, design, needed)
         try:
-            program = lower(graph, target)
+            program = lower(graph, target, batch)
             break
         except TooSmall as error:
-            if not error.needed.keys() <= set(FITTED) - set(design) - held:
+            if not error.needed.keys() <= set(FITTED) - set(design):
                 raise
             needed |= _with_room(error.needed, design.get("room", 1))
     else:
@@ -138,10 +139,10 @@ def _fit(graph: Graph, arch: Arch, design: dict) -> tuple[Arch, Program]:
     return fitted(target, design, {"program_depth": len(program.words)}), program
 
 
-def _needs(graph, arch):
+def _needs(graph, arch, batch):
     """Depths that a network needs at least, of memories that are too small."""
     try:
-        lower(graph, arch)
+        lower(graph, arch, batch)
     except TooSmall as error:
         return error.needed
     return {}
@@ -170,7 +171,8 @@ def _times(design, arch, program):
               for name, causes in BOUNDS.items()}
     binary = account(frame, products, window) if window else {}
     ends = simulate_cycles(arch, program.words, frames=2 + bool(arch.stem_macs)).frame_cycles
-    interval, hertz = ends[1] - ends[0], 1e6 * design["clock"]
+    interval = cycles_per_image(ends[1] - ends[0], program.batch)
+    hertz = 1e6 * design["clock"]
     return {"cycles": frame.cycles, "interval": interval,
             "latency_ms": 1e3 * frame.cycles / hertz, "fps": hertz / interval,
             "utilization": binary["useful"] / sum(binary.values()) if binary else None,
@@ -181,9 +183,10 @@ def _times(design, arch, program):
 def report_of(record: dict, graph: Graph) -> Report:
     """What pictures of a finished design need; the memories are left out."""
     arch = Arch(name="design", **record["target"])
-    frame = _frame(arch, lower(graph, arch))
+    batch = record["design"].get("batch", 1)
+    frame = _frame(arch, lower(graph, arch, batch))
     products = product_slots(frame)
-    return Report(analyse(frame, products), frame, products, {})
+    return Report(analyse(frame, products, batch), frame, products, {})
 
 
 def _frame(arch: Arch, program: Program) -> Frame:
