@@ -20,6 +20,7 @@ PARTS = {
     "board": "digits through the UART of the simulated board, lines with faults among them",
     "popcount": "LUTs of a dot-product unit and of the array, by synthesis",
     "resources": "the resource model: coefficients from synthesis, errors on other configurations",
+    "estimate": "seconds of an exact estimate against those of a compilation",
     "compiling": "seconds and peak memory of a compilation; lines and modules of the Verilog",
 }
 """Part to what it measures."""

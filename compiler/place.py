@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 
 from bivit.compiler.lifetimes import Lifetimes
-from bivit.compiler.structures import Address, Plan, TooSmall
+from bivit.compiler.structures import Plan, TooSmall
 from bivit.hw.arch import Arch
 from bivit.hw.memories import memories
 
@@ -66,12 +66,14 @@ def _collected(problems):
 
 def _located(plan, where):
     """The plan with numbers for addresses."""
-    instructions = tuple(
-        dataclasses.replace(instruction, fields={
-            name: where[value.region][1] + value.offset if isinstance(value, Address) else value
-            for name, value in instruction.fields.items()})
-        for instruction in plan.instructions)
-    return dataclasses.replace(plan, instructions=instructions)
+    starts = {name: start for name, (_, start, _) in where.items()}
+    instructions = []
+    for instruction in plan.instructions:
+        fields = instruction.fields.copy()
+        for name, address in instruction.addresses():
+            fields[name] = starts[address.region] + address.offset
+        instructions.append(instruction.with_fields(fields))
+    return dataclasses.replace(plan, instructions=tuple(instructions))
 
 
 def _place_segments(segments, memory, arch):
@@ -84,8 +86,9 @@ def _place_segments(segments, memory, arch):
         if next_word > size.depth:
             raise TooSmall(
                 f"layer {segment.layer}: the constants of this network take {needed} words of "
-                f"{size.width} bits in {memory.upper()} and target {arch.name} has {size.depth}; "
-                f"raise {memory}_depth to {needed} or make the network smaller",
+                f"{size.width} bits in {memory.upper()}, {(needed - size.depth) * size.width} bits "
+                f"more than target {arch.name} has; raise {memory}_depth to {needed}, make weights "
+                f"streamed or the network smaller",
                 {f"{memory}_depth": needed})
     return where
 
@@ -100,7 +103,8 @@ def _place_regions(regions, lifetimes, memory, arch):
     peak = max(start + words for _, start, words in enough.values())
     raise TooSmall(
         f"layer {problem.layer}: {problem.words} words of {size.width} bits have no room in "
-        f"{memory.upper()}, of which target {arch.name} has {size.depth}; raise "
+        f"{memory.upper()}; all that is needed at the same time takes "
+        f"{(peak - size.depth) * size.width} bits more than target {arch.name} has; raise "
         f"{memory}_depth to {peak} or make the network smaller", {f"{memory}_depth": peak})
 
 

@@ -7,11 +7,12 @@ loop differ by the same amounts, share a register.
 import dataclasses
 from collections.abc import Sequence
 
-from bivit.compiler.streams import Course, course_of
+from bivit.compiler.streams import Course, course_of, fixed_fields
 from bivit.compiler.structures import LARGEST_TAIL, Instruction, Order, Pipeline
 from bivit.hw.isa import FORMATS, INDEXED, REGISTER_BITS, REGISTERS, STEPS
 
-__all__ = ["END_LINES", "Indexing", "Unrolled", "courses_of", "ends_needed", "index_fields"]
+__all__ = ["END_LINES", "Indexing", "Unrolled", "courses_of", "ends_needed", "index_fields",
+           "signature"]
 
 END_LINES = 3
 """Lines that the steps of a loop may take."""
@@ -34,6 +35,8 @@ class Indexing:
     ----------
     fields : tuple of dict
         The indexed fields of each stream: immediate, and register.
+    before : tuple of dict
+        Those of each instruction in front of the loop.
     fixed : dict of int to int
         Registers that begin with the same value in every call.
     given : dict of int to tuple of int
@@ -43,6 +46,7 @@ class Indexing:
     """
 
     fields: tuple[dict[str, tuple[int, int]], ...]
+    before: tuple[dict[str, tuple[int, int]], ...]
     fixed: dict[int, int]
     given: dict[int, tuple[int, ...]]
     ends: tuple[tuple[tuple[int, int, int, int], ...], ...]
@@ -52,6 +56,13 @@ def courses_of(instructions: Sequence[Instruction], stream: Sequence[int]) -> di
     """The course of every indexed field of a stream."""
     return {name: course_of([instructions[index].fields[name] for index in stream])
             for name in INDEXED[instructions[stream[0]].opcode]}
+
+
+def signature(instructions: Sequence[Instruction], loop: Pipeline) -> tuple:
+    """What loops have in common that can be calls of one body."""
+    return (loop.count, tuple(fixed_fields(instructions[index]) for index in loop.before),
+            tuple((fixed_fields(instructions[stream[0]]),
+                   tuple(courses_of(instructions, stream).items())) for stream in loop.streams))
 
 
 def ends_needed(courses: Sequence[dict[str, Course]], stages: Sequence[int], count: int) -> int:
@@ -73,26 +84,31 @@ def index_fields(instructions: Sequence[Instruction], calls: Sequence[Pipeline],
     Unrolled
         If there are not enough of them, or of steps.
     """
-    courses = [courses_of(instructions, stream) for stream in calls[0].streams]
     registers = _Registers(len(calls), calls[0].count)
-    fields = []
-    for stream, indices in enumerate(calls[0].streams):
-        opcode, found = instructions[indices[0]].opcode, {}
-        for name, course in courses[stream].items():
-            stage, width = order.stages[stream], _width(opcode, name)
-            starts = [instructions[call.streams[stream][0]].fields[name] for call in calls]
-            least = min(starts) if width > REGISTER_BITS else starts[0]
-            offsets = tuple(start - least for start in starts)
-            if width > REGISTER_BITS and max(offsets) >= _MODULUS:
-                raise Unrolled(f"{name} differs too much from call to call")
-            register, first = registers.of(course, stage, offsets, narrow=name in _BITS)
-            immediate = least + _shifted(course, stage) - first
-            found[name] = immediate % (1 << width), register
-        fields.append(found)
+    before = tuple(_fields(registers, instructions, [(call.before[position],) for call in calls], 0)
+                   for position in range(len(calls[0].before)))
+    fields = tuple(_fields(registers, instructions, [call.streams[stream] for call in calls],
+                           order.stages[stream]) for stream in range(len(calls[0].streams)))
     ends = registers.ends()
     if len(ends) > END_LINES or registers.used >= REGISTERS:
         raise Unrolled(f"{len(ends)} lines of steps and {registers.used} registers")
-    return Indexing(tuple(fields), registers.fixed, registers.given, ends)
+    return Indexing(fields, before, registers.fixed, registers.given, ends)
+
+
+def _fields(registers, instructions, streams, stage):
+    """Immediates and registers of one stream in all calls."""
+    opcode, found = instructions[streams[0][0]].opcode, {}
+    for name, course in courses_of(instructions, streams[0]).items():
+        width = _width(opcode, name)
+        starts = [instructions[stream[0]].fields[name] for stream in streams]
+        least = min(starts) if width > REGISTER_BITS else starts[0]
+        offsets = tuple(start - least for start in starts)
+        if width > REGISTER_BITS and max(offsets) >= _MODULUS:
+            raise Unrolled(f"{name} differs too much from call to call")
+        register, first = registers.of(course, stage, offsets, narrow=name in _BITS)
+        immediate = least + _shifted(course, stage) - first
+        found[name] = immediate % (1 << width), register
+    return found
 
 
 def _shifted(course, stage):
