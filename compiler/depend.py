@@ -12,10 +12,18 @@ from bivit.hw.isa import UNIT_OF, Opcode, Unit
 
 __all__ = ["dependencies"]
 
-def dependencies(instructions: tuple[Instruction, ...], arch: Arch) -> list[dict[int, bool]]:
+
+def dependencies(instructions: tuple[Instruction, ...], arch: Arch, *,
+                 share_sums: bool = True) -> list[dict[int, bool]]:
     """For each instruction those before it that it depends on; True: it must be done.
 
     HALT depends on nothing here: it is last, and the machine waits for all units.
+
+    Parameters
+    ----------
+    share_sums : bool
+        If not, each operation has sums of its own: who orders the instructions leaves those
+        together that begin, change and end the same sums.
     """
     writer, readers = {}, {}
     all_touched = [accesses(arch, instruction.opcode, instruction.fields)
@@ -31,11 +39,12 @@ def dependencies(instructions: tuple[Instruction, ...], arch: Arch) -> list[dict
             continue
         touched = all_touched[index]
         hazards, orders = set(), set()
-        for key in keys(touched.reads):
+        own = 0 if share_sums else instruction.operation
+        for key in _of(own, keys, touched.reads):
             if key in writer:
                 hazards.add(writer[key])
             readers.setdefault(key, []).append(index)
-        for key in keys(touched.writes + touched.updates):
+        for key in _of(own, keys, touched.writes + touched.updates):
             if key in writer:
                 orders.add(writer[key])
             orders.update(readers.pop(key, ()))
@@ -48,3 +57,12 @@ def dependencies(instructions: tuple[Instruction, ...], arch: Arch) -> list[dict
         found.update((other, units[other] is not units[index]) for other in orders)
         found.update(dict.fromkeys(hazards, True))
     return result
+
+
+def _of(operation, keys, ranges):
+    """Numbers of words; those of sums belong to an operation."""
+    if not operation:
+        return keys(ranges)
+    return [key for memory, words in ranges for key in (
+        ((operation, key) for key in keys(((memory, words),))) if memory == "sums"
+        else keys(((memory, words),)))]

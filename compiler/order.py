@@ -1,17 +1,24 @@
 """Sixth pass: the order of the streams in a loop, and by how many iterations they are apart.
 
 A stream in front of what it needs works one iteration behind it, and one that keeps its distance
-one more. Orders are tried out, beginning with the canonical one: each group of streams, then each
-stream, is moved or kept away where that lets the loop, run twice, end sooner in a model of the
-units' time.
+one more. Orders are tried out, beginning with the canonical one, or with all groups apart where
+that is far better: each group of streams, then each stream, is moved or kept away where that lets
+the loop, run twice, end sooner in a model of the units' time.
 """
 
 import dataclasses
 from collections.abc import Sequence
 
 from bivit.compiler.pipeline import lags_of
-from bivit.compiler.registers import courses_of, steps_needed
-from bivit.compiler.structures import LARGEST_TAIL, Instruction, Order, Pipeline
+from bivit.compiler.registers import courses_of, steps_allowed, steps_needed
+from bivit.compiler.structures import (
+    LARGEST_REST,
+    LARGEST_STAGE,
+    Instruction,
+    Order,
+    Pipeline,
+    Stream,
+)
 from bivit.compiler.timeline import Timeline
 from bivit.hw.arch import Arch
 from bivit.hw.isa import STEPS, UNIT_OF, Opcode, Unit
@@ -22,7 +29,10 @@ _ENDS = 10
 """Iterations at either end of a long loop that are looked at."""
 _GOOD_ENOUGH = 1.002
 """Time over that of the busiest unit for which no better order is looked for."""
+_FAR_BETTER = 0.9
+"""Share of the time of canonical order for which the search begins with all groups apart."""
 _NEVER = 1 << 60
+_LEADERS = {Opcode.SOFTMAX: Opcode.MM_SCORE, Opcode.ROWS_OUT: Opcode.ROWS_ADD}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +65,7 @@ def stages_of(body: Sequence[int],
                 changed = True
         if not changed:
             return tuple(stages)
-        if max(stages) > LARGEST_TAIL:
+        if max(stages) > LARGEST_STAGE:
             break
     return None
 
@@ -78,16 +88,19 @@ def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[
     first = _Trial(tuple(range(len(calls[0].streams))))
     if model.stages(first) is None:
         return None
-    best = model.time(first) if model.steps(first) <= STEPS else _NEVER, first
+    best = model.time(first) if model.fits(first) else _NEVER, first
+    apart = dataclasses.replace(first, late=frozenset(first.body))
+    if (time := model.time(apart, best[0])) < _FAR_BETTER * best[0] and model.fits(apart):
+        best = time, apart
     left = effort // model.length if model.several_units else 0
-    for units in (groups, [[stream] for stream in first.body]):
+    for units in (groups, _single(instructions, calls[0])):
         moved = True
         while moved and left > 0 and best[0] > model.ideal:
             moved = False
             for trial in _moves(best[1], units):
                 left -= 1
                 time = model.time(trial, best[0])
-                if time < best[0] and model.steps(trial) <= STEPS:
+                if time < best[0] and model.fits(trial):
                     best, moved = (time, trial), True
                     break
     return Order(best[1].body, model.stages(best[1]))
@@ -110,17 +123,25 @@ def _positions(rest, units):
     """Where a group may go: beside whole groups."""
     of = {stream: number for number, unit in enumerate(units) for stream in unit}
     return [position for position in range(len(rest) + 1)
-            if position in (0, len(rest)) or of[rest[position - 1]] != of[rest[position]]]
+            if position in (0, len(rest))
+            or of.get(rest[position - 1], -1) != of.get(rest[position], -2)]
 
 
 def _groups(instructions, pipeline):
-    """Streams that stay together at first: of one operation and opcode, SOFTMAX with its scores."""
+    """Streams that stay together at first: of one operation and opcode, SOFTMAX with its scores,
+    and sums with what becomes of them."""
     groups = {}
-    for stream, indices in enumerate(pipeline.streams):
-        first = instructions[indices[0]]
-        opcode = Opcode.MM_SCORE if first.opcode is Opcode.SOFTMAX else first.opcode
-        groups.setdefault((first.operation, opcode), []).append(stream)
+    for number, stream in enumerate(pipeline.streams):
+        first = instructions[stream.indices[0]]
+        opcode = _LEADERS.get(first.opcode, first.opcode)
+        groups.setdefault((first.operation, opcode), []).append(number)
     return list(groups.values())
+
+
+def _single(instructions, pipeline):
+    """Streams that can be moved alone: not those that change sums."""
+    return [[number] for number, stream in enumerate(pipeline.streams)
+            if instructions[stream.indices[0]].opcode not in (Opcode.ROWS_ADD, Opcode.ROWS_OUT)]
 
 
 class _Model:
@@ -137,21 +158,25 @@ class _Model:
             for key, lag in lags_of(call, needs).items():
                 self._lags[key] = max(self._lags.get(key, lag), lag)
         self._courses = [courses_of(instructions, stream) for stream in calls[0].streams]
-        self._real, calls = calls[0].count, [_shortened(call) for call in calls[-2:]]
-        self._calls, self._count, self._width = len(calls), calls[0].count, len(calls[0].streams)
-        firsts = [instructions[indices[0]] for indices in calls[0].streams]
+        self._real, self._allowed = calls[0].streams, steps_allowed(len(calls[0].streams))
+        calls = [_shortened(call) for call in calls[-2:]]
+        self._streams = calls[0].streams
+        self._calls, self._count, self._width = len(calls), calls[0].count, len(self._streams)
+        firsts = [instructions[stream.indices[0]] for stream in self._real]
         self._kinds = [Timeline.kind(arch, first.opcode, first.fields) for first in firsts]
         self._units = [UNIT_OF[first.opcode] for first in firsts]
-        place = {index: (number, stream, iteration) for number, call in enumerate(calls)
-                 for stream, indices in enumerate(call.streams)
-                 for iteration, index in enumerate(indices)}
-        self._needs = [[[_last_of_each(needs[index], place) for index in indices]
-                        for indices in call.streams] for call in calls]
+        place = {index: (number, own, iteration) for number, call in enumerate(calls)
+                 for own, stream in enumerate(call.streams)
+                 for iteration, index in stream.iterations()}
+        self._needs = [[{iteration: _last_of_each(needs[index], place)
+                         for iteration, index in stream.iterations()}
+                        for stream in call.streams] for call in calls]
         self.several_units = len(set(self._units)) > 1
         self.length = self._calls * self._count * self._width
-        self._work = max(sum(kind[0] for kind, own in zip(self._kinds, self._units, strict=True)
-                             if own is unit) for unit in Unit)
-        self.ideal = self._work * self._count * self._calls * _GOOD_ENOUGH
+        work = max(sum(kind[0] * len(stream.indices) for kind, own, stream in zip(
+            self._kinds, self._units, self._streams, strict=True) if own is unit) for unit in Unit)
+        self._work = work // self._count
+        self.ideal = work * self._calls * _GOOD_ENOUGH
 
     def stages(self, trial):
         """Stages of an order, or None."""
@@ -162,16 +187,20 @@ class _Model:
                     for (producer, stream), lag in lags.items()}
         return stages_of(trial.body, lags)
 
-    def steps(self, trial):
-        """Changes of registers behind the body."""
-        return steps_needed(self._courses, self.stages(trial), self._real)
+    def fits(self, trial):
+        """Whether END has steps enough, and the guards reach far enough."""
+        guards = Order(trial.body, self.stages(trial)).guards(self._real)
+        count = max(stream.end for stream in self._real)
+        begins, rests = zip(*guards, strict=True)
+        return (max(begins) <= LARGEST_STAGE and max(rests) <= LARGEST_REST
+                and steps_needed(self._courses, begins, count) <= self._allowed)
 
     def time(self, trial, limit=_NEVER):
         """Cycles until everything is done; no more than `limit` matters."""
         stages = self.stages(trial)
         if stages is None:
             return _NEVER
-        steps = list(Order(trial.body, stages).steps(self._count))
+        steps = list(Order(trial.body, stages).steps(self._streams))
         return self._run(steps, self._distances(steps), max(stages), limit)
 
     def _distances(self, steps):
@@ -215,15 +244,21 @@ class _Model:
                 else:
                     timeline.send(self._units[step[0]], self._kinds[step[0]], distances[step[0]])
         middle = (self._count + tail) // 2
-        rest = (self._real - self._count) * self._calls
+        rest = (max(stream.end for stream in self._real) - self._count) * self._calls
         return timeline.finished + rest * (marks[middle] - marks[middle - 2]) // 2
 
 
 def _shortened(pipeline):
     """The first and the last iterations of a loop."""
-    if pipeline.count <= 2 * _ENDS:
+    left_out = range(_ENDS, pipeline.count - _ENDS)
+    if not left_out:
         return pipeline
-    return Pipeline(tuple((*stream[:_ENDS], *stream[-_ENDS:]) for stream in pipeline.streams))
+    streams = []
+    for stream in pipeline.streams:
+        kept = [index for iteration, index in stream.iterations() if iteration not in left_out]
+        before = sum(iteration < stream.begin for iteration in left_out)
+        streams.append(Stream(tuple(kept), stream.begin - before))
+    return Pipeline(tuple(streams))
 
 
 def _last_of_each(needs, place):

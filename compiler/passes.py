@@ -31,7 +31,7 @@ RUN_WORDS = (1 << 20, 64, 32)
 _MANY = 4000
 """Instructions of a network from which on its program has loops, even if a straight one fits."""
 
-_IDLE = 1.15
+_IDLE = 1.2
 """Cycles over those of the busiest unit from which on a straight program is tried, too."""
 
 
@@ -94,19 +94,19 @@ def _candidates(graph, fused, arch):
         length = len(plan.instructions)
         if length > min(_MANY, arch.program_depth):
             if not lengths:
-                yield from _large(plan, arch, external)
+                yield from _large(graph, fused, plan, arch, external)
             return
         if length not in lengths:
             yield _straight(plan, arch, external)
         lengths.add(length)
 
 
-def _large(plan, arch, external):
+def _large(graph, fused, plan, arch, external):
     """A program with loops, and a straight one if there is room for it, and the loops find no room
     for their values or leave all units idle."""
     fits = len(plan.instructions) <= arch.program_depth
     try:
-        looped = _looped(plan, arch, external)
+        looped = _looped(graph, fused, arch)
     except CompileError:
         if not fits:
             raise
@@ -124,12 +124,15 @@ def _straight(plan, arch, external):
                       external)
 
 
-def _looped(plan, arch, external):
+def _looped(graph, fused, arch):
+    plan, external = tile(graph, fused, arch, RUN_WORDS[0], strips=True), b""
+    if fetched_memories(arch):
+        plan, external = stream(plan, arch)
     apart = spread(plan)
-    needs = dependencies(apart.instructions, arch)
+    needs = dependencies(apart.instructions, arch, share_sums=False)
     parts = find_pipelines(apart.instructions, find_rolls(apart.instructions), needs, plan.layers)
     placed, where = place(plan, arch, lifetimes_of_loops(plan, parts, apart, arch))
-    needs = dependencies(placed.instructions, arch)
+    needs = dependencies(placed.instructions, arch, share_sums=False)
     return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,
                       external)
 

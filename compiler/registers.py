@@ -7,11 +7,12 @@ loop differ by the same amounts, share a register.
 import dataclasses
 from collections.abc import Sequence
 
-from bivit.compiler.streams import Course, course_of
-from bivit.compiler.structures import LARGEST_TAIL, Instruction, Order, Pipeline
+from bivit.compiler.streams import Course, course_of, fixed_fields
+from bivit.compiler.structures import LARGEST_STAGE, Instruction, Order, Pipeline, Stream
 from bivit.hw.isa import FORMATS, INDEXED, REGISTER_BITS, REGISTERS, STEPS
 
-__all__ = ["Indexing", "Unrolled", "courses_of", "index_fields", "steps_needed"]
+__all__ = ["Indexing", "Unrolled", "courses_of", "index_fields", "signature", "steps_allowed",
+           "steps_needed"]
 
 _MODULUS = 1 << REGISTER_BITS
 
@@ -32,30 +33,41 @@ class Indexing:
         Registers that begin with the same value in every call.
     given : dict of int to tuple of int
         Registers that begin with a value for each call.
-    steps : tuple of (register, add, limit, on_wrap)
-        What END does.
+    steps : tuple of tuple of (register, add, limit, on_wrap)
+        What the lines of END do.
     """
 
     fields: tuple[dict[str, tuple[int, int]], ...]
     fixed: dict[int, int]
     given: dict[int, tuple[int, ...]]
-    steps: tuple[tuple[int, int, int, int], ...]
+    steps: tuple[tuple[tuple[int, int, int, int], ...], ...]
 
 
-def courses_of(instructions: Sequence[Instruction], stream: Sequence[int]) -> dict[str, Course]:
+def courses_of(instructions: Sequence[Instruction], stream: Stream) -> dict[str, Course]:
     """The course of every indexed field of a stream."""
-    return {name: course_of([instructions[index].fields[name] for index in stream])
-            for name in INDEXED[instructions[stream[0]].opcode]}
+    return {name: course_of([instructions[index].fields[name] for index in stream.indices])
+            for name in INDEXED[instructions[stream.indices[0]].opcode]}
 
 
-def steps_needed(courses: Sequence[dict[str, Course]], stages: Sequence[int], count: int) -> int:
-    """Steps of END that the courses take with these stages, if all calls were equal."""
+def signature(instructions: Sequence[Instruction], streams: Sequence[Stream]) -> tuple:
+    """What loops that are alike have in common."""
+    return tuple((stream.begin, stream.end, fixed_fields(instructions[stream.indices[0]]),
+                  tuple(courses_of(instructions, stream).items())) for stream in streams)
+
+
+def steps_allowed(streams: int) -> int:
+    """Steps that the END of a loop may have: a long body has time for more of them."""
+    return max(2 * STEPS, streams)
+
+
+def steps_needed(courses: Sequence[dict[str, Course]], begins: Sequence[int], count: int) -> int:
+    """Steps of END that the courses take, begun in these turns, if all calls were equal."""
     registers = _Registers(1, count)
     for stream, fields in enumerate(courses):
         for course in fields.values():
             if course.moves:
-                registers.of(course, stages[stream], (0,))
-    return len(registers.steps())
+                registers.of(course, begins[stream], (0,))
+    return sum(map(len, registers.steps()))
 
 
 def index_fields(instructions: Sequence[Instruction], calls: Sequence[Pipeline],
@@ -70,11 +82,12 @@ def index_fields(instructions: Sequence[Instruction], calls: Sequence[Pipeline],
     courses = [courses_of(instructions, stream) for stream in calls[0].streams]
     registers = _Registers(len(calls), calls[0].count)
     fields = []
-    for stream, indices in enumerate(calls[0].streams):
-        opcode, found = instructions[indices[0]].opcode, {}
-        for name, course in courses[stream].items():
-            stage, width = order.stages[stream], _width(opcode, name)
-            starts = [instructions[call.streams[stream][0]].fields[name] for call in calls]
+    for number, stream in enumerate(calls[0].streams):
+        opcode, found = instructions[stream.indices[0]].opcode, {}
+        stage = order.stages[number] + stream.begin
+        for name, course in courses[number].items():
+            width = _width(opcode, name)
+            starts = [instructions[call.streams[number].indices[0]].fields[name] for call in calls]
             least = min(starts) if width > REGISTER_BITS else starts[0]
             offsets = tuple(start - least for start in starts)
             if width > REGISTER_BITS and max(offsets) >= _MODULUS:
@@ -84,20 +97,19 @@ def index_fields(instructions: Sequence[Instruction], calls: Sequence[Pipeline],
             found[name] = immediate % (1 << width), register
         fields.append(found)
     steps = registers.steps()
-    if len(steps) > STEPS or registers.used >= REGISTERS:
-        raise Unrolled(f"{len(steps)} steps and {registers.used} registers")
+    needed = sum(map(len, steps))
+    if needed > steps_allowed(len(courses)) or registers.used >= REGISTERS:
+        raise Unrolled(f"{needed} steps and {registers.used} registers")
     return Indexing(tuple(fields), registers.fixed, registers.given, steps)
 
 
 def _shifted(course, stage):
     """What a course has added, begun `stage` iterations later, in the iteration of its start."""
     if course.pulse:
-        return -int(course.phase == 0)
-    if not course.period:
-        return -course.step * stage
-    later = course.later(stage)
-    return -course.step * stage + course.wrap * ((course.phase - stage - later.phase)
-                                                 // course.period)
+        return -int(course.pulse.phase == 0)
+    return -course.step * stage + sum(
+        wrap.add * ((wrap.phase - stage - later.phase) // wrap.period)
+        for wrap, later in zip(course.wraps, course.later(stage).wraps, strict=True))
 
 
 def _width(opcode, name):
@@ -117,23 +129,25 @@ class _Registers:
     def of(self, course: Course, stage: int, offsets: tuple[int, ...]) -> tuple[int, int]:
         """The register of a course that begins with a stage, and its value before `offsets` are
         added."""
-        begun, course = course.phase, course.later(stage)
+        begun, course = course.pulse, course.later(stage)
         offsets = tuple(offset % _MODULUS for offset in offsets)
         same = offsets == self._same
         if same and not course.moves:
             return 0, 0
         if course.pulse:
-            return self._pulse(course, offsets, at_start=begun == 0), 0
-        if same and course.period and course.wrap == -course.step * course.period:
-            return self._ring(course), course.step * course.phase
+            return self._pulse(course.pulse, offsets, at_start=begun.phase == 0), 0
+        if same and len(course.wraps) == 1:
+            (add, period, phase), = course.wraps
+            if add == -course.step * period:
+                return self._ring(course.step, period, phase), course.step * phase
         key = course, offsets
         if key not in self._numbers:
             number = self._numbers[key] = self._new(0, offsets)
             if course.step:
                 self._plain.append((number, course.step % _MODULUS, 0, 0))
-            if course.wrap:
-                self._wrapped[self._counter(course)].append(
-                    (number, course.wrap % _MODULUS, 0, 1))
+            for add, period, phase in course.wraps:
+                self._wrapped[self._counter(period, phase)].append(
+                    (number, add % _MODULUS, 0, 1))
         return self._numbers[key], 0
 
     def _new(self, value, offsets):
@@ -144,42 +158,49 @@ class _Registers:
             self.given[self.used] = offsets
         return self.used
 
-    def _ring(self, course):
+    def _ring(self, step, period, phase):
         """A register that is 0 again at every period."""
-        key = course.period, course.phase, course.step
+        key = period, phase, step
         if key not in self._rings:
-            self._rings[key] = number = self._new(course.step * course.phase, self._same)
+            self._rings[key] = number = self._new(step * phase, self._same)
             self._wrapped[number] = []
-            self._limited.append((number, course.step % _MODULUS,
-                                  course.step * course.period % _MODULUS, 0))
+            self._limited.append((number, step % _MODULUS, step * period % _MODULUS, 0))
         return self._rings[key]
 
-    def _counter(self, course):
-        """A ring that wraps with a course."""
-        for (period, phase, _), number in self._rings.items():
-            if (period, phase) == (course.period, course.phase):
+    def _counter(self, period, phase):
+        """A ring that wraps so often, with room for a step behind it in its line of END."""
+        for key, number in self._rings.items():
+            if key[:2] == (period, phase) and len(self._wrapped[number]) < STEPS - 1:
                 return number
-        return self._ring(Course(1, -course.period, course.period, course.phase))
+        step = 1 + sum(key[:2] == (period, phase) for key in self._rings)
+        while (period, phase, step) in self._rings:
+            step += 1
+        return self._ring(step, period, phase)
 
-    def _pulse(self, course, offsets, *, at_start):
+    def _pulse(self, pulse, offsets, *, at_start):
         """A register whose lowest bit is the course."""
         if offsets != self._same:
             raise Unrolled("a pulse that differs from call to call")
-        key = course, offsets
-        if key in self._numbers:
-            return self._numbers[key]
-        before = (course.period - course.phase) % course.period
-        if at_start and before + course.period >= self._count + LARGEST_TAIL:  # odd, then even
-            self._numbers[key] = self._new(-1 - 2 * before, self._same)
-            self._limited.append((self._numbers[key], 2, 1, 0))
-            return self._numbers[key]
-        counter = self._counter(course)
-        self._numbers[key] = number = self._new(int(course.phase == 0), self._same)
+        if pulse in self._numbers:
+            return self._numbers[pulse]
+        before = (pulse.period - pulse.phase) % pulse.period
+        if at_start and before + pulse.period >= self._count + LARGEST_STAGE:  # odd, then even
+            self._numbers[pulse] = self._new(-1 - 2 * before, self._same)
+            self._limited.append((self._numbers[pulse], 2, 1, 0))
+            return self._numbers[pulse]
+        counter = self._counter(*pulse)
+        self._numbers[pulse] = number = self._new(int(pulse.phase == 0), self._same)
         self._cleared.append((number, 0, 1, 0))
         self._wrapped[counter].append((number, 1, 0, 1))
         return number
 
     def steps(self):
-        """The steps of END."""
-        return tuple(self._plain + self._cleared + [step for limited in self._limited
-                                    for step in (limited, *self._wrapped.get(limited[0], ()))])
+        """The steps of END, in lines; a ring and what hangs on it share one."""
+        groups = [(step,) for step in self._plain + self._cleared]
+        groups += [(limited, *self._wrapped.get(limited[0], ())) for limited in self._limited]
+        lines = [()]
+        for group in groups:
+            if len(lines[-1]) + len(group) > STEPS:
+                lines.append(())
+            lines[-1] += group
+        return tuple(lines)

@@ -8,15 +8,14 @@ import dataclasses
 from collections.abc import Sequence
 
 from bivit.compiler.order import find_order
-from bivit.compiler.registers import Indexing, Unrolled, courses_of, index_fields
-from bivit.compiler.streams import fixed_fields
+from bivit.compiler.registers import Indexing, Unrolled, index_fields, signature
 from bivit.compiler.structures import Code, Instruction, Line, Order, Pipeline, Straight
 from bivit.hw.arch import Arch
 from bivit.hw.isa import SETS, Opcode, register_of
 
 __all__ = ["assemble"]
 
-_EFFORT = 600_000
+_EFFORT = 2_000_000
 """Instructions that may be looked at to find the orders of all loops; each gets its share."""
 
 
@@ -59,11 +58,8 @@ def _bodies(arch, instructions, parts, needs):
     found, alike = {}, {}
     for part in parts:
         if isinstance(part, Pipeline):
-            key = part.count, tuple((fixed_fields(instructions[stream[0]]),
-                                     tuple(courses_of(instructions, stream).items()))
-                                    for stream in part.streams)
-            alike.setdefault(key, []).append(part)
-    work = {key: sum(call.count * len(call.streams) for call in calls)
+            alike.setdefault(signature(instructions, part.streams), []).append(part)
+    work = {key: sum(len(stream.indices) for call in calls for stream in call.streams)
             for key, calls in alike.items()}
     for key, calls in alike.items():
         effort = _EFFORT * work[key] // sum(work.values())
@@ -90,9 +86,9 @@ def _of_part(part, bodies, instructions, target):
     if isinstance(part, Straight):
         indices = part.instructions
     elif body is None:
-        indices = sorted(index for stream in part.streams for index in stream)
+        indices = sorted(index for stream in part.streams for index in stream.indices)
     elif isinstance(body, Order):
-        indices = [part.streams[step[0]][step[1]] for step in body.steps(part.count)
+        indices = [part.streams[step[0]].at(step[1]) for step in body.steps(part.streams)
                    if step is not None and step[1] is not None]
     elif len(body.calls) == 1:
         lines = _loop(body, instructions)
@@ -124,32 +120,36 @@ def _loop(body, instructions):
     """Lines of a loop, with what it sets itself."""
     order, indexing, first = body.order, body.indexing, body.calls[0]
     lines = _sets(indexing.fixed) if indexing.fixed else []
-    lines.append(Line(Opcode.LOOP, {"count": first.count + order.tail, "tail": order.tail}))
+    lines.append(Line(Opcode.LOOP, {"count": order.turns(first.streams)}))
+    guards = order.guards(first.streams)
     for stream in order.body:
-        index = first.streams[stream][0]
+        index = first.streams[stream].indices[0]
         fields = dict(instructions[index].fields)
         for name, (immediate, register) in indexing.fields[stream].items():
             fields |= {name: immediate, register_of(name): register}
-        lines.append(Line(instructions[index].opcode,
-                          fields | {"stage": order.stages[stream]}, index))
-    end = {"used": len(indexing.steps)}
-    for place, step in enumerate(indexing.steps):
-        end |= {f"{name}_{place}": value
-                for name, value in zip(("reg", "add", "limit", "on_wrap"), step, strict=True)}
-    return [*lines, Line(Opcode.END, end)]
+        fields |= zip(("stage", "rest"), guards[stream], strict=True)
+        lines.append(Line(instructions[index].opcode, fields, index))
+    for number, steps in enumerate(indexing.steps, 1):
+        end = {"used": len(steps), "more": int(number < len(indexing.steps))}
+        for place, step in enumerate(steps):
+            end |= {f"{name}_{place}": value
+                    for name, value in zip(("reg", "add", "limit", "on_wrap"), step, strict=True)}
+        lines.append(Line(Opcode.END, end))
+    return lines
 
 
 def _run(body, part, start):
     """Steps of a loop whose lines begin at `start`."""
     before = -(-len(body.indexing.fixed) // SETS) + 1
     end = start + before + len(body.order.body)
+    ends = [(end + line, None) for line in range(len(body.indexing.steps))]
     place = {stream: start + before + position for position, stream in enumerate(body.order.body)}
     steps = [(start + line, None) for line in range(before)]
-    for step in body.order.steps(part.count):
+    for step in body.order.steps(part.streams):
         if step is None:
-            steps.append((end, None))
+            steps += ends
         else:
             stream, iteration = step
             steps.append((place[stream],
-                          None if iteration is None else part.streams[stream][iteration]))
+                          None if iteration is None else part.streams[stream].at(iteration)))
     return steps

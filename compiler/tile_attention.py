@@ -69,7 +69,7 @@ class _Attention:
                                           pieces * words, self.softmax.name)
         window_blocks = self.key_layout.window_blocks
         for number, (block, low, high, begin, end) in enumerate(blocks):
-            self.tiler.iteration = number
+            self.tiler.iteration = self.tiler.turn(self.query.rows, number)
             window = block // window_blocks if self.key_layout.windows > 1 else 0
             bias = self._bias_words(low, begin, end)
             for head in range(self.heads):

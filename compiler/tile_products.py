@@ -53,7 +53,7 @@ def bits(tiler, operation: Operation) -> None:
         groups = tiler.column_groups(pieces, rows.k_words)
         for group, (block, low, _, begin, end) in itertools.product(
                 groups, rows.rows.blocks(arch.rows)):
-            tiler.iteration = block
+            tiler.iteration = tiler.turn(rows.rows, block)
             for run in group:
                 fields = destinations.fields(run.chunk, block)
                 tiler.emit(
@@ -79,7 +79,7 @@ def accumulate(tiler, operation: Operation) -> None:
     post, layer = Post(tiler, operation, rows), tiler.layer_of(operation.name)
     product, pieces = tiler.zero_product(len(post.tiles)), post.runs(len(post.tiles))
     for block, low, high, begin, _ in rows.blocks(tiler.arch.rows):
-        tiler.iteration = block
+        tiler.iteration = tiler.turn(rows, block)
         for run in pieces:
             post.emit(block, low, high, begin, run, layer, product)
         post.finish(block, layer)
@@ -116,7 +116,7 @@ def _linear(tiler, operation):
         a_at = tiler.patches.at
         _check_patches(tiler.patches, groups, arch, linear)
     for group, (block, low, high, begin, _) in itertools.product(groups, rows.blocks(arch.rows)):
-        tiler.iteration = block
+        tiler.iteration = tiler.turn(rows, block) if node.op != "embed" else block
         own_low = max(low, prefix - block * arch.rows)
         if own_low > low and group is groups[0]:
             # rows before the patches: a product of scale 0, plus their table

@@ -88,7 +88,8 @@ def measure(arch: Arch, plan: Plan, code: Code, waits: Sequence[dict[Unit, int]]
     for line, index in code.steps:
         opcode, fields = code.lines[line].opcode, code.lines[line].fields
         if opcode in CONTROL:
-            jumps = opcode in (Opcode.END, Opcode.RETURN) or bool(fields.get("call"))
+            jumps = (opcode in (Opcode.END, Opcode.RETURN) and not fields.get("more")
+                     or bool(fields.get("call")))
             timeline.control(control_cycles(opcode, fields, jumps=jumps))
         elif index is None or opcode is Opcode.HALT or fields.get("next"):
             timeline.control(1)

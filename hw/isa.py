@@ -112,7 +112,8 @@ CONTROL = frozenset(set(Opcode) - set(UNIT_OF) - {Opcode.HALT})
 
 WAIT_FIELDS = {Unit.LOAD: "wait_load", Unit.MM: "wait_mm", Unit.SOFTMAX: "wait_softmax",
                Unit.VEC: "wait_vec", Unit.FETCH: "wait_fetch"}
-HEADER = {"opcode": Opcode, "stage": 3, **{name: 8 for name in WAIT_FIELDS.values()}}
+HEADER = {"opcode": Opcode, "stage": 5, "rest": 4,
+          **{name: 8 for name in WAIT_FIELDS.values()}}
 
 TAG_BITS = 20
 """Bits of the number of an instruction in the order of dispatch: no program executes more."""
@@ -260,10 +261,11 @@ FORMATS = {
     },
     # `count` numbers of row `row` to the output stream
     Opcode.OUTPUT: {"src": NumberSource, "src_addr": 16, "row": 6, "count": 12},
-    # the body up to END runs `count` times; stages up to `tail`
-    Opcode.LOOP: {"count": 16, "tail": 3},
-    # R[reg] += add, and 0 where that is `limit`; `on_wrap`: only where the limit before it was met
-    Opcode.END: {"used": 3} | _numbered(
+    # the body up to END runs `count` times
+    Opcode.LOOP: {"count": 16},
+    # R[reg] += add, and 0 where that is `limit`; `on_wrap`: only where the limit before it was met;
+    # `more`: the iteration goes on
+    Opcode.END: {"used": 3, "more": 1} | _numbered(
         STEPS, {"reg": NUMBER_BITS, "add": REGISTER_BITS, "limit": REGISTER_BITS, "on_wrap": 1}),
     # R[reg] = value; `call`: go to `target`, until RETURN
     Opcode.SET: {"used": 4, "call": 1, "target": 16} | _numbered(

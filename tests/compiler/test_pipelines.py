@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bivit.compiler.expand import expand
 from bivit.compiler.ir import checkpoint
 from bivit.compiler.order import stages_of
-from bivit.compiler.streams import Course, course_of
+from bivit.compiler.streams import Course, Pulse, Wrap, course_of
 from bivit.hw.isa import Opcode
 from bivit.hw.targets import TARGETS
 from bivit.models.photographs import photographs
@@ -57,9 +57,9 @@ def test_micro_networks(name, target, room, tmp_path):
 def values_of(course, first, count):
     """What a field holds in the iterations of a loop."""
     if course.pulse:
-        return [int((i + course.phase) % course.period == 0) for i in range(count)]
-    wraps = [(i + course.phase) // course.period if course.period else 0 for i in range(count)]
-    return [first + course.step * i + course.wrap * wraps[i] for i in range(count)]
+        return [int((i + course.pulse.phase) % course.pulse.period == 0) for i in range(count)]
+    return [first + course.step * i + sum(wrap.add * ((i + wrap.phase) // wrap.period)
+                                          for wrap in course.wraps) for i in range(count)]
 
 
 @given(st.integers(-50, 50), st.integers(-50, 50), st.integers(2, 9), st.integers(0, 8),
@@ -67,7 +67,7 @@ def values_of(course, first, count):
 @example(0, 1, 6, 0, 12)
 @settings(max_examples=200, deadline=None)
 def test_courses_are_found(step, wrap, period, phase, count):
-    values = values_of(Course(step, wrap, period, phase % period), 0, count)
+    values = values_of(Course(step, (Wrap(wrap, period, phase % period),)), 0, count)
     found = course_of(values)
     assert found is not None
     assert values_of(found, values[0], count) == values
@@ -83,11 +83,20 @@ def test_a_course_gives_back_what_it_was_found_in(values):
 
 
 def test_pulses_are_found():
-    assert course_of([1, 0, 0, 1, 0, 0, 1]) == Course(period=3, phase=0, pulse=True)
-    assert course_of([0, 0, 1, 0, 0, 1, 0]) == Course(period=3, phase=1, pulse=True)
+    assert course_of([1, 0, 0, 1, 0, 0, 1]) == Course(pulse=Pulse(3, 0))
+    assert course_of([0, 0, 1, 0, 0, 1, 0]) == Course(pulse=Pulse(3, 1))
     assert course_of([1, 0, 0, 1, 0]) is not None
     assert course_of([1, 0, 1, 1, 0]) is None
     assert course_of([0, 5, 1, 7]) is None
+
+
+def test_two_wraps():
+    """Rows of a block of eight, seven tokens on at every fourth iteration."""
+    tokens = [i // 4 * 7 for i in range(28)]
+    for values in ([token % 8 for token in tokens], [token // 8 for token in tokens]):
+        found = course_of(values)
+        assert len(found.wraps) == 2
+        assert values_of(found, values[0], len(values)) == values
 
 
 def test_stages_follow_from_the_order():
