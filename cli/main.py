@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bivit.cli.explore import explore
 from bivit.cli.output import STOPPED, UNUSABLE, execute
 from bivit.hw.boards import BOARDS
 from bivit.hw.devices import DEVICES
@@ -117,6 +118,9 @@ def convert(
     random: Annotated[int | None, typer.Option(
         min=0, metavar="SEED", help="Instead of a float network: one with random weights, from "
                                     "this seed.")] = None,
+    stem_bits: Annotated[int | None, typer.Option(
+        min=1, max=8, help="Bits of each weight of the patch embedding: without a stem engine its "
+                           "cycles go with them.")] = None,
     as_json: Json = False, debug: Debug = False,
 ):
     """Turn a trained float network, or one with random weights, into a checkpoint of integers."""
@@ -125,7 +129,8 @@ def convert(
     def action(progress):
         from bivit.models.conversion.command import run
 
-        return run(output, float_model, network=network, seed=random, calibration=calibration)
+        return run(output, float_model, network=network, seed=random, calibration=calibration,
+                   stem_bits=stem_bits)
 
     execute(action, show.converted, as_json=as_json, debug=debug)
 
@@ -165,6 +170,8 @@ def compile_(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint (.safetensors).")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Build folder to write.")],
     target: Target = None,
+    batch: Annotated[int, typer.Option(
+        min=1, max=64, help="Images that run at once and share each load of weights.")] = 1,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older build.")]
     = False,
     as_json: Json = False, debug: Debug = False,
@@ -176,8 +183,8 @@ def compile_(
         from bivit.compiler import compile
         from bivit.sim.report import report
 
-        compile(checkpoint, DEFAULT if target is None else target, output, overwrite=overwrite,
-                progress=progress)
+        compile(checkpoint, DEFAULT if target is None else target, output, batch=batch,
+                overwrite=overwrite, progress=progress)
         return report(output)
 
     execute(action, show.compiled, as_json=as_json, debug=debug)
@@ -249,6 +256,7 @@ def bitstream(
         from bivit.hw.flow.bitstream import make_bitstream
 
         build = load_build(folder)
+        build.check_single()
         return make_bitstream(
             build.arch, build.memories, board, seed=seed, progress=progress,
             output=f"{folder.resolve()}-{board}" if output is None else output.with_suffix(""))
@@ -354,6 +362,9 @@ def synth(
 
     execute(action, show.synth, as_json=as_json, debug=debug,
             passed=lambda result: result["fits"])
+
+
+app.command(short_help="Search hardware and networks for the best designs.")(explore)
 
 
 @app.command()

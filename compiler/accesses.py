@@ -7,6 +7,8 @@ compiler meant: so a wrong address shows as a read of words that nothing wrote.
 import bisect
 import collections
 import dataclasses
+import functools
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -27,16 +29,11 @@ from bivit.hw.isa import (
 )
 from bivit.hw.memories import constant_order
 
-__all__ = ["Accesses", "CONSTANTS", "WordKeys", "accesses", "word_name"]
+__all__ = ["Accesses", "CONSTANTS", "WordKeys", "accesses"]
 
 CONSTANTS = constant_order[1:]
 """Memories that only FETCH writes."""
 
-_MEMORIES = (*CONSTANTS, "imem", "smem", "xmem", "hmem", "pmem", "bmem", "kmem", "pv", "resid",
-             "vmem", "sums", "score")
-_APART = 40
-_STARTS = {memory: number << _APART for number, memory in enumerate(_MEMORIES)}
-"""Numbers of the first words of memories, far apart."""
 _A_MEMORIES = {source.value: source.name.lower() for source in ASource}
 _B_MEMORIES = {source.value: source.name.lower() for source in BSource}
 _ADD_MEMORIES = {source.value: source.name.lower() for source in AddSource}
@@ -59,10 +56,10 @@ class Accesses:
 
 
 class WordKeys:
-    """Numbers for the words of memories, so that two accesses share one where they share a word.
+    """Numbers from 0 on for the words of memories: two accesses share one where they share a word.
 
-    Words of constant memories that are always touched together have one number, and none if no
-    instruction writes any.
+    Words that are always touched together have one number. Constants have none if no instruction
+    writes any.
 
     Parameters
     ----------
@@ -71,29 +68,60 @@ class WordKeys:
     """
 
     def __init__(self, touched: Iterable[Accesses]):
-        edges, fetched = collections.defaultdict(set), False
+        ranges, fetched = set(), False
         for access in touched:
             fetched = fetched or any(memory in CONSTANTS for memory, _ in access.writes)
-            for memory, words in (*access.reads, *access.writes):
-                if memory in CONSTANTS:
-                    edges[memory] |= {words[0], words[-1] + 1}
-        self._edges = {memory: sorted(found) for memory, found in edges.items() if fetched}
+            for memory, words in (*access.reads, *access.writes, *access.updates):
+                ranges.add((memory, words if isinstance(words, range) else tuple(words)))
+        edges = collections.defaultdict(set)
+        for memory, words in ranges:
+            if fetched or memory not in CONSTANTS:
+                edges[memory].update(_edges(words))
+        self._edges = {memory: sorted(found) for memory, found in edges.items()}
+        self._first, self._found = {}, {}
+        for memory, found in self._edges.items():
+            self._first[memory] = self.count
+            self.count += len(found)
+
+    count = 0
+    """Numbers that there are."""
 
     def __call__(self, ranges) -> Iterator[int]:
         """The numbers of (memory, words) pairs."""
-        for memory, words in ranges:
-            start = _STARTS[memory]
-            if memory in CONSTANTS:
-                edges = self._edges.get(memory, ())
-                first = bisect.bisect_left(edges, words[0])
-                words = edges[first:bisect.bisect_right(edges, words[-1])]
-            for word in words:
-                yield start + word
+        return itertools.chain.from_iterable(itertools.starmap(self._numbers, ranges))
+
+    def _numbers(self, memory, words):
+        key = memory, words if isinstance(words, range) else tuple(words)
+        found = self._found.get(key)
+        if found is None:
+            edges, first = self._edges.get(memory, ()), self._first.get(memory, 0)
+            place = functools.partial(bisect.bisect_left, edges)
+            if not edges or not words:
+                found = ()
+            elif _dense(words):
+                found = range(first + place(words[0]), first + place(words[-1] + 1))
+            else:
+                found = [first + place(word) for word in words]
+            self._found[key] = found
+        return found
+
+    def name(self, number: int) -> str:
+        """Memory and word of a number, for people."""
+        memory = max((memory for memory, first in self._first.items() if first <= number),
+                     key=self._first.get)
+        return f"{memory.upper()} word {self._edges[memory][number - self._first[memory]]}"
 
 
-def word_name(number: int) -> str:
-    """Memory and word of a number of :class:`WordKeys`, for people."""
-    return f"{_MEMORIES[number >> _APART].upper()} word {number & ((1 << _APART) - 1)}"
+def _dense(words):
+    """Whether there are words, which follow each other."""
+    return len(words) > 0 and words[-1] - words[0] + 1 == len(words)
+
+
+def _edges(words):
+    """Where the words that are touched together begin, and end."""
+    if _dense(words):
+        return words[0], words[-1] + 1
+    return (*words, *(word + 1 for word in words))
 
 
 def accesses(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> Accesses:

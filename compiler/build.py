@@ -51,12 +51,23 @@ class Build:
     external: bytes = b""
 
     @property
+    def batch(self) -> int:
+        """Images that a run of the program takes at once."""
+        return self.manifest["batch"]
+
+    def check_single(self) -> None:
+        """Refuse a program of several images, which boards do not run."""
+        if self.batch > 1:
+            raise BuildError(f"{self.folder} takes {self.batch} images at once, and boards take "
+                             "one; compile without --batch")
+
+    @property
     def memories(self) -> dict[str, list[int]]:
         """Words of all constant memories by name, the program's first."""
         return {"program": self.words, **self.constants}
 
 
-def compile(path, target, folder, *, overwrite=False, progress=None) -> None:
+def compile(path, target, folder, *, batch=1, overwrite=False, progress=None) -> None:
     """Turn a checkpoint into a build folder; equal inputs give equal bytes.
 
     Parameters
@@ -67,6 +78,8 @@ def compile(path, target, folder, *, overwrite=False, progress=None) -> None:
         Name of a target, its parameters, or a TOML file with them.
     folder : path
         Appears whole or not at all. A folder that holds anything but an older build is refused.
+    batch : int
+        Images of a program, which share each load of weights (``docs/memory.md``, section 7).
     overwrite : bool
         Replace an older build.
     progress : callable (done, total, text), optional
@@ -83,7 +96,7 @@ def compile(path, target, folder, *, overwrite=False, progress=None) -> None:
     progress(0, 4, "reading the checkpoint")
     graph = checkpoint.load(path)
     progress(1, 4, "compiling")
-    program = lower(graph, arch)
+    program = lower(graph, arch, batch)
     progress(2, 4, "generating Verilog")
     verilog = _verilog(arch)
     progress(3, 4, "writing the build")
@@ -132,7 +145,8 @@ def load_build(folder, *, ignore_hashes=False) -> Build:
         raise BuildError(f"{folder / files.MANIFEST} has no usable target: {error}") from None
     words, constants, external = files.read_words(folder, arch, manifest, check=not ignore_hashes)
     graph = checkpoint.load(folder / "checkpoint.safetensors")
-    if ignore_hashes and constants and (changed := find_changed_padding(graph, arch, constants)):
+    if ignore_hashes and constants and (changed := find_changed_padding(
+            graph, arch, constants, manifest["batch"])):
         memory, word = changed
         raise BuildError(f"{folder / 'rom' / memory}.hex has a padding bit in word {word} that is "
                          "not as the compiler writes it; compile again")
@@ -187,16 +201,20 @@ def _check_folder(folder, overwrite):
         return
     if not folder.is_dir():
         raise BuildError(f"{folder} is a file; name another output folder")
-    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
-    if not present:
-        return
     try:
         own = {*files.read_manifest(folder, check=False)["files"], files.MANIFEST}
     except (BuildError, KeyError, TypeError):
         own = set()
-    if other := sorted(present - own):
-        raise BuildError(f"{folder} holds something else than a build ({other[0]}); name another "
-                         "output folder")
+    present = False
+    for path in folder.rglob("*"):  # up to the first other file: a folder can be a whole disk
+        if path.is_dir():
+            continue
+        present, name = True, str(path.relative_to(folder))
+        if name not in own:
+            raise BuildError(f"{folder} holds something else than a build ({name}); name another "
+                             "output folder")
+    if not present:
+        return
     if not overwrite:
         raise BuildError(f"{folder} holds an older build; name another output folder or overwrite "
                          "it (--overwrite)")

@@ -7,7 +7,7 @@ covered by waits or by the order within a unit.
 
 import collections
 
-from bivit.compiler.accesses import WordKeys, accesses, word_name
+from bivit.compiler.accesses import WordKeys, accesses
 from bivit.compiler.clock import KnownDone
 from bivit.compiler.expand import expand
 from bivit.hw.arch import Arch
@@ -46,7 +46,9 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
         raise IllegalProgram(f"instruction {execution.unset}: uses a register that nothing set")
     if unreached := set(range(len(words))) - execution.reached:
         raise IllegalProgram(f"instruction {min(unreached)}: is never reached")
-    checker = _Checker(arch, constant_words, _keys(arch, execution.instructions))
+    keys = WordKeys(accesses(arch, executed.opcode, executed.fields)
+                    for executed in execution.instructions)
+    checker = _Checker(arch, constant_words, keys)
     for position, (opcode, fields, counter, _) in enumerate(execution.instructions):
         try:
             if opcode is not Opcode.HALT:
@@ -60,13 +62,6 @@ def check_program(words, arch: Arch, constant_words: dict[str, int]) -> None:
             if len(execution.instructions) != len(words):
                 place += f", executed as number {position}"
             raise IllegalProgram(f"{place}: {error}") from None
-
-
-def _keys(arch, instructions):
-    """Names of words; constants have some only where they are fetched."""
-    fetches = any(executed.opcode is Opcode.FETCH for executed in instructions)
-    return WordKeys(accesses(arch, executed.opcode, executed.fields)
-                    for executed in (instructions if fetches else ()))
 
 
 class _Checker:
@@ -91,7 +86,7 @@ class _Checker:
             self._read(position, known, key)
         for key in self._within(touched.updates):
             if key not in self.writer:
-                raise ValueError(f"adds to {word_name(key)}, which nothing wrote")
+                raise ValueError(f"adds to {self.keys.name(key)}, which nothing wrote")
         for key in self._within(touched.writes + touched.updates):
             self._write(position, known, key)
 
@@ -104,7 +99,7 @@ class _Checker:
 
     def _read(self, position, known, key):
         if key not in self.writer:
-            raise ValueError(f"reads {word_name(key)}, which nothing wrote")
+            raise ValueError(f"reads {self.keys.name(key)}, which nothing wrote")
         self._done(known, self.writer[key], "reads", key, "writes")
         self.readers[key].append(position)
 
@@ -120,8 +115,8 @@ class _Checker:
     def _done(self, known, other, does, key, verb):
         unit, number = self.place[other]
         if known[unit] < number:
-            raise ValueError(f"{does} {word_name(key)}, which executed instruction {other} {verb}, "
-                             "without waiting for it")
+            raise ValueError(f"{does} {self.keys.name(key)}, which executed instruction {other} "
+                             f"{verb}, without waiting for it")
 
 
 _VARYING = dict.fromkeys((*WAIT_FIELDS.values(), "next"), 0)

@@ -5,6 +5,7 @@ fixed points over such classes: windows want their tokens in segments, heads wan
 start a chunk; everything else follows.
 """
 
+from bivit.compiler.ir.operation import images_of
 from bivit.compiler.layout import plain_chunks
 from bivit.compiler.structures import CompileError
 from bivit.hw.arch import Arch
@@ -72,8 +73,9 @@ def segment_layouts(nodes: dict, types: dict, arch: Arch) -> dict[str, int]:
             keys = types[node.inputs[0]].shape[2]
             demand(node.inputs[1], types[node.inputs[1]].shape[0] // keys, node)
         elif node.op == "embed" and node.attributes["prefix"]:
-            demand(node.name, 1, node)
-            demand(node.inputs[0], 1, node)
+            images = images_of(node.attributes)
+            demand(node.name, images, node)
+            demands.append((node.inputs[0], images, node.name))
         elif node.op not in (*_FREE_ROWS, "patchify"):
             classes.join(node.name, *node.inputs)
     found = {}

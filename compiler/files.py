@@ -18,7 +18,7 @@ __all__ = ["BuildError", "EXTERNAL", "MANIFEST", "check_hashes", "read_manifest"
 
 MANIFEST = "manifest.json"
 EXTERNAL = "rom/external.bin"
-_FORMAT, _VERSION = "bivit build", 2
+_FORMAT, _VERSION = "bivit build", 3
 _INSTRUCTION_BYTES = INSTR_BITS // 8
 
 
@@ -99,7 +99,7 @@ def write_manifest(folder: pathlib.Path, program: Program) -> None:
         "checkpoint": checkpoint.content_hash(folder / "checkpoint.safetensors"),
         "input": {"shape": list(graph.input_shape), "patch_size": patches.attributes["patch_size"],
                   "tokens": tokens, "pixels": pixels},
-        "output": {"count": types[graph.nodes[-1].name].shape[1]},
+        "output": {"count": types[graph.nodes[-1].name].shape[1]}, "batch": program.batch,
         "layers": [dataclasses.asdict(layer) for layer in program.layers],
         "executed": [instruction.description() for instruction in program.executed],
         "observations": program.observations,

@@ -87,7 +87,7 @@ def _gelus_of_codes(nodes):
 def _check_ends(graph, types, nodes):
     last = graph.nodes[-1]
     kind, shape = types[last.name].kind, types[last.name].shape
-    if kind != "numbers" or shape[0] != 1:
+    if kind != "numbers" or shape[0] != graph.images:
         raise CompileError(f"layer {last.name}: the output is {kind} of shape {shape}; let the "
                            "network end in numbers of one token (select a token, then rescale)")
     inputs = [node.name for node in nodes.values() if node.op == "patchify"]

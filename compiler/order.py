@@ -7,10 +7,14 @@ the loop, run twice, end sooner in a model of the units' time.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
+import numpy as np
+
+from bivit.compiler.kernels import NEVER, Loop, loop_time
 from bivit.compiler.pipeline import lags_of
-from bivit.compiler.registers import courses_of, steps_allowed, steps_needed
+from bivit.compiler.registers import courses_of, ends_allowed, ends_needed
 from bivit.compiler.structures import (
     LARGEST_REST,
     LARGEST_STAGE,
@@ -19,20 +23,20 @@ from bivit.compiler.structures import (
     Pipeline,
     Stream,
 )
-from bivit.compiler.timeline import Timeline
+from bivit.compiler.timeline import kind_of
 from bivit.hw.arch import Arch
-from bivit.hw.isa import STEPS, UNIT_OF, Opcode, Unit
+from bivit.hw.isa import STEPS, Opcode, Unit
 
-__all__ = ["find_order", "stages_of"]
+__all__ = ["find_order"]
 
 _ENDS = 10
 """Iterations at either end of a long loop that are looked at."""
-_GOOD_ENOUGH = 1.002
-"""Time over that of the busiest unit for which no better order is looked for."""
 _FAR_BETTER = 0.9
 """Share of the time of canonical order for which the search begins with all groups apart."""
-_NEVER = 1 << 60
 _LEADERS = {Opcode.SOFTMAX: Opcode.MM_SCORE, Opcode.ROWS_OUT: Opcode.ROWS_ADD}
+"""Opcodes whose streams stay with those of another one."""
+_GOOD_ENOUGH = 1.002
+"""Time over that of the busiest unit for which no better order is looked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,32 +46,6 @@ class _Trial:
 
     body: tuple[int, ...]
     late: frozenset[int] = frozenset()
-
-
-def stages_of(body: Sequence[int],
-              lags: dict[tuple[int, int], int]) -> tuple[int, ...] | None:
-    """The least stages with which every stream finds what it needs, or None if there are none.
-
-    Parameters
-    ----------
-    lags : dict of (int, int) to int
-        As :func:`bivit.compiler.pipeline.lags_of` gives them.
-    """
-    place = {stream: position for position, stream in enumerate(body)}
-    edges = [(producer, consumer, lag + (place[producer] > place[consumer]))
-             for (producer, consumer), lag in lags.items() if producer != consumer]
-    stages = [0] * len(body)
-    for _ in range(len(body) + 1):
-        changed = False
-        for producer, consumer, distance in edges:
-            if stages[producer] + distance > stages[consumer]:
-                stages[consumer] = stages[producer] + distance
-                changed = True
-        if not changed:
-            return tuple(stages)
-        if max(stages) > LARGEST_STAGE:
-            break
-    return None
 
 
 def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[dict[int, bool]],
@@ -85,29 +63,33 @@ def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[
     """
     groups = _groups(instructions, calls[0])
     model = _Model(arch, instructions, needs, calls, groups)
-    first = _Trial(tuple(range(len(calls[0].streams))))
-    if model.stages(first) is None:
+    trial = _Trial(tuple(range(len(calls[0].streams))))
+    time, stages = model.time(trial)
+    if not stages:
         return None
-    best = model.time(first) if model.fits(first) else _NEVER, first
-    apart = dataclasses.replace(first, late=frozenset(first.body))
-    if (time := model.time(apart, best[0])) < _FAR_BETTER * best[0] and model.fits(apart):
-        best = time, apart
+    best = time if model.fits(trial, stages) else NEVER
+    apart = dataclasses.replace(trial, late=frozenset(trial.body))
+    time, found = model.time(apart, best)
+    if found and time < _FAR_BETTER * best and model.fits(apart, found):
+        best, trial, stages = time, apart, found
     left = effort // model.length if model.several_units else 0
     for units in (groups, _single(instructions, calls[0])):
         moved = True
-        while moved and left > 0 and best[0] > model.ideal:
+        while moved and left > 0 and best > model.ideal:
             moved = False
-            for trial in _moves(best[1], units):
+            for other in _moves(trial, units):
                 left -= 1
-                time = model.time(trial, best[0])
-                if time < best[0] and model.fits(trial):
-                    best, moved = (time, trial), True
+                time, found = model.time(other, best)
+                if time < best and model.fits(other, found):
+                    best, trial, stages, moved = time, other, found, True
                     break
-    return Order(best[1].body, model.stages(best[1]))
+    return Order(trial.body, stages)
 
 
 def _moves(best, units):
     """Trials in which one group is later, or elsewhere, or both."""
+    for unit in units:
+        yield _Trial(best.body, best.late ^ frozenset(unit))
     for unit in units:
         chosen = frozenset(unit)
         own = tuple(stream for stream in best.body if stream in chosen)
@@ -152,100 +134,63 @@ class _Model:
 
     def __init__(self, arch, instructions, needs, calls, groups):
         self.arch = arch
-        self._group = {stream: number for number, group in enumerate(groups) for stream in group}
-        self._lags = {}
+        lags = {}
         for call in calls:
             for key, lag in lags_of(call, needs).items():
-                self._lags[key] = max(self._lags.get(key, lag), lag)
+                lags[key] = max(lags.get(key, lag), lag)
         self._courses = [courses_of(instructions, stream) for stream in calls[0].streams]
-        self._real, self._allowed = calls[0].streams, steps_allowed(len(calls[0].streams))
-        calls = [_shortened(call) for call in calls[-2:]]
-        self._streams = calls[0].streams
-        self._calls, self._count, self._width = len(calls), calls[0].count, len(self._streams)
+        self._real, calls = calls[0].streams, [_shortened(call) for call in calls[-2:]]
+        self._count = max(stream.end for stream in self._real)
         firsts = [instructions[stream.indices[0]] for stream in self._real]
-        self._kinds = [Timeline.kind(arch, first.opcode, first.fields) for first in firsts]
-        self._units = [UNIT_OF[first.opcode] for first in firsts]
-        place = {index: (number, own, iteration) for number, call in enumerate(calls)
-                 for own, stream in enumerate(call.streams)
-                 for iteration, index in stream.iterations()}
-        self._needs = [[{iteration: _last_of_each(needs[index], place)
-                         for iteration, index in stream.iterations()}
-                        for stream in call.streams] for call in calls]
-        self.several_units = len(set(self._units)) > 1
-        self.length = self._calls * self._count * self._width
-        work = max(sum(kind[0] * len(stream.indices) for kind, own, stream in zip(
-            self._kinds, self._units, self._streams, strict=True) if own is unit) for unit in Unit)
-        self._work = work // self._count
-        self.ideal = work * self._calls * _GOOD_ENOUGH
+        kinds = [kind_of(arch, first.opcode, first.fields) for first in firsts]
+        self._loop = _as_arrays(calls, kinds, lags, groups, needs)
+        self.several_units = len({unit for unit, *_ in kinds}) > 1
+        self.length = len(calls) * calls[0].count * len(firsts)
+        work = max(sum(kind[1] * len(stream.indices)
+                       for kind, stream in zip(kinds, calls[0].streams, strict=True)
+                       if kind[0] is unit) for unit in Unit)
+        self._work = work // calls[0].count
+        self._between = (STEPS + 1) * self._ends([stream.begin for stream in self._real])
+        self.ideal = work * len(calls) * _GOOD_ENOUGH
 
-    def stages(self, trial):
-        """Stages of an order, or None."""
-        lags = self._lags
-        if trial.late:
-            lags = {(producer, stream): lag + (stream in trial.late and
-                                               self._group[producer] != self._group[stream])
-                    for (producer, stream), lag in lags.items()}
-        return stages_of(trial.body, lags)
-
-    def fits(self, trial):
-        """Whether END has steps enough, and the guards reach far enough."""
-        guards = Order(trial.body, self.stages(trial)).guards(self._real)
-        count = max(stream.end for stream in self._real)
-        begins, rests = zip(*guards, strict=True)
+    def fits(self, trial, stages):
+        """Whether END has lines enough, and the guards reach far enough."""
+        begins, rests = zip(*Order(trial.body, stages).guards(self._real), strict=True)
         return (max(begins) <= LARGEST_STAGE and max(rests) <= LARGEST_REST
-                and steps_needed(self._courses, begins, count) <= self._allowed)
+                and self._ends(begins) <= ends_allowed(len(begins)))
 
-    def time(self, trial, limit=_NEVER):
-        """Cycles until everything is done; no more than `limit` matters."""
-        stages = self.stages(trial)
-        if stages is None:
-            return _NEVER
-        steps = list(Order(trial.body, stages).steps(self._streams))
-        return self._run(steps, self._distances(steps), max(stages), limit)
+    def _ends(self, begins):
+        """Lines of changes of registers behind the body."""
+        return ends_needed(self._courses, begins, self._count)
 
-    def _distances(self, steps):
-        """The nearest distance at which each stream needs each unit."""
-        sent = [0] * len(Unit)
-        numbers = [[[0] * self._count for _ in range(self._width)] for _ in self._needs]
-        found = [{} for _ in range(self._width)]
-        units = self._units
-        for call, needs in enumerate(self._needs):
-            own = numbers[call]
-            for step in steps:
-                if step is None or step[1] is None:
-                    continue
-                stream, iteration = step
-                nearest = found[stream]
-                for number, producer, at in needs[stream][iteration]:
-                    unit = units[producer]
-                    distance = sent[unit] - numbers[number][producer][at]
-                    if distance < nearest.get(unit, _NEVER):
-                        nearest[unit] = distance
-                unit = units[stream]
-                own[stream][iteration] = sent[unit]
-                sent[unit] += 1
-        return [list(nearest.items()) for nearest in found]
+    def time(self, trial, limit=NEVER):
+        """Cycles until everything is done, no more than `limit` matters; and the stages, empty if
+        there are none."""
+        late = np.zeros(len(trial.body), bool)
+        late[list(trial.late)] = True
+        time, stages = loop_time(
+            np.array(trial.body), late, self._loop, self._count, self._work, limit,
+            self.arch.queue_depth, len(Unit), self._between, LARGEST_STAGE)
+        return time, tuple(stages.tolist())
 
-    def _run(self, steps, distances, tail, limit):
-        timeline, turns, marks = Timeline(self.arch), 0, []
-        end = self._calls * self._count
-        for _ in range(self._calls):
-            timeline.control(1)
-            for step in steps:
-                if step is None:
-                    timeline.control(STEPS + 1)
-                    turns += 1
-                    marks.append(timeline.sent)
-                    left = end - turns + tail
-                    if timeline.sent + (left - 2 * tail) * self._work > limit:
-                        return _NEVER
-                elif step[1] is None:
-                    timeline.control(1)
-                else:
-                    timeline.send(self._units[step[0]], self._kinds[step[0]], distances[step[0]])
-        middle = (self._count + tail) // 2
-        rest = (max(stream.end for stream in self._real) - self._count) * self._calls
-        return timeline.finished + rest * (marks[middle] - marks[middle - 2]) // 2
+
+def _as_arrays(calls, kinds, lags, groups, needs):
+    """The loop of the calls for :func:`bivit.compiler.kernels.loop_time`."""
+    group = {stream: number for number, group in enumerate(groups) for stream in group}
+    edges = [(producer, consumer, lag, group[producer] != group[consumer])
+             for (producer, consumer), lag in lags.items() if producer != consumer]
+    place = {index: (number, own, iteration) for number, call in enumerate(calls)
+             for own, stream in enumerate(call.streams)
+             for iteration, index in stream.iterations()}
+    first, found, count = [0], [], calls[0].count
+    for stream in itertools.chain.from_iterable(call.streams for call in calls):
+        for index in map(stream.at, range(count)):
+            found += [] if index is None else _last_of_each(needs[index], place)
+            first.append(len(found))
+    ranges = [(stream.begin, stream.end) for stream in calls[0].streams]
+    return Loop(len(calls), count, np.array(ranges, np.int64), np.array(kinds, np.int64),
+                np.array(edges, np.int64).reshape(-1, 4), np.array(first, np.int64),
+                np.array(found, np.int64).reshape(-1, 3))
 
 
 def _shortened(pipeline):

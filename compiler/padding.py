@@ -5,6 +5,7 @@ bits. They are found by tiling the network twice, once with parameters whose bit
 once with all ones: a bit that does not follow the parameters is padding.
 """
 
+from bivit.compiler.batch import batched
 from bivit.compiler.fuse import fuse
 from bivit.compiler.ir.graph import Graph
 from bivit.compiler.lift import lift_signs
@@ -15,16 +16,18 @@ from bivit.hw.arch import Arch
 __all__ = ["find_changed_padding"]
 
 
-def find_changed_padding(graph: Graph, arch: Arch,
-                         constants: dict[str, list[int]]) -> tuple[str, int] | None:
+def find_changed_padding(graph: Graph, arch: Arch, constants: dict[str, list[int]],
+                         batch: int = 1) -> tuple[str, int] | None:
     """Memory and word of the first padding bit that is not as the compiler writes it, or None.
 
     Parameters
     ----------
     constants : dict of str to list of int
         The words of each constant memory, of a build of `graph` for `arch`.
+    batch : int
+        Images of the program.
     """
-    graph = lift_signs(graph)
+    graph = lift_signs(batched(graph, batch))
     fused = fuse(graph, arch)
     for run_words in RUN_WORDS:  # which of them the build has does not stand in it
         segments = tile(graph, fused, arch, run_words).segments

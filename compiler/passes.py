@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from bivit.compiler.batch import batched
 from bivit.compiler.check import IllegalProgram, check_program
 from bivit.compiler.depend import dependencies
 from bivit.compiler.encode import encode_program, wait_distances
@@ -15,58 +16,70 @@ from bivit.compiler.pipeline import find_pipelines
 from bivit.compiler.place import place, spread
 from bivit.compiler.schedule import schedule
 from bivit.compiler.stream import stream
+from bivit.compiler.stream_parts import loop_room, stream_parts
 from bivit.compiler.streams import find_rolls
-from bivit.compiler.structures import Address, Code, CompileError, Plan, Program
+from bivit.compiler.structures import Code, CompileError, Plan, Program, TooSmall
 from bivit.compiler.subroutines import assemble
 from bivit.compiler.tile import tile
 from bivit.compiler.timeline import busiest, measure
 from bivit.compiler.verify import verify
 from bivit.hw.arch import Arch
+from bivit.hw.isa import INSTR_BITS, Unit
 from bivit.hw.memories import fetched_memories
 
-__all__ = ["RUN_WORDS", "lower"]
+__all__ = ["RUN_WORDS", "Candidate", "choose", "lower"]
 
 RUN_WORDS = (1 << 20, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
-_MANY = 4000
+_LONG = 1500
 """Instructions of a network from which on its program has loops, even if a straight one fits."""
+_MANY = 4000
+"""Instructions of the longest straight program whose matrix instructions are cut."""
 
 _IDLE = 1.2
 """Cycles over those of the busiest unit from which on a straight program is tried, too."""
 
 
 @dataclasses.dataclass(frozen=True)
-class _Candidate:
-    """A program for the network; `cycles` is an estimate."""
+class Candidate:
+    """A program for the network, its constants not yet made.
+
+    Parameters
+    ----------
+    where : dict
+        What :func:`bivit.compiler.place.place` gives.
+    waits : list of dict
+        What :func:`bivit.compiler.encode.wait_distances` gives.
+    cycles : int
+        An estimate, for the choice between candidates.
+    external : bytes
+        The image in external memory, if the constants lie there.
+    """
 
     plan: Plan
-    where: dict
+    where: dict[str, tuple[str, int, int]]
     code: Code
-    waits: list
+    waits: list[dict[Unit, int]]
     cycles: int
     external: bytes
 
 
-def lower(graph: Graph, arch: Arch) -> Program:
+def lower(graph: Graph, arch: Arch, batch: int = 1) -> Program:
     """The program and the constant words of a network on a target; equal inputs, equal outputs.
+
+    Parameters
+    ----------
+    graph : Graph
+    arch : Arch
+    batch : int
+        Images of a program.
 
     Raises
     ------
     CompileError
         If the target cannot run the network: the layer, the reason, what to change.
     """
-    verify(graph, arch)
-    source, graph = graph, lift_signs(graph)
-    fused = fuse(graph, arch)
-    _check_operations(fused[0])
-    found = list(_candidates(graph, fused, arch))
-    fitting = [program for program in found if len(program.code.lines) <= arch.program_depth]
-    if not fitting:
-        needed = min(len(program.code.lines) for program in found)
-        raise CompileError(f"layer {graph.nodes[-1].name}: the program takes {needed} "
-                           f"instructions and target {arch.name} has {arch.program_depth}; raise "
-                           f"program_depth to {needed}")
-    best = min(fitting, key=lambda program: program.cycles)
+    transformed, best = choose(graph, arch, batch)
     words, instructions = encode_program(best.plan, best.code, best.waits)
     constants = {} if best.external else pack(best.plan, best.where, arch)
     try:
@@ -76,10 +89,33 @@ def lower(graph: Graph, arch: Arch) -> Program:
     executed = tuple(instruction for instruction in (
         best.plan.instructions[index] for _, index in best.code.steps if index is not None)
         if not instruction.fields.get("next"))
-    return Program(arch, source, words, constants, instructions, executed, best.plan.layers,
-                   _observations(graph, executed),
+    return Program(arch, graph, words, constants, instructions, executed, best.plan.layers,
+                   _observations(transformed, executed),
                    {segment.name: best.where[segment.name] for segment in best.plan.segments},
-                   best.external)
+                   best.external, batch)
+
+
+def choose(graph: Graph, arch: Arch, batch: int = 1) -> tuple[Graph, Candidate]:
+    """The graph that is compiled, and the best program that fits; arguments are those of
+    :func:`lower`.
+
+    Raises
+    ------
+    CompileError
+    """
+    verify(graph, arch)
+    graph = lift_signs(batched(graph, batch))
+    fused = fuse(graph, arch)
+    _check_operations(fused[0])
+    found = list(_candidates(graph, fused, arch))
+    fitting = [program for program in found if len(program.code.lines) <= arch.program_depth]
+    if not fitting:
+        needed = min(len(program.code.lines) for program in found)
+        raise TooSmall(f"layer {graph.nodes[-1].name}: the program takes {needed} instructions of "
+                       f"{INSTR_BITS} bits, {(needed - arch.program_depth) * INSTR_BITS} bits more "
+                       f"than PROGRAM of target {arch.name} has; raise program_depth to {needed}",
+                       {"program_depth": needed})
+    return graph, min(fitting, key=lambda program: program.cycles)
 
 
 def _candidates(graph, fused, arch):
@@ -87,21 +123,19 @@ def _candidates(graph, fused, arch):
     one."""
     lengths = set()
     for run_words in RUN_WORDS:
-        plan, external = tile(graph, fused, arch, run_words), b""
+        plan = tile(graph, fused, arch, run_words)
         _check_plan(plan)
-        if fetched_memories(arch):
-            plan, external = stream(plan, arch)
         length = len(plan.instructions)
-        if length > min(_MANY, arch.program_depth):
+        if length > min(_MANY if lengths else _LONG, arch.program_depth):
             if not lengths:
-                yield from _large(graph, fused, plan, arch, external)
+                yield from _large(graph, fused, plan, arch)
             return
         if length not in lengths:
-            yield _straight(plan, arch, external)
+            yield _straight(plan, arch)
         lengths.add(length)
 
 
-def _large(graph, fused, plan, arch, external):
+def _large(graph, fused, plan, arch):
     """A program with loops, and a straight one if there is room for it, and the loops find no room
     for their values or leave all units idle."""
     fits = len(plan.instructions) <= arch.program_depth
@@ -114,10 +148,13 @@ def _large(graph, fused, plan, arch, external):
         yield looped
         fits = fits and looped.cycles > _IDLE * busiest(arch, plan)
     if fits:
-        yield _straight(plan, arch, external)
+        yield _straight(plan, arch)
 
 
-def _straight(plan, arch, external):
+def _straight(plan, arch):
+    external = b""
+    if fetched_memories(arch):
+        plan, external = stream(plan, arch)
     placed, where = place(plan, arch, lifetimes_of_order(plan))
     needs = dependencies(placed.instructions, arch)
     return _candidate(placed, where, schedule(placed, arch, needs), needs, arch,
@@ -125,12 +162,16 @@ def _straight(plan, arch, external):
 
 
 def _looped(graph, fused, arch):
-    plan, external = tile(graph, fused, arch, RUN_WORDS[0], strips=True), b""
-    if fetched_memories(arch):
-        plan, external = stream(plan, arch)
-    apart = spread(plan)
+    plan = tile(graph, fused, arch, RUN_WORDS[0], strips=not fetched_memories(arch))
+    apart, external = spread(plan), b""
     needs = dependencies(apart.instructions, arch, share_sums=False)
-    parts = find_pipelines(apart.instructions, find_rolls(apart.instructions), needs, plan.layers)
+    rolls = find_rolls(apart.instructions)
+    if not fetched_memories(arch):
+        parts = find_pipelines(apart.instructions, rolls, needs, plan.layers)
+    else:
+        parts = find_pipelines(apart.instructions, rolls, needs, plan.layers, loop_room(plan, arch))
+        plan, parts, external = stream_parts(plan, parts, arch, apart.instructions)
+        apart = spread(plan)
     placed, where = place(plan, arch, lifetimes_of_loops(plan, parts, apart, arch))
     needs = dependencies(placed.instructions, arch, share_sums=False)
     return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,
@@ -140,7 +181,7 @@ def _looped(graph, fused, arch):
 def _candidate(plan, where, code, needs, arch, external):
     _check_order(code, needs)
     waits = wait_distances(plan, code, needs)
-    return _Candidate(plan, where, code, waits, measure(arch, plan, code, waits), external)
+    return Candidate(plan, where, code, waits, measure(arch, plan, code, waits), external)
 
 
 def _check_operations(operations):
@@ -161,9 +202,8 @@ def _check_plan(plan: Plan):
     sizes = {region.name: region.words for region in plan.regions}
     sizes |= {segment.name: len(segment.words) for segment in plan.segments}
     for instruction in plan.instructions:
-        for value in instruction.fields.values():
-            if isinstance(value, Address):
-                assert 0 <= value.offset < sizes[value.region], instruction
+        for _, address in instruction.addresses():
+            assert 0 <= address.offset < sizes[address.region], instruction
 
 
 def _check_order(code: Code, needs):

@@ -5,10 +5,9 @@ stream may join the loop of those before it if what it needs of them lies no mor
 iterations ahead; all else is a barrier, behind which a new loop begins.
 """
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from bivit.compiler.registers import courses_of, signature, steps_allowed, steps_needed
+from bivit.compiler.registers import courses_of, ends_allowed, ends_needed, signature
 from bivit.compiler.streams import Roll, fixed_fields
 from bivit.compiler.structures import Instruction, Layer, Pipeline, Straight
 from bivit.hw.isa import UNIT_OF, Unit
@@ -34,26 +33,39 @@ class _Open:
         self.place = {}  # instruction -> stream, iteration
         self.kinds = set()
 
+    def copy(self):
+        """Another one, to try out what would be added."""
+        other = _Open()
+        for name, value in vars(self).items():
+            setattr(other, name, value.copy())
+        return other
+
     @property
     def count(self):
         return max(stream.end for stream in self.streams)
 
 
 def find_pipelines(instructions: Sequence[Instruction], rolls: Sequence[Roll],
-                   needs: Sequence[dict[int, bool]],
-                   layers: Sequence[Layer]) -> list[Straight | Pipeline]:
+                   needs: Sequence[dict[int, bool]], layers: Sequence[Layer],
+                   has_room: Callable[[Sequence[int]], bool] = lambda indices: True,
+                   ) -> list[Straight | Pipeline]:
     """The parts of a program, in the order in which they run.
 
     Products of binary layers and others are kept apart, so that neither waits for the other.
+
+    Parameters
+    ----------
+    has_room : callable
+        Whether instructions can run in one loop, in canonical order.
     """
-    parts = _join(instructions, rolls, needs, layers, ())
+    parts = _join(instructions, rolls, needs, layers, has_room, ())
     if _lines(instructions, parts) > _MANY:
-        again = _join(instructions, rolls, needs, layers, _cuts(instructions, rolls))
+        again = _join(instructions, rolls, needs, layers, has_room, _cuts(instructions, rolls))
         parts = min(parts, again, key=lambda found: _lines(instructions, found))
     return parts
 
 
-def _join(instructions, rolls, needs, layers, cuts):
+def _join(instructions, rolls, needs, layers, has_room, cuts):
     """Parts, of which one begins at each roll whose number is in `cuts`."""
     parts, loop = [], None
     for number, roll in enumerate(rolls):
@@ -61,6 +73,8 @@ def _join(instructions, rolls, needs, layers, cuts):
         kinds = {layers[first.layer].binary for first in firsts
                  if UNIT_OF[first.opcode] is Unit.MM and layers[first.layer].macs}
         if loop and (number in cuts or not roll.streams or len(loop.kinds | kinds) > 1
+                     or not has_room(sorted(index for stream in (*loop.streams, *roll.streams)
+                                            for index in stream.indices))
                      or not _fits(loop, roll, instructions, needs)):
             parts.append(Pipeline(tuple(loop.streams)))
             loop = None
@@ -76,8 +90,9 @@ def _join(instructions, rolls, needs, layers, cuts):
 def _lines(instructions, parts):
     """Lines of a program of these parts, but for what begins and ends a loop."""
     straight = sum(len(part.instructions) for part in parts if isinstance(part, Straight))
-    loops = {signature(instructions, part.streams) for part in parts if isinstance(part, Pipeline)}
-    return straight + sum(map(len, loops))
+    loops = {signature(instructions, part): len(part.streams)
+             for part in parts if isinstance(part, Pipeline)}
+    return straight + sum(loops.values())
 
 
 def _cuts(instructions, rolls):
@@ -101,7 +116,7 @@ def _cuts(instructions, rolls):
 
 
 def _kind(instructions, roll):
-    return (signature(instructions, roll.streams),
+    return (signature(instructions, Pipeline(roll.streams)),
             tuple(fixed_fields(instructions[index]) for index in roll.rest))
 
 
@@ -128,12 +143,11 @@ def _fits(loop, roll, instructions, needs):
                     producer, at = loop.place[other]
                     if loop.stages[producer] + at - iteration > furthest:
                         return False
-    trial = copy.deepcopy(loop)
+    trial = loop.copy()
     _add(trial, roll, instructions, needs)
     begins = [stage + stream.begin
               for stage, stream in zip(trial.stages, trial.streams, strict=True)]
-    return (steps_needed(trial.courses, begins, trial.count)
-            <= steps_allowed(len(trial.streams)))
+    return ends_needed(trial.courses, begins, trial.count) <= ends_allowed(len(trial.streams))
 
 
 def _add(loop, roll, instructions, needs):

@@ -2,9 +2,12 @@
 
 import dataclasses
 
+import numpy as np
+
 from bivit.compiler.destinations import Destinations
 from bivit.compiler.fold import fold_numbers
 from bivit.compiler.ir import numeric
+from bivit.compiler.ir.operation import images_of
 from bivit.compiler.layout import Run, runs
 from bivit.compiler.structures import CompileError, Observe, Operation, Rows, Stored
 from bivit.hw.isa import AddSource, NumberSource, Opcode
@@ -18,6 +21,19 @@ _ADD_SOURCES = {NumberSource.RESID: AddSource.RESID, NumberSource.VMEM: AddSourc
 def number_words(arch, chunks) -> int:
     """RESID or VMEM words of a block."""
     return len(chunks) * arch.drain_cycles
+
+
+def _of_one_image(rows: Rows, images: int, height: int) -> Rows | None:
+    """Where the tokens of an image lie in blocks of `height` rows, None if not all lie alike."""
+    if rows.segments % images and rows.segments > 1:
+        return None
+    tokens, segments = rows.tokens // images, max(rows.segments // images, 1)
+    one = Rows(tokens, rows.offset, segments)
+    blocks = segments * one.segment_blocks(height)
+    alike = (rows.segments * rows.segment_blocks(height) == images * blocks
+             and all(rows.place(image * tokens, height) == (image * blocks, rows.offset)
+                     for image in range(images)))
+    return one if alike else None
 
 
 class Post:
@@ -79,16 +95,24 @@ class Post:
         for role, place in tables:
             node = tiler.nodes.get(nodes.get(role))
             if node is not None and "table" in node.tensors:
-                words = tiler.words.pos(node.tensors["table"], self.rows, self.tiles)
-                base = tiler.segment(f"{node.name}/table", "pos", words, node.name)
-                found[place] = Stored(base, self.rows, number_words(tiler.arch, self.tiles),
-                                      AddSource.POS)
+                found[place] = self._table(node)
         for role, numbers in zip(("addend", "addend2"), found, strict=True):
             if numbers is not None and numbers.rows != self.rows:
                 raise CompileError(
                     f"layer {self.operation.name}: its addend {inputs[role]} lies in other rows of "
                     "a block than the product; select the same token for both")
         return found if stem is None else [stem, found[1]]
+
+    def _table(self, node):
+        """A table in POS: once, if the blocks of all images are alike."""
+        tiler, images, table = self.tiler, images_of(node.attributes), node.tensors["table"]
+        rows = _of_one_image(self.rows, images, tiler.arch.rows)
+        blocks = rows.segments * rows.segment_blocks(tiler.arch.rows) if rows else 0
+        words = (tiler.words.pos(table, rows, self.tiles) if rows else
+                 tiler.words.pos(np.tile(table, (images, 1)), self.rows, self.tiles))
+        base = tiler.segment(f"{node.name}/table", "pos", words, node.name)
+        return Stored(base, self.rows, number_words(tiler.arch, self.tiles), AddSource.POS,
+                      blocks=blocks)
 
     def _make_bend(self):
         tiler, name = self.tiler, self.operation.nodes.get("bend")

@@ -11,8 +11,14 @@ from bivit.compiler.streams import Course, course_of, fixed_fields
 from bivit.compiler.structures import LARGEST_STAGE, Instruction, Order, Pipeline, Stream
 from bivit.hw.isa import FORMATS, INDEXED, REGISTER_BITS, REGISTERS, STEPS
 
-__all__ = ["Indexing", "Unrolled", "courses_of", "index_fields", "signature", "steps_allowed",
-           "steps_needed"]
+__all__ = ["Indexing", "Unrolled", "courses_of", "ends_allowed", "ends_needed", "index_fields",
+           "signature"]
+
+_END_LINES = 3
+"""Lines that the steps of any loop may take."""
+
+_BITS = {name for fields in FORMATS.values() for name, width in fields.items() if width == 1}
+"""Fields of one bit."""
 
 _MODULUS = 1 << REGISTER_BITS
 
@@ -29,18 +35,21 @@ class Indexing:
     ----------
     fields : tuple of dict
         The indexed fields of each stream: immediate, and register.
+    before : tuple of dict
+        Those of each instruction in front of the loop.
     fixed : dict of int to int
         Registers that begin with the same value in every call.
     given : dict of int to tuple of int
         Registers that begin with a value for each call.
-    steps : tuple of tuple of (register, add, limit, on_wrap)
-        What the lines of END do.
+    ends : tuple of tuple of (register, add, limit, on_wrap)
+        What each END does.
     """
 
     fields: tuple[dict[str, tuple[int, int]], ...]
+    before: tuple[dict[str, tuple[int, int]], ...]
     fixed: dict[int, int]
     given: dict[int, tuple[int, ...]]
-    steps: tuple[tuple[tuple[int, int, int, int], ...], ...]
+    ends: tuple[tuple[tuple[int, int, int, int], ...], ...]
 
 
 def courses_of(instructions: Sequence[Instruction], stream: Stream) -> dict[str, Course]:
@@ -49,25 +58,28 @@ def courses_of(instructions: Sequence[Instruction], stream: Stream) -> dict[str,
             for name in INDEXED[instructions[stream.indices[0]].opcode]}
 
 
-def signature(instructions: Sequence[Instruction], streams: Sequence[Stream]) -> tuple:
-    """What loops that are alike have in common."""
-    return tuple((stream.begin, stream.end, fixed_fields(instructions[stream.indices[0]]),
-                  tuple(courses_of(instructions, stream).items())) for stream in streams)
+def ends_allowed(streams: int) -> int:
+    """Lines that the steps of a loop may take: a long body has time for more of them."""
+    return max(_END_LINES, streams // STEPS)
 
 
-def steps_allowed(streams: int) -> int:
-    """Steps that the END of a loop may have: a long body has time for more of them."""
-    return max(2 * STEPS, streams)
+def signature(instructions: Sequence[Instruction], loop: Pipeline) -> tuple:
+    """What loops have in common that can be calls of one body."""
+    return (tuple(fixed_fields(instructions[index]) for index in loop.before),
+            tuple((stream.begin, stream.end, fixed_fields(instructions[stream.indices[0]]),
+                   tuple(courses_of(instructions, stream).items())) for stream in loop.streams))
 
 
-def steps_needed(courses: Sequence[dict[str, Course]], begins: Sequence[int], count: int) -> int:
-    """Steps of END that the courses take, begun in these turns, if all calls were equal."""
+def ends_needed(courses: Sequence[dict[str, Course]], begins: Sequence[int], count: int) -> int:
+    """ENDs that the courses take, begun in these turns, if all calls were equal."""
     registers = _Registers(1, count)
     for stream, fields in enumerate(courses):
-        for course in fields.values():
+        for name, course in fields.items():
             if course.moves:
-                registers.of(course, begins[stream], (0,))
-    return sum(map(len, registers.steps()))
+                registers.of(course, begins[stream], (0,), narrow=name in _BITS)
+    if registers.used >= REGISTERS:
+        return ends_allowed(len(courses)) + 1
+    return len(registers.ends())
 
 
 def index_fields(instructions: Sequence[Instruction], calls: Sequence[Pipeline],
@@ -79,28 +91,33 @@ def index_fields(instructions: Sequence[Instruction], calls: Sequence[Pipeline],
     Unrolled
         If there are not enough of them, or of steps.
     """
-    courses = [courses_of(instructions, stream) for stream in calls[0].streams]
     registers = _Registers(len(calls), calls[0].count)
-    fields = []
-    for number, stream in enumerate(calls[0].streams):
-        opcode, found = instructions[stream.indices[0]].opcode, {}
-        stage = order.stages[number] + stream.begin
-        for name, course in courses[number].items():
-            width = _width(opcode, name)
-            starts = [instructions[call.streams[number].indices[0]].fields[name] for call in calls]
-            least = min(starts) if width > REGISTER_BITS else starts[0]
-            offsets = tuple(start - least for start in starts)
-            if width > REGISTER_BITS and max(offsets) >= _MODULUS:
-                raise Unrolled(f"{name} differs too much from call to call")
-            register, first = registers.of(course, stage, offsets)
-            immediate = least + _shifted(course, stage) - first
-            found[name] = immediate % (1 << width), register
-        fields.append(found)
-    steps = registers.steps()
-    needed = sum(map(len, steps))
-    if needed > steps_allowed(len(courses)) or registers.used >= REGISTERS:
-        raise Unrolled(f"{needed} steps and {registers.used} registers")
-    return Indexing(tuple(fields), registers.fixed, registers.given, steps)
+    before = tuple(_fields(registers, instructions,
+                           [Stream((call.before[position],)) for call in calls], 0)
+                   for position in range(len(calls[0].before)))
+    fields = tuple(_fields(registers, instructions, [call.streams[stream] for call in calls],
+                           stage + calls[0].streams[stream].begin)
+                   for stream, stage in enumerate(order.stages))
+    ends = registers.ends()
+    if len(ends) > ends_allowed(len(fields)) or registers.used >= REGISTERS:
+        raise Unrolled(f"{len(ends)} lines of steps and {registers.used} registers")
+    return Indexing(fields, before, registers.fixed, registers.given, ends)
+
+
+def _fields(registers, instructions, streams, stage):
+    """Immediates and registers of one stream in all calls."""
+    opcode, found = instructions[streams[0].indices[0]].opcode, {}
+    for name, course in courses_of(instructions, streams[0]).items():
+        width = _width(opcode, name)
+        starts = [instructions[stream.indices[0]].fields[name] for stream in streams]
+        least = min(starts) if width > REGISTER_BITS else starts[0]
+        offsets = tuple(start - least for start in starts)
+        if width > REGISTER_BITS and max(offsets) >= _MODULUS:
+            raise Unrolled(f"{name} differs too much from call to call")
+        register, first = registers.of(course, stage, offsets, narrow=name in _BITS)
+        immediate = least + _shifted(course, stage) - first
+        found[name] = immediate % (1 << width), register
+    return found
 
 
 def _shifted(course, stage):
@@ -126,16 +143,18 @@ class _Registers:
         self._plain, self._cleared, self._limited, self._wrapped = [], [], [], {}
         self.fixed, self.given, self.used = {}, {}, 0
 
-    def of(self, course: Course, stage: int, offsets: tuple[int, ...]) -> tuple[int, int]:
+    def of(self, course: Course, stage: int, offsets: tuple[int, ...], *,
+           narrow: bool) -> tuple[int, int]:
         """The register of a course that begins with a stage, and its value before `offsets` are
-        added."""
+        added; only the lowest bit matters to a `narrow` field."""
         begun, course = course.pulse, course.later(stage)
         offsets = tuple(offset % _MODULUS for offset in offsets)
         same = offsets == self._same
         if same and not course.moves:
             return 0, 0
         if course.pulse:
-            return self._pulse(course.pulse, offsets, at_start=begun.phase == 0), 0
+            at_start = narrow and begun.phase == 0
+            return self._pulse(course.pulse, offsets, at_start=at_start), 0
         if same and len(course.wraps) == 1:
             (add, period, phase), = course.wraps
             if add == -course.step * period:
@@ -158,9 +177,9 @@ class _Registers:
             self.given[self.used] = offsets
         return self.used
 
-    def _ring(self, step, period, phase):
-        """A register that is 0 again at every period."""
-        key = period, phase, step
+    def _ring(self, step, period, phase, copy=0):
+        """A register that is 0 again at every period; `copy` tells equal ones apart."""
+        key = period, phase, step, copy
         if key not in self._rings:
             self._rings[key] = number = self._new(step * phase, self._same)
             self._wrapped[number] = []
@@ -168,39 +187,41 @@ class _Registers:
         return self._rings[key]
 
     def _counter(self, period, phase):
-        """A ring that wraps so often, with room for a step behind it in its line of END."""
-        for key, number in self._rings.items():
-            if key[:2] == (period, phase) and len(self._wrapped[number]) < STEPS - 1:
+        """A ring that wraps so often."""
+        found = [number for key, number in self._rings.items() if key[:2] == (period, phase)]
+        for number in found:
+            if len(self._wrapped[number]) < STEPS - 1:
                 return number
-        step = 1 + sum(key[:2] == (period, phase) for key in self._rings)
-        while (period, phase, step) in self._rings:
-            step += 1
-        return self._ring(step, period, phase)
+        return self._ring(1, period, phase, len(found))
 
     def _pulse(self, pulse, offsets, *, at_start):
         """A register whose lowest bit is the course."""
         if offsets != self._same:
             raise Unrolled("a pulse that differs from call to call")
-        if pulse in self._numbers:
-            return self._numbers[pulse]
+        key = pulse, at_start
+        if key in self._numbers:
+            return self._numbers[key]
         before = (pulse.period - pulse.phase) % pulse.period
         if at_start and before + pulse.period >= self._count + LARGEST_STAGE:  # odd, then even
-            self._numbers[pulse] = self._new(-1 - 2 * before, self._same)
-            self._limited.append((self._numbers[pulse], 2, 1, 0))
-            return self._numbers[pulse]
+            self._numbers[key] = self._new(-1 - 2 * before, self._same)
+            self._limited.append((self._numbers[key], 2, 1, 0))
+            return self._numbers[key]
         counter = self._counter(*pulse)
-        self._numbers[pulse] = number = self._new(int(pulse.phase == 0), self._same)
+        self._numbers[key] = number = self._new(int(pulse.phase == 0), self._same)
         self._cleared.append((number, 0, 1, 0))
         self._wrapped[counter].append((number, 1, 0, 1))
         return number
 
-    def steps(self):
-        """The steps of END, in lines; a ring and what hangs on it share one."""
-        groups = [(step,) for step in self._plain + self._cleared]
-        groups += [(limited, *self._wrapped.get(limited[0], ())) for limited in self._limited]
-        lines = [()]
+    def ends(self):
+        """The steps of each END; bits are cleared before others set them, and what hangs on a
+        limit stays behind it."""
+        groups = [[step] for step in self._plain + self._cleared]
+        for limited in self._limited:
+            groups.append([limited, *self._wrapped.get(limited[0], ())])
+        ends = [[]]
         for group in groups:
-            if len(lines[-1]) + len(group) > STEPS:
-                lines.append(())
-            lines[-1] += group
-        return tuple(lines)
+            end = next((end for end in ends if len(end) + len(group) <= STEPS), None)
+            if end is None:
+                ends.append(end := [])
+            end += group
+        return tuple(tuple(end) for end in ends)

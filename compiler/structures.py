@@ -6,12 +6,15 @@ from collections.abc import Iterator, Sequence
 from bivit.compiler.ir.errors import UserError
 from bivit.compiler.ir.graph import Graph
 from bivit.hw.arch import Arch
-from bivit.hw.isa import HEADER, Opcode
+from bivit.hw.isa import FORMATS, HEADER, Opcode
 
 __all__ = ["LARGEST_REST", "LARGEST_STAGE", "Address", "Code", "CompileError", "Form",
            "Instruction", "Layer", "Line", "Observe", "Operation", "Order", "Pipeline", "Plan",
-           "Program", "Region", "Rows", "Segment", "Stored", "Straight", "Stream"]
+           "Program", "Region", "Rows", "Segment", "Stored", "Straight", "Stream", "TooSmall"]
 
+_ADDRESSES = {opcode: tuple(name for name in fields if name.endswith("_addr"))
+              for opcode, fields in FORMATS.items()}
+"""Fields that an :class:`Address` may be in."""
 LARGEST_STAGE = (1 << HEADER["stage"]) - 1
 """Most iterations of a loop before the first in which a stream runs."""
 LARGEST_REST = (1 << HEADER["rest"]) - 1
@@ -20,6 +23,20 @@ LARGEST_REST = (1 << HEADER["rest"]) - 1
 
 class CompileError(UserError):
     """A network that a target cannot run: the layer, the reason, and what to change."""
+
+
+class TooSmall(CompileError):
+    """Parameters of the target are too small for the network; the message names the first.
+
+    Parameters
+    ----------
+    needed : dict of str to int
+        Field of :class:`bivit.hw.arch.Arch` to what it would have to be.
+    """
+
+    def __init__(self, sentence: str, needed: dict[str, int]):
+        super().__init__(sentence)
+        self.needed = needed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +158,8 @@ class Stored:
         Tiles after which the channels start again (a view of copies), or 0.
     filled : bool
         Rows that hold no token are written as well.
+    blocks : int
+        Blocks after which they start again (a table that all images share), or 0.
     """
 
     base: Address
@@ -152,9 +171,11 @@ class Stored:
     chunks: tuple[tuple[int, int], ...] = ()
     period: int = 0
     filled: bool = True
+    blocks: int = 0
 
     def at(self, block: int, offset: int = 0) -> Address:
         """Address of a word of a block."""
+        block = block % self.blocks if self.blocks else block
         return self.base.plus(block * self.block_words + offset)
 
 
@@ -211,8 +232,9 @@ class Instruction:
 
     `layer` is None for what belongs to several. `observe_bits` are the bits of an MM_ACC that makes
     bits as well. `operation` counts the fused operations, `iteration` what an operation does again
-    and again: blocks of tokens, strips. What has the same `part` in different iterations is alike;
-    without one, what comes at the same place.
+    and again: blocks of tokens, strips; `group` counts how often it goes through all of them.
+    What has the same `part` in different iterations is alike; without one, what comes at the same
+    place.
     """
 
     opcode: Opcode
@@ -222,7 +244,18 @@ class Instruction:
     observe_bits: Observe | None = None
     operation: int = 0
     iteration: int = 0
+    group: int = 0
     part: object = None
+
+    def addresses(self) -> list[tuple[str, Address]]:
+        """The fields whose place is not known yet, with their names."""
+        return [(name, self.fields[name]) for name in _ADDRESSES[self.opcode]
+                if isinstance(self.fields[name], Address)]
+
+    def with_fields(self, fields: dict) -> "Instruction":
+        """The same with other fields."""
+        return Instruction(self.opcode, fields, self.layer, self.observe, self.observe_bits,
+                           self.operation, self.iteration, self.group, self.part)
 
     def description(self) -> dict:
         """What the manifest says of it: layer and observed results, those that there are."""
@@ -281,9 +314,17 @@ class Stream:
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-    """Streams that run in one loop, in canonical order."""
+    """Streams that run in one loop, in canonical order.
+
+    Parameters
+    ----------
+    streams : tuple of Stream
+    before : tuple of int
+        Instructions in front of the loop.
+    """
 
     streams: tuple[Stream, ...]
+    before: tuple[int, ...] = ()
 
     @property
     def count(self) -> int:
@@ -379,4 +420,6 @@ class Program:
     """Name of each piece of the constants: memory, first word, words."""
     external: bytes = b""
     """The image in external memory of a `streamed` target, whose `constants` are empty."""
+    batch: int = 1
+    """Images that a run takes at once; `graph` is that of one."""
 

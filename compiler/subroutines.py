@@ -58,7 +58,7 @@ def _bodies(arch, instructions, parts, needs):
     found, alike = {}, {}
     for part in parts:
         if isinstance(part, Pipeline):
-            alike.setdefault(signature(instructions, part.streams), []).append(part)
+            alike.setdefault(signature(instructions, part), []).append(part)
     work = {key: sum(len(stream.indices) for call in calls for stream in call.streams)
             for key, calls in alike.items()}
     for key, calls in alike.items():
@@ -86,10 +86,12 @@ def _of_part(part, bodies, instructions, target):
     if isinstance(part, Straight):
         indices = part.instructions
     elif body is None:
-        indices = sorted(index for stream in part.streams for index in stream.indices)
+        indices = [*part.before,
+                   *sorted(index for stream in part.streams for index in stream.indices)]
     elif isinstance(body, Order):
-        indices = [part.streams[step[0]].at(step[1]) for step in body.steps(part.streams)
-                   if step is not None and step[1] is not None]
+        indices = [*part.before, *(part.streams[step[0]].at(step[1])
+                                   for step in body.steps(part.streams)
+                                   if step is not None and step[1] is not None)]
     elif len(body.calls) == 1:
         lines = _loop(body, instructions)
         return lines, _run(body, part, 0)
@@ -120,17 +122,14 @@ def _loop(body, instructions):
     """Lines of a loop, with what it sets itself."""
     order, indexing, first = body.order, body.indexing, body.calls[0]
     lines = _sets(indexing.fixed) if indexing.fixed else []
+    lines += [_line(instructions, index, fields)
+              for index, fields in zip(first.before, indexing.before, strict=True)]
     lines.append(Line(Opcode.LOOP, {"count": order.turns(first.streams)}))
     guards = order.guards(first.streams)
-    for stream in order.body:
-        index = first.streams[stream].indices[0]
-        fields = dict(instructions[index].fields)
-        for name, (immediate, register) in indexing.fields[stream].items():
-            fields |= {name: immediate, register_of(name): register}
-        fields |= zip(("stage", "rest"), guards[stream], strict=True)
-        lines.append(Line(instructions[index].opcode, fields, index))
-    for number, steps in enumerate(indexing.steps, 1):
-        end = {"used": len(steps), "more": int(number < len(indexing.steps))}
+    lines += [_line(instructions, first.streams[stream].indices[0], indexing.fields[stream],
+                    *guards[stream]) for stream in order.body]
+    for number, steps in enumerate(indexing.ends):
+        end = {"used": len(steps), "more": int(number + 1 < len(indexing.ends))}
         for place, step in enumerate(steps):
             end |= {f"{name}_{place}": value
                     for name, value in zip(("reg", "add", "limit", "on_wrap"), step, strict=True)}
@@ -138,16 +137,26 @@ def _loop(body, instructions):
     return lines
 
 
+def _line(instructions, index, indexed, stage=0, rest=0):
+    """An instruction of a body, with its registers."""
+    fields = instructions[index].fields | {"stage": stage, "rest": rest}
+    for name, (immediate, register) in indexed.items():
+        fields |= {name: immediate, register_of(name): register}
+    return Line(instructions[index].opcode, fields, index)
+
+
 def _run(body, part, start):
     """Steps of a loop whose lines begin at `start`."""
-    before = -(-len(body.indexing.fixed) // SETS) + 1
-    end = start + before + len(body.order.body)
-    ends = [(end + line, None) for line in range(len(body.indexing.steps))]
-    place = {stream: start + before + position for position, stream in enumerate(body.order.body)}
-    steps = [(start + line, None) for line in range(before)]
+    sets = -(-len(body.indexing.fixed) // SETS)
+    first = start + sets + len(part.before) + 1
+    end = first + len(body.order.body)
+    place = {stream: first + position for position, stream in enumerate(body.order.body)}
+    steps = [(start + line, None) for line in range(sets)]
+    steps += [(start + sets + line, index) for line, index in enumerate(part.before)]
+    steps.append((first - 1, None))
     for step in body.order.steps(part.streams):
         if step is None:
-            steps += ends
+            steps += [(end + line, None) for line in range(len(body.indexing.ends))]
         else:
             stream, iteration = step
             steps.append((place[stream],

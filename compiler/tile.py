@@ -7,6 +7,7 @@ words of regions and segments that have no place yet.
 from bivit.compiler import tile_attention, tile_moves, tile_products, tile_rows, tile_vectors
 from bivit.compiler.fuse import Layouts
 from bivit.compiler.ir.graph import Graph
+from bivit.compiler.stream_parts import SHARE
 from bivit.compiler.strips import find_strips
 from bivit.compiler.structures import (
     Address,
@@ -24,10 +25,6 @@ from bivit.hw.isa import FORMATS, ASource, BSource
 from bivit.hw.memories import fetched_memories
 
 __all__ = ["Tiler", "tile"]
-
-GROUP_SHARE = 2
-"""The weights of a group of column tiles take at most this part of a streamed memory, so that those
-of the next group have room beside them."""
 
 _EMITTERS = {"load": tile_vectors.load, "norm": tile_vectors.norm, "view": tile_vectors.view,
              "output": tile_vectors.output, "bits": tile_products.bits,
@@ -61,7 +58,7 @@ def tile(graph: Graph, fused: tuple[tuple[Operation, ...], Layouts], arch: Arch,
     tiler = Tiler(graph, operations, layouts, arch, run_words, share, fill)
     tiler.strips = lines
     for index, operation in enumerate(operations):
-        tiler.index, tiler.iteration = index, 0
+        tiler.index, tiler.iteration, tiler.group = index, 0, 0
         _EMITTERS[operation.kind](tiler, operation)
     return Plan(tuple(tiler.instructions), tuple(tiler.regions.values()),
                 tuple(tiler.segments.values()), tuple(tiler.layers.values()))
@@ -92,6 +89,8 @@ class Tiler:
         :class:`Stored` of a value by its name, or of one of its forms by (name, form).
     index, iteration : int
         Number of the operation that is being cut, and of the block or strip in it.
+    group : int
+        Number of the group of column tiles that all blocks are gone through for.
     part : object
         What instructions of different iterations have in common, see :class:`Instruction`.
     strips : dict of int to Strips
@@ -104,13 +103,12 @@ class Tiler:
 
     def __init__(self, graph, operations, layouts, arch, run_words, share, fill):
         self.arch, self.operations, self.layouts = arch, operations, layouts
-        if fetched_memories(arch):
-            run_words = min(run_words, arch.weight_depth // GROUP_SHARE)
         self.run_words, self.share = run_words, share
         self.words = Words(arch, fill)
         self.nodes = {node.name: node for node in graph.nodes}
         self.types = graph.infer()
-        self.index, self.iteration, self.part, self.strips = 0, 0, None, {}
+        self.index, self.iteration, self.group, self.part = 0, 0, 0, None
+        self.strips = {}
         self.instructions, self.regions, self.layers = [], {}, {}
         self.segments, self._same_words, self._layer_numbers = {}, {}, {}
         self.stored = {}
@@ -165,7 +163,7 @@ class Tiler:
         given = {name: getattr(value, "value", value) for name, value in fields.items()}
         fields = dict.fromkeys(FORMATS[opcode], 0) | given
         self.instructions.append(Instruction(opcode, fields, layer, observe, observe_bits,
-                                             self.index, self.iteration, self.part))
+                                             self.index, self.iteration, self.group, self.part))
 
     def turn(self, rows: Rows, block: int) -> int:
         """The iteration in which a block is computed."""
@@ -184,19 +182,26 @@ class Tiler:
         return {"a_src": ASource.IMEM, "k_words": 1, "b_src": BSource.WEIGHT, "b_addr": weights,
                 "a_addr": self.patches.stored.at(0) if self.patches else 0} | planes
 
-    def column_groups(self, pieces, tile_words: int) -> list[tuple]:
+    def column_groups(self, cut, tile_words: int, a_planes: int = 1,
+                      share: int = SHARE) -> list[tuple]:
         """Runs of tiles in groups whose weights have room in a streamed memory; else one group.
 
         Parameters
         ----------
-        pieces : sequence of Run
+        cut : callable
+            Gives all runs for the most tiles that a run may have.
         tile_words : int
             Words of weights of a tile.
+        a_planes : int
+            How often the array goes through them.
+        share : int
+            Groups that the memory has room for at the same time.
         """
+        longest = self.run_words // (tile_words * a_planes)
         if not fetched_memories(self.arch):
-            return [tuple(pieces)]
-        room, groups, words = self.arch.weight_depth // GROUP_SHARE, [], 0
-        for run in pieces:
+            return [tuple(cut(max(longest, 1)))]
+        room, groups, words = self.arch.weight_depth // share, [], 0
+        for run in cut(max(min(longest, room // tile_words), 1)):
             size = len(run.tiles) * tile_words
             if not groups or words + size > room:
                 groups.append(())

@@ -67,7 +67,7 @@ class _Attention:
         pieces -= pieces % self.heads if pieces > self.heads else 0
         probabilities = self.tiler.region(f"{self.operation.name}/attention", "pmem",
                                           pieces * words, self.softmax.name)
-        window_blocks = self.key_layout.window_blocks
+        window_blocks = len(blocks) // self.key_layout.windows
         for number, (block, low, high, begin, end) in enumerate(blocks):
             self.tiler.iteration = self.tiler.turn(self.query.rows, number)
             window = block // window_blocks if self.key_layout.windows > 1 else 0

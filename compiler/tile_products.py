@@ -2,15 +2,15 @@
 
 import itertools
 
-import numpy as np
-
 from bivit.compiler import tile_stem
 from bivit.compiler.destinations import Destinations
 from bivit.compiler.fold import fold_linear, never
 from bivit.compiler.ir.numeric import CODE_BITS
+from bivit.compiler.ir.operation import images_of
 from bivit.compiler.layout import runs
 from bivit.compiler.post import Post
-from bivit.compiler.structures import CompileError, Observe, Operation, Rows
+from bivit.compiler.stream_parts import SHARE
+from bivit.compiler.structures import CompileError, Observe, Operation
 from bivit.compiler.verify import weight_planes
 from bivit.hw.isa import ASource, BSource, Opcode
 
@@ -43,16 +43,17 @@ def bits(tiler, operation: Operation) -> None:
         destinations = Destinations(tiler, node.name, form, index, rows.rows, linear.name)
         tiles = [chunk for chunk in form.chunks if chunk[1]]
         weights = tiler.segment(f"{linear.name}/weight/{node.name}/{index}", "weight",
-                                tiler.words.weight(weight, 1, rows.positions, tiles, rows.k_words),
-                                linear.name)
+                                tiler.words.weight(weight, 1, False, rows.positions, tiles,
+                                                   rows.k_words), linear.name)
         params = tiler.segment(f"{node.name}/thr/{index}", "thr",
                                tiler.words.thr(threshold, flip, tiles, never(arch.count_bits)),
                                node.name)
-        pieces = runs(arch, form.chunks, max(1, tiler.run_words // rows.k_words),
-                      destinations.breaks)
-        groups = tiler.column_groups(pieces, rows.k_words)
-        for group, (block, low, _, begin, end) in itertools.product(
-                groups, rows.rows.blocks(arch.rows)):
+        groups = tiler.column_groups(
+            lambda longest, form=form, breaks=destinations.breaks: runs(
+                arch, form.chunks, longest, breaks), rows.k_words)
+        for (tiler.group, group), (tiler.iteration, low, _, begin, end) in itertools.product(
+                enumerate(groups), rows.rows.blocks(arch.rows)):
+            block = tiler.iteration
             tiler.iteration = tiler.turn(rows.rows, block)
             for run in group:
                 fields = destinations.fields(run.chunk, block)
@@ -89,17 +90,16 @@ def _linear(tiler, operation):
     arch = tiler.arch
     linear, node = (tiler.nodes[operation.nodes[role]] for role in ("linear", "rescale"))
     a, prefix = operand(tiler, operation.inputs["a"]), node.attributes.get("prefix", 0)
-    rows = Rows(a.rows.tokens + prefix, a.rows.offset, a.rows.segments)
+    rows = a.rows
     if node.op == "embed":
         if a.rows.offset != prefix % arch.rows:
             raise CompileError(f"layer {node.name}: its tokens do not start at row "
                                f"{prefix % arch.rows} of a block; make prefix "
                                f"{a.rows.offset} or embed the patches themselves")
-        rows = Rows(a.rows.tokens + prefix, 0, a.rows.segments)
+        rows = tile_stem.embedded_rows(tiler, node)
     post = Post(tiler, operation, rows)
-    weight = linear.tensors["weight"].astype(np.int64)
-    planes = weight_planes(weight) if linear.op == "plane_linear" else 1
-    stored_weight = (weight + (1 << planes) - 1) // 2 if linear.op == "plane_linear" else weight
+    weight, odd = linear.tensors["weight"], linear.op == "plane_linear"
+    planes = weight_planes(weight) if odd else 1
     a_planes = CODE_BITS if tiler.types[operation.inputs["a"]].kind == "codes" else 1
     product = {
         "a_src": a.source, "b_src": BSource.WEIGHT, "k_words": a.k_words,
@@ -107,17 +107,24 @@ def _linear(tiler, operation):
         "base": weight.shape[1] * ((1 << a_planes) - 1) * ((1 << planes) - 1)}
     weights = tiler.segment(
         f"{linear.name}/weight/{operation.name}", "weight",
-        tiler.words.weight(stored_weight, planes, a.positions, post.tiles, a.k_words), linear.name)
+        tiler.words.weight(weight, planes, odd, a.positions, post.tiles, a.k_words), linear.name)
     layer = _linear_layer(tiler, linear)
-    groups = tiler.column_groups(
-        post.runs(max(1, tiler.run_words // (a.k_words * a_planes * planes))), a.k_words * planes)
-    a_at = a.at
+    share, a_at = SHARE, a.at
     if a.source is ASource.IMEM:
         a_at = tiler.patches.at
+        share = SHARE if tiler.patches.stay else 1  # pixels are loaded once
+    groups = tiler.column_groups(post.runs, a.k_words * planes, a_planes, share)
+    if a.source is ASource.IMEM:
         _check_patches(tiler.patches, groups, arch, linear)
-    for group, (block, low, high, begin, _) in itertools.product(groups, rows.blocks(arch.rows)):
+    images, before = images_of(node.attributes) if prefix else 1, prefix // arch.rows
+    a_blocks, own_blocks = (x.segments * x.segment_blocks(arch.rows) // images
+                            for x in (a.rows, rows))
+    for (tiler.group, group), (tiler.iteration, low, high, begin, _) in itertools.product(
+            enumerate(groups), rows.blocks(arch.rows)):
+        block = tiler.iteration
         tiler.iteration = tiler.turn(rows, block) if node.op != "embed" else block
-        own_low = max(low, prefix - block * arch.rows)
+        image, inside = divmod(block, own_blocks)
+        own_low = max(low, prefix - inside * arch.rows)
         if own_low > low and group is groups[0]:
             # rows before the patches: a product of scale 0, plus their table
             a_at(0)
@@ -128,7 +135,7 @@ def _linear(tiler, operation):
         if own_low < high:
             for run in group:
                 addresses = {
-                    "a_addr": a_at(block - prefix // arch.rows),
+                    "a_addr": a_at(image * a_blocks + inside - before),
                     "b_addr": weights.plus(run.tile * planes * a.k_words)}
                 post.emit(block, own_low, high, begin + own_low - low, run, layer,
                           product | addresses, keep_before=prefix > 0)
@@ -138,10 +145,10 @@ def _linear(tiler, operation):
 
 def _check_patches(patches, groups, arch, linear):
     """Pixels are loaded once, so all of them must stay for a second group of tiles."""
-    if len(groups) > 1 and patches.ring < len(patches.blocks):
+    if len(groups) > 1 and not patches.stay:
         words = sum(len(run.tiles) for group in groups for run in group)
         raise CompileError(
-            f"layer {linear.name}: its {words} tiles of weights take more than half of the "
+            f"layer {linear.name}: its {words} tiles of weights take more than the "
             f"{arch.weight_depth} words of WEIGHT of target {arch.name}, and its pixels more than "
             f"the {arch.imem_depth} of IMEM; raise weight_depth, or imem_depth to "
             f"{len(patches.blocks) * patches.stored.block_words}")

@@ -1,11 +1,12 @@
 """Instructions of the stem on a target with an engine for it: pixels to SMEM, then to RESID."""
 
 from bivit.compiler.ir import numeric
+from bivit.compiler.ir.operation import images_of
 from bivit.compiler.post import Post, number_words
 from bivit.compiler.structures import CompileError, Operation, Rows, Stored
 from bivit.hw.isa import AddSource, Opcode
 
-__all__ = ["accumulate", "takes"]
+__all__ = ["accumulate", "embedded_rows", "takes"]
 
 
 def takes(tiler, operation: Operation) -> bool:
@@ -13,6 +14,11 @@ def takes(tiler, operation: Operation) -> bool:
     name = operation.inputs.get("a")
     return (tiler.arch.stem_macs > 0 and name in tiler.nodes
             and tiler.nodes[name].op == "patchify")
+
+
+def embedded_rows(tiler, node) -> Rows:
+    """Rows of the tokens that patches become, with those before them."""
+    return Rows(tiler.types[node.name].shape[0], 0, tiler.layouts.segments[node.name])
 
 
 def accumulate(tiler, operation: Operation) -> None:
@@ -47,13 +53,19 @@ def accumulate(tiler, operation: Operation) -> None:
             tiler.words.stem_scale(node.tensors["scale"], node.tensors["bias"], tiles), node.name)}
     layer = tiler.layer(linear.name, linear.op, macs=tokens * weight.size)
     tiler.emit(Opcode.STEM, layer, **fields)
+    images = images_of(node.attributes) if prefix else 1
+    if prefix >= arch.rows and images > 1:
+        raise CompileError(f"layer {node.name}: whole blocks of {arch.rows} tokens before the "
+                           "patches of several images are not for the stem engine; compile without "
+                           "a batch, or for a target without stem_macs")
     # Block i of the result has block i - prefix // R of the patches.
     stem = Stored(base.plus(-(prefix // arch.rows) * words), rows, words, AddSource.SMEM)
-    post = Post(tiler, operation, Rows(tokens + prefix, 0, segments), stem)
+    post = Post(tiler, operation, embedded_rows(tiler, node), stem)
     pieces, layer = post.runs(len(post.tiles)), tiler.layer_of(node.name)
+    own_blocks = post.rows.segments * post.rows.segment_blocks(arch.rows) // images
     for block, low, high, begin, _ in post.rows.blocks(arch.rows):
         tiler.iteration = block
-        own_low = max(low, prefix - block * arch.rows)
+        own_low = max(low, prefix - block % own_blocks * arch.rows)
         for run in pieces:
             if own_low > low:  # rows before the patches
                 post.emit(block, low, min(own_low, high), begin, run, layer,

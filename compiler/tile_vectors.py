@@ -6,6 +6,7 @@ import numpy as np
 
 from bivit.compiler.ir import numeric
 from bivit.compiler.ir.numeric import CODE_BITS
+from bivit.compiler.ir.operation import images_of
 from bivit.compiler.layout import bit_positions, pieces_of, query_form
 from bivit.compiler.post import number_words
 from bivit.compiler.structures import Address, CompileError, Observe, Operation, Rows, Stored
@@ -32,6 +33,11 @@ class Patches:
         base = tiler.region(node.name, "imem", self.ring * CODE_BITS * k_words, node.name)
         self.stored = Stored(base, self.rows, CODE_BITS * k_words, ASource.IMEM, k_words,
                              np.arange(pixels))
+
+    @property
+    def stay(self) -> bool:
+        """Whether all of them stay until the end."""
+        return self.ring == len(self.blocks)
 
     def at(self, block: int) -> Address:
         """Address of a block, after loading it."""
@@ -115,25 +121,39 @@ def _norm_result(tiler, node, source, chunks, heads):
 
 
 def view(tiler, operation: Operation) -> None:
-    """One token of numbers, or its channels again and again: no instruction."""
+    """One token of numbers of each image, or channels again and again: no instruction."""
     source, name = tiler.stored[operation.inputs["source"]], operation.name
     if "select" in operation.nodes:
-        token = tiler.nodes[name].attributes["token"]
-        block, row = source.rows.place(token, tiler.arch.rows)
-        tiler.stored[name] = dataclasses.replace(source, base=source.at(block), rows=Rows(1, row))
+        tiler.stored[name] = _selected(source, tiler.nodes[name], tiler.arch)
     else:
         tiler.stored[name] = dataclasses.replace(
             source, chunks=tiler.layouts.chunks[name], period=len(source.chunks))
 
 
+def _selected(source, node, arch):
+    """The token of each image as a segment of its own, as many blocks from the next as an image
+    has."""
+    images, rows = images_of(node.attributes), source.rows
+    tokens = range(node.attributes["token"], rows.tokens, rows.tokens // images)
+    (block, row), *others = (rows.place(token, arch.rows) for token in tokens)
+    if any(other != row for _, other in others):
+        raise CompileError(f"layer {node.name}: the tokens of {images} images share blocks of "
+                           f"{arch.rows}; compile without a batch")
+    apart = others[0][0] - block if others else 1
+    return dataclasses.replace(source, base=source.at(block), rows=Rows(images, row, images),
+                               block_words=apart * source.block_words)
+
+
 def output(tiler, operation: Operation) -> None:
-    """Numbers of the last value to the stream, and the end."""
+    """Numbers of the last value to the stream, a packet for each image, and the end."""
     name = operation.inputs["source"]
     source, count = tiler.stored[name], tiler.types[name].shape[1]
     layer = tiler.layer(operation.name, "output")
     if pieces_of(tiler.arch, source.chunks):
         raise CompileError(f"layer {name}: the channels of the output are cut into heads; put a "
                            "linear layer and rescale behind it")
-    tiler.emit(Opcode.OUTPUT, layer, src=source.source, src_addr=source.at(0),
-               row=source.rows.offset, count=count)
+    for token in range(source.rows.tokens):
+        block, row = source.rows.place(token, tiler.arch.rows)
+        tiler.emit(Opcode.OUTPUT, layer, src=source.source, src_addr=source.at(block), row=row,
+                   count=count)
     tiler.emit(Opcode.HALT, layer, entry=int(tiler.arch.stem_macs > 0))

@@ -62,6 +62,7 @@ def run_build(folder, *, port=None, simulated=False, faults=None, baud=BAUD, cou
     """
     progress = progress or (lambda done, total, text="": None)
     build = load_build(folder)
+    build.check_single()
     description = build.manifest["input"]
     labels = None
     if input_file is None:

@@ -264,7 +264,7 @@ FORMATS = {
     # the body up to END runs `count` times
     Opcode.LOOP: {"count": 16},
     # R[reg] += add, and 0 where that is `limit`; `on_wrap`: only where the limit before it was met;
-    # `more`: the iteration goes on
+    # `more`: steps alone, another END follows
     Opcode.END: {"used": 3, "more": 1} | _numbered(
         STEPS, {"reg": NUMBER_BITS, "add": REGISTER_BITS, "limit": REGISTER_BITS, "on_wrap": 1}),
     # R[reg] = value; `call`: go to `target`, until RETURN

@@ -141,7 +141,7 @@ Ends an iteration. For each k below `used`:
         if wrapped:
             R[reg_k] = 0
 
-Then the body runs again, or what follows; with `more` the iteration goes on instead.""",
+Then the body runs again, or what follows; with `more`, the next instruction.""",
     Opcode.SET: """\
 `R[reg_k] = value_k` for each k below `used`. With `call`, `target` comes next, until RETURN.""",
     Opcode.RETURN: "The instruction behind the SET that called comes next.",
@@ -200,12 +200,11 @@ _FIELDS = {
     "segment": "rows (tokens) until a new block starts; 0: all",
     "segment_left": "the same for the first row; 0 with `segment` 0",
     "stage": "iterations of the innermost loop before the first in which it is taken",
-    "rest": "iterations behind the last one", "used": "steps", "more": "the iteration goes on",
-    "call": "go to `target`",
+    "rest": "iterations behind the last one", "used": "steps", "call": "go to `target`",
     "target": "program counter of the subroutine",
     "entry": "program counter of the first instruction of a frame that follows another",
     "weight_addr": "STEM word of the first channels", "scale_addr": "STEM_SCALE word of channel 0",
-    "next": "it belongs to the following image",
+    "next": "it belongs to the following image", "more": "another END follows",
     "to_keys": "to columns of KMEM, else to rows of XMEM", "words": "words of a row",
 }
 _FIELDS |= {f"{name}_{level}": text.format(level) for level in range(LEVELS) for name, text in (

@@ -34,7 +34,8 @@ class EngineRun:
     error : str or None
         Why the machine stopped, of the first image where it did.
     cycles : list of int
-        Of each image, or at the end of its frame; none from the instruction-set simulator.
+        Of each image (or batch), or at the end of its frame; none from the instruction-set
+        simulator.
     times : list of tuple (dict, dict)
         For the first images, the cycle of pop and of done of each instruction.
     wall_seconds : float
@@ -71,9 +72,10 @@ def run_iss(build, streams, *, observe, trace, stall_seed, memory, in_a_row, pre
             logits.append(done.logits)
             progress(sum(map(len, logits)), len(streams), "instruction-set simulator")
     except MachineError as error:
-        return EngineRun(logits=np.zeros((len(streams), 0), np.int64), results={},
+        return EngineRun(logits=np.zeros((len(streams) * build.batch, 0), np.int64), results={},
                          error=str(error), wall_seconds=time.perf_counter() - begin)
-    return EngineRun(logits=np.concatenate(logits), results=results, error=None,
+    return EngineRun(logits=_by_image(np.concatenate(logits), build.batch), results=results,
+                     error=None,
                      wall_seconds=time.perf_counter() - begin)
 
 
@@ -87,11 +89,12 @@ def run_rtl(build, streams, *, observe, trace, stall_seed, memory, in_a_row, pre
         run = simulator.run(
             _with_program(build, folder), streams, observe=max(observe, 1), trace=trace,
             stall_seed=stall_seed, memory=memory, max_cycles=_CYCLES_PER_PREDICTED * predicted,
-            in_a_row=in_a_row,
+            in_a_row=in_a_row, packets=build.batch,
             progress=lambda done, total: progress(done, total, "RTL simulation"))
     return EngineRun(
-        logits=run.logits.astype(np.int64), results=_replayed(build, run, observe, in_a_row),
-        error=_rtl_error(run, streams), cycles=run.cycles.tolist(),
+        logits=_by_image(run.logits.astype(np.int64), build.batch),
+        results=_replayed(build, run, observe, in_a_row),
+        error=_rtl_error(run, streams, build.batch), cycles=run.cycles.tolist(),
         times=[_times(events) for events in run.unit_events],
         wall_seconds=run.wall_seconds, simulated_cycles=run.simulated_cycles)
 
@@ -143,15 +146,21 @@ def _times(events):
     return kinds
 
 
-def _rtl_error(run, streams):
+def _by_image(logits, batch):
+    """Rows of whole batches to rows of images; zeros where numbers are missing."""
+    missing = -logits.shape[1] % batch
+    return np.pad(logits, ((0, 0), (0, missing))).reshape(len(logits) * batch, -1)
+
+
+def _rtl_error(run, streams, batch):
     for image, status in enumerate(run.status):
         code, counter = int(run.errors[image]) & 0xFF, int(run.errors[image]) >> 16
         if status == "error":
             return f"image {image}: the machine stops at instruction {counter} with error {code}"
         if status == "timeout":
             return f"image {image}: the machine does not finish"
-        if run.frames[image] != 1 or run.frame_open[image]:
-            return f"image {image}: the output stream is not one frame"
+        if run.frames[image] != batch or run.frame_open[image]:
+            return f"image {image}: the output stream is not one frame an image"
         if run.beats_taken[image] * 4 != len(streams[image]):
             return f"image {image}: the input stream was not taken whole"
     return None

@@ -1,7 +1,7 @@
 // Runs images through the Verilator model of an accelerator, by its AXI ports alone.
 //
 //   simulator --images FILE --out FOLDER [--constants FILE] [--observe N] [--stall SEED]
-//             [--max-cycles N] [--first-limit N] [--in-a-row 1] [--trace FILE]
+//             [--max-cycles N] [--first-limit N] [--in-a-row 1] [--packets N] [--trace FILE]
 //             [+bivit_folder=FOLDER]
 //             [--external FILE --latency N --interval N [--beat-stalls FILE]
 //              [--address-stalls FILE] [--silent-from N] [--wrong-beat N]]
@@ -11,7 +11,7 @@
 // see report()), and for the first N images <memory>.bin (write events, see note()) and units.bin
 // (image, cycle, unit, kind, tag; kind 0 is a pop, 1 a done). Cycles count from the first busy one.
 // --in-a-row runs all images as the frames of one start: an image's cycles are then those from the
-// start to the end of its frame.
+// start to the end of its frame; --packets is how many packets of output a frame has.
 // --first-limit resets the machine so many cycles after the start of the first image; --external
 // and what follows describe the memory (external_memory.h), errors are those of the first image.
 
@@ -397,11 +397,13 @@ private:
         for (image_ = 0; image_ < frame_count_; ++image_) {
             const size_t first = image_ ? ends[image_ - 1] : 0;
             const size_t taken = std::min(std::max(next_beat_, first), ends[image_]) - first;
-            const size_t from = image_ && image_ <= outputs_.size() ? outputs_[image_ - 1] : 0;
-            const size_t to = image_ < outputs_.size() ? outputs_[image_] : from;
+            const size_t own = number("--packets", 1), before = own * image_;
+            const size_t whole = std::min(std::max(outputs_.size(), before) - before, own);
+            const size_t from = before && whole ? outputs_[before - 1] : 0;
+            const size_t to = whole ? outputs_[before + whole - 1] : from;
             record(timeout && image_ >= last ? TIMEOUT : outcome(),
                    image_ < frame_cycles_.size() ? frame_cycles_[image_] : cycles, taken,
-                   image_ < outputs_.size(), false,
+                   whole, false,
                    Words(logits_.begin() + from, logits_.begin() + to));
         }
         finish();

@@ -1,6 +1,7 @@
 """The report as one HTML page that needs nothing else: no network, no other file."""
 
 import json
+import math
 import string
 from html import escape
 from pathlib import Path
@@ -9,16 +10,18 @@ from bivit.hw.blocks.checks import units_of
 from bivit.hw.isa import Opcode, Unit
 from bivit.sim.accounting import CAUSES, WAITS, binary_window, useful_shares
 from bivit.sim.kinds import KINDS, OPCODE_KINDS, product_kind
+from bivit.sim.limits import limit_text
 from bivit.sim.memory_picture import constant_strips, memory_areas
 from bivit.sim.report import Report
 from bivit.sim.roofline import roofline
 
-__all__ = ["CLOCK_HZ", "page_html"]
+__all__ = ["CLOCK_HZ", "PARTS", "legend", "page_html", "script_json", "timeline_of"]
 
 CLOCK_HZ = 100_000_000
 """Clock of the times on the page."""
 
-_PARTS = Path(__file__).parent / "page"
+PARTS = Path(__file__).parent / "page"
+"""Style, scripts and pieces of pages."""
 _WINDOWS = 2000
 """Points of the curve of utilisation, at most."""
 _LETTER = 0.008
@@ -29,15 +32,18 @@ def page_html(report: Report) -> str:
     """The whole page; equal builds give equal text."""
     figures = report.figures
     title = f"{Path(figures['folder']).name} on {figures['target']}"
-    return string.Template((_PARTS / "page.html").read_text()).substitute(
-        title=escape(title), style=(_PARTS / "page.css").read_text(),
-        script=(_PARTS / "page.js").read_text(), tiles=_tiles(figures), causes=_causes(figures),
-        kinds=_legend(KINDS, "k"), units=_units(figures), layers=_layers(figures),
+    return string.Template((PARTS / "page.html").read_text()).substitute(
+        title=escape(title), style=(PARTS / "page.css").read_text(),
+        timeline_box=(PARTS / "timeline.html").read_text(),
+        script="".join((PARTS / name).read_text() for name in ("page.js", "sort.js")),
+        tiles=_tiles(figures), causes=_causes(figures),
+        kinds=legend(KINDS, "k"), units=_units(figures), layers=_layers(figures),
         roofline=roofline(report), memory=_memory(figures), memory_map=memory_areas(report),
-        constants=constant_strips(report), report=_json(figures), timeline=_json(_timeline(report)))
+        constants=constant_strips(report), report=script_json(figures),
+        timeline=script_json(timeline_of(report)))
 
 
-def _json(value):
+def script_json(value):
     """JSON that may stand in a script element."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
@@ -50,23 +56,26 @@ def _slug(name):
     return name.replace(" ", "-")
 
 
-def _legend(texts, prefix):
+def legend(texts: dict[str, str], prefix: str) -> str:
+    """Colours, classes ``PREFIX-name``, and what they are."""
     return '<ul class="legend">' + "".join(
         f'<li><span class="swatch {prefix}-{_slug(name)}"></span>{text}</li>'
         for name, text in texts.items()) + "</ul>"
 
 
 def _tiles(figures):
-    cycles, array = figures["cycles_per_image"], figures["array"]
+    cycles, array, batch = (figures[key] for key in ("cycles_per_image", "array", "batch"))
+    order, work = (("one after another", "an image") if batch == 1 else
+                   (f"{batch} at once", f"{batch} images"))
     tiles = [
         ("cycles_per_image", "Cycles per image", f"{cycles:,}", ""),
         (None, "Time per image", f"{1e3 * cycles / CLOCK_HZ:,.3f} ms", "at 100 MHz"),
-        (None, "Images a second", f"{CLOCK_HZ / cycles:,.1f}", "one after another"),
+        (None, "Images a second", f"{CLOCK_HZ / cycles:,.1f}", order),
         ("utilization", "Array utilisation", _percent(figures["utilization"]) or "–",
          "on binary layers"),
         ("macs_per_cycle", "MACs a cycle", f"{figures['macs_per_cycle']:,}",
          f"binary, {array['rows']} × {array['cols']} × {array['lanes']}"),
-        ("binary_macs", "Binary MACs", f"{figures['binary_macs'] / 1e6:,.1f} M", "an image"),
+        ("binary_macs", "Binary MACs", f"{figures['binary_macs'] / 1e6:,.1f} M", work),
         ("instructions", "Instructions", f"{figures['instructions']:,}",
          f"{figures['executed']:,} executed"),
     ]
@@ -101,7 +110,7 @@ def _bar(cycles, label=False):
 
 def _causes(figures):
     frame, window = figures["array_cycles"], figures["spent"]
-    total, part = figures["cycles_per_image"], figures["binary_cycles"]
+    total, part = figures["cycles"], figures["binary_cycles"]
     rows = "".join(
         f'<tr><td class="text"><span class="swatch c-{_slug(cause)}"></span>{cause}</td>'
         f"<td{_figure(f'array_cycles.{cause}', frame[cause])}>{frame[cause]:,.1f}</td>"
@@ -111,7 +120,8 @@ def _causes(figures):
         f'<td class="text wide">{text}</td></tr>'
         for cause, text in CAUSES.items() if frame[cause] or window[cause])
     second = ("<h3>From the first binary layer's start to the last one's end: "
-              f"{part:,} cycles</h3>{_bar(window, label=True)}" if part else "")
+              f"{part:,} cycles</h3>{_bar(window, label=True)}"
+              f"<p id='limit'>{limit_text(figures)}.</p>" if part else "")
     return (f"<h3>Whole frame: {total:,} cycles</h3>{_bar(frame, label=True)}{second}"
             '<div class="scroll whole"><table id="causes"><thead><tr><th class="text">cycles</th>'
             "<th>frame</th><th>share</th><th>binary layers</th><th>share</th>"
@@ -136,7 +146,7 @@ def _units(figures):
 def _layers(figures):
     headings = (("layer", "text"), ("operation", "text"), ("unit", "text"), ("instr.", ""),
                 ("first cycle", ""), ("last cycle", ""), ("busy", ""), ("MACs", ""), ("K", ""),
-                ("array use", ""))
+                ("planes", ""), ("array use", ""))
     head = "".join(f'<th class="{kind}"><button type="button">{name}</button></th>'
                    for name, kind in headings)
     return ('<div class="scroll"><table id="layers" class="sorts"><thead><tr>'
@@ -150,6 +160,8 @@ def _layer(row):
         for key in ("instructions", "first_cycle", "last_cycle", "busy", "macs", "length"))
     return (f'<tr data-layer="{escape(row["name"])}"><td class="text">{escape(row["name"])}</td>'
             f'<td class="text">{row["op"]}</td><td class="text">{row["unit"]}</td>{numbers}'
+            f'<td data-value="{math.prod(row["planes"] or [0])}">'
+            f'{" × ".join(map(str, row["planes"] or ()))}</td>'
             f'<td data-value="{_plain(row["array_share"])}">{_percent(row["array_share"])}</td>'
             f'<td class="text">{_bar(row["spent"]) if row["spent"] else ""}</td></tr>')
 
@@ -171,7 +183,7 @@ def _memory(figures):
             f"<tbody>{rows}</tbody></table></div>")
 
 
-def _timeline(report):
+def timeline_of(report: Report) -> dict:
     """What the script draws: gaps and lengths of the steps of each unit, in program order."""
     frame = report.frame
     opcodes = [opcode for opcode in Opcode if any(step.opcode is opcode for step in frame.steps)]

@@ -9,9 +9,10 @@ from bivit.hw.blocks.matmul import passes_of
 from bivit.hw.isa import Unit
 from bivit.sim.accounting import CAUSES, account, binary_window, in_cycles, product_slots
 from bivit.sim.frame import Frame, frame_of, product_lengths
+from bivit.sim.limits import demands
 from bivit.sim.memory_map import MemoryUse, memory_map
 
-__all__ = ["Report", "analyse", "make_report", "report"]
+__all__ = ["Report", "analyse", "cycles_per_image", "make_report", "report"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +45,9 @@ def report(folder) -> dict:
     Returns
     -------
     dict
-        Also ``folder``, ``target``, ``instructions`` (in the program), ``executed`` (for each
-        image, HALT included), and ``memory``: for each memory its width, depth, the words that the
-        program reads or writes, and the most at the same time.
+        Also ``folder``, ``target``, ``instructions`` (in the program), ``executed`` (in a run,
+        HALT included), ``batch`` (images of a run), and ``memory``: for each memory its width,
+        depth, the words that the program reads or writes, and the most at the same time.
     """
     return make_report(folder).figures
 
@@ -59,49 +60,61 @@ def make_report(folder) -> Report:
     products, memory = product_slots(frame), memory_map(frame, len(build.words))
     return Report({
         "folder": str(folder), "target": build.arch.name, "instructions": len(build.words),
-        "executed": len(frame.steps) + 1,
-        **analyse(frame, products),
+        "executed": len(frame.steps) + 1, "batch": build.batch,
+        **analyse(frame, products, build.batch),
         "memory": {name: {"width": use.width, "depth": use.depth, "words": use.words,
                           "peak": use.peak} for name, use in memory.items()},
     }, frame, products, memory)
 
 
-def analyse(frame: Frame, products: list[dict[str, int]]) -> dict:
-    """The cycles of one isolated image, and what they are spent on.
+def analyse(frame: Frame, products: list[dict[str, int]], batch: int = 1) -> dict:
+    """The cycles of one isolated image, or batch, and what they are spent on.
 
     Parameters
     ----------
     products : list of dict
         What :func:`bivit.sim.accounting.product_slots` gives.
+    batch : int
+        Images of the frame.
 
     Returns
     -------
     dict
-        ``cycles_per_image``; ``array_cycles``, what they all are to the array
-        (:data:`bivit.sim.accounting.CAUSES`); ``utilization`` of the array on the binary layers,
-        useful MACs over those that a full array does in all cycles from the first binary layer's
-        start to the last one's end (None without binary layers); ``binary_cycles``, those cycles;
-        ``spent``, what they are, as in ``array_cycles``; ``layers``; ``units``.
+        ``cycles`` of the frame; ``cycles_per_image``; ``array_cycles``, what they all are to the
+        array (:data:`bivit.sim.accounting.CAUSES`); ``utilization`` of the array on the binary
+        layers, useful MACs over those that a full array does in all cycles from the first binary
+        layer's start to the last one's end (None without binary layers); ``binary_cycles``, those
+        cycles; ``spent``, what they are, as in ``array_cycles``; ``demands``, for how many of them
+        each part of the machine has to work, and ``limit``, the part with the most (None without
+        binary layers); ``layers``; ``units``.
     """
     window = binary_window(frame)
     slots = account(frame, products, window) if window else dict.fromkeys(CAUSES, 0)
     per_cycle = frame.arch.macs_per_cycle
     cycles = sum(slots.values()) // per_cycle
+    needed = demands(frame, window) if window else {}
     return {
         "array": {"rows": frame.arch.rows, "cols": frame.arch.cols, "lanes": frame.arch.lanes,
                   "post_rows": frame.arch.post_rows},
-        "cycles_per_image": frame.cycles,
+        "cycles": frame.cycles, "cycles_per_image": cycles_per_image(frame.cycles, batch),
         "macs_per_cycle": per_cycle,
         "array_cycles": in_cycles(frame, account(frame, products)),
         "binary_macs": sum(layer["macs"] for layer in frame.layers if layer["binary"]),
         "utilization": slots["useful"] / per_cycle / cycles if window else None,
         "binary_cycles": cycles,
         "spent": in_cycles(frame, slots),
+        "demands": needed,
+        "limit": max(needed, key=needed.get, default=None),
         "layers": _layers(frame, products),
         "units": {unit.name: {"busy": frame.busy[unit],
                               "share": frame.busy[unit] / frame.cycles}
                   for unit in units_of(frame.arch)},
     }
+
+
+def cycles_per_image(cycles: int, batch: int) -> int | float:
+    """The share of an image in the cycles of a batch."""
+    return cycles / batch if cycles % batch else cycles // batch
 
 
 def _layers(frame, products):
@@ -127,8 +140,16 @@ def _layer(frame, layer, own, slots):
         "unit": own[0].unit.name, "instructions": len(own),
         "first_cycle": first, "last_cycle": last, "cycles": last - first + 1,
         "busy": sum(step.occupancy for step in own),
-        "macs": layer["macs"], "length": max(lengths, default=None), "array_words": words,
+        "macs": layer["macs"], "length": max(lengths, default=None),
+        "planes": _planes(layer, matrix), "array_words": words,
         "array_share": (layer["macs"] / (words * frame.arch.macs_per_cycle)
                         if layer["binary"] and words else None),
         "spent": in_cycles(frame, slots),
     }
+
+
+def _planes(layer, matrix):
+    """Bits of an activation, and of a weight, of a layer of 8-bit products on the array."""
+    if layer["binary"] or not layer["macs"] or not matrix:
+        return None
+    return [max(step.fields.get(f"{side}_planes", 1) for step in matrix) for side in "ab"]

@@ -142,8 +142,8 @@ class Simulator:
 
     def run(self, folder, images: list[bytes], *, observe: int = 0, stall_seed: int | None = None,
             max_cycles: int = 1 << 32, first_limit: int | None = None, in_a_row: bool = False,
-            memory: MemoryTiming | None = None, fault: MemoryFault | None = None, trace=None,
-            progress=None) -> RunResult:
+            packets: int = 1, memory: MemoryTiming | None = None,
+            fault: MemoryFault | None = None, trace=None, progress=None) -> RunResult:
         """Run images one after the other.
 
         Parameters
@@ -163,6 +163,8 @@ class Simulator:
             Limit for the first one, after which the machine is reset.
         in_a_row : bool
             As the frames of one start, not each with a start of its own.
+        packets : int
+            Packets of output that a frame has.
         memory, fault : optional
             External memory of a `streamed` target.
         trace : Path, optional
@@ -179,7 +181,7 @@ class Simulator:
         try:
             return self._run(pathlib.Path(folder), images, observe, {
                 "--max-cycles": max_cycles, "--first-limit": first_limit,
-                "--in-a-row": 1 if in_a_row else None,
+                "--in-a-row": 1 if in_a_row else None, "--packets": packets,
                 "--stall": None if stall_seed is None else stall_seed + 1,
                 "--trace": trace and pathlib.Path(trace).absolute(),
             }, memory or MemoryTiming(), fault or MemoryFault(), progress)

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from bivit.compiler.batch import one_by_one
 from bivit.compiler.build import load_build
 from bivit.compiler.ir.errors import UserError
 from bivit.hw.memories import fetched_memories, memories
@@ -12,7 +13,8 @@ from bivit.sim.cycles import simulate_cycles
 from bivit.sim.engines import ENGINES
 from bivit.sim.observe import MISSING, observations
 from bivit.sim.reference import Reference
-from bivit.sim.stream import check_images, image_stream
+from bivit.sim.report import cycles_per_image
+from bivit.sim.stream import batch_streams, check_images
 
 __all__ = ["ENGINE_NAMES", "OUTPUT", "SimulationReport", "simulate"]
 
@@ -34,26 +36,31 @@ class SimulationReport:
     engine : {"rtl", "iss"}
     target : str
     images : int
+    batch : int
+        Images that a run of the program takes at once. The last batch is filled up with its last
+        image.
     checked : bool
         Whether bits were compared with PyTorch.
     observed_images : int
         Images that were compared at every observation point, not only in the output stream.
     observation_points : int
-    mismatches : int
+    mismatches : int or None
         Differing elements: bits and numbers; in RTL, also images and instructions whose cycles are
-        not the predicted ones; and one more if the machine stopped with an error.
+        not the predicted ones; and one more if the machine stopped with an error. None if bits were
+        not compared and nothing else is wrong.
     first_mismatch : str or None
         The first observation point that differs, in network order, with index and values; else the
         error, or the cycles.
     error : str or None
         The error with which the machine stopped.
-    cycles_per_image : int or None
-        Measured, if all images took the same (RTL); not of images in a row.
-    predicted_cycles_per_image : int or None
+    cycles_per_image : int, float or None
+        Measured, if all images took the same (RTL); not of images in a row. Of a batch, the
+        share of an image.
+    predicted_cycles_per_image : int, float or None
         None for a changed program that the cycle model refuses.
     frame_cycles, predicted_frame_cycles : list of int or None
-        Of images in a row: cycles from the start to the end of each frame. The first is the
-        latency, the differences are the interval.
+        Of images in a row: cycles from the start to the end of each frame (image or batch). The
+        first is the latency, the differences are the interval.
     layers : list of dict
         ``name``, ``first_cycle`` and ``last_cycle`` of each layer's instructions.
     wall_seconds : float
@@ -66,14 +73,15 @@ class SimulationReport:
     engine: str
     target: str
     images: int
+    batch: int
     checked: bool
     observed_images: int
     observation_points: int
-    mismatches: int
+    mismatches: int | None
     first_mismatch: str | None
     error: str | None
-    cycles_per_image: int | None
-    predicted_cycles_per_image: int | None
+    cycles_per_image: int | float | None
+    predicted_cycles_per_image: int | float | None
     frame_cycles: list[int] | None
     predicted_frame_cycles: list[int] | None
     layers: list[dict]
@@ -84,7 +92,7 @@ class SimulationReport:
     @property
     def passed(self) -> bool:
         """Whether nothing differed."""
-        return self.mismatches == 0
+        return not self.mismatches
 
     def to_json(self) -> dict:
         """Everything but the logits, and the class of each image."""
@@ -107,7 +115,7 @@ def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_has
         The Verilog in Verilator, or the instruction-set simulator.
     check : bool
         Compare with the PyTorch integer model of the checkpoint in the folder: the logits of all
-        images, every observation point of the first `observe` ones.
+        images, every observation point of the first `observe` ones (of whole batches).
     ignore_hashes : bool
         Take a folder whose files are not those that the compiler wrote.
     trace : path, optional
@@ -137,12 +145,14 @@ def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_has
     _check_words(build)
     description = build.manifest["input"]
     images = check_images(images, description["shape"])
-    streams = [image_stream(image, description["patch_size"]) for image in images]
-    observed = min(observe, len(images)) if check else 0
+    batch, given = build.batch, len(images)
+    streams = batch_streams(images, description["patch_size"], batch)
+    observed = min(observe, given) if check else 0
     reference = Reference(folder, build.graph) if check else None
-    predicted = _predicted(build, memory, len(images) if in_a_row else 1)
+    predicted = _predicted(build, memory, len(streams) if in_a_row else 1)
 
-    run = ENGINES[engine](build, streams, observe=observed, trace=trace, stall_seed=stall_seed,
+    run = ENGINES[engine](build, streams, observe=-(-observed // batch), trace=trace,
+                          stall_seed=stall_seed,
                           memory=memory, in_a_row=in_a_row,
                           predicted=predicted.cycles if predicted else _UNKNOWN_CYCLES,
                           progress=progress or (lambda done, total, text="": None))
@@ -153,19 +163,21 @@ def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_has
         differences.append(_cycle_differences(run, predicted, exact=stall_seed is None,
                                               in_a_row=in_a_row))
     cycles = set() if in_a_row or not run.cycles else set(run.cycles)
-    simulated = run.simulated_cycles or (predicted.cycles if predicted else 0) * len(images)
+    simulated = run.simulated_cycles or (predicted.cycles if predicted else 0) * len(streams)
     return SimulationReport(
-        engine=engine, target=build.arch.name, images=len(images), checked=check,
+        engine=engine, target=build.arch.name, images=given, batch=batch, checked=check,
         observed_images=observed, observation_points=len(build.manifest["observations"]),
-        mismatches=sum(count for count, _ in differences),
+        mismatches=sum(count for count, _ in differences) or (0 if check else None),
         first_mismatch=next((str(first) for count, first in differences if count), None),
-        error=run.error, cycles_per_image=cycles.pop() if len(cycles) == 1 else None,
-        predicted_cycles_per_image=predicted.frame_cycles[0] if predicted else None,
+        error=run.error,
+        cycles_per_image=cycles_per_image(cycles.pop(), batch) if len(cycles) == 1 else None,
+        predicted_cycles_per_image=(cycles_per_image(predicted.frame_cycles[0], batch)
+                                    if predicted else None),
         frame_cycles=list(run.cycles) if in_a_row else None,
         predicted_frame_cycles=predicted.frame_cycles if in_a_row and predicted else None,
         layers=_layers(build.manifest, predicted) if predicted else [],
         wall_seconds=run.wall_seconds,
-        simulated_cycles_per_second=simulated / run.wall_seconds, logits=run.logits)
+        simulated_cycles_per_second=simulated / run.wall_seconds, logits=run.logits[:given])
 
 
 def _check_words(build):
@@ -187,11 +199,13 @@ def _predicted(build, memory, frames):
 
 def _differences(build, run, reference, images, observed):
     """Counts and first differences: observation points, then the output stream."""
-    found = observations(build.manifest, run.results, observed)
+    groups = -(-observed // build.batch)
+    found = {name: one_by_one(value, build.batch)[:observed] for name, value in
+             observations(build.manifest, run.results, groups).items()}
     expected, logits = reference.values(images, observed, list(found))
     given = np.full(logits.shape, MISSING)
     width = min(given.shape[1], run.logits.shape[1])
-    given[:, :width] = run.logits[:, :width]
+    given[:, :width] = run.logits[:len(given), :width]
     points = compare(found, expected) if observed else (0, None)
     stream = compare({OUTPUT: given}, {OUTPUT: logits})
     surplus = run.logits.shape[1] - logits.shape[1]

@@ -4,7 +4,7 @@ import numpy as np
 
 from bivit.compiler.ir.errors import UserError
 
-__all__ = ["ImageError", "check_images", "image_stream"]
+__all__ = ["ImageError", "batch_streams", "check_images", "image_stream"]
 
 _BEAT_BYTES = 4
 
@@ -43,3 +43,10 @@ def image_stream(image, patch_size) -> bytes:
                            patch_size).transpose(1, 3, 0, 2, 4)
     tokens = tokens.reshape(-1, channels * patch_size**2)
     return np.pad(tokens, ((0, 0), (0, -tokens.shape[1] % _BEAT_BYTES))).tobytes()
+
+
+def batch_streams(images, patch_size, batch) -> list[bytes]:
+    """The input streams of groups of `batch` images; the last one is filled up with its last."""
+    streams = [image_stream(image, patch_size) for image in images]
+    streams += streams[-1:] * (-len(streams) % batch)
+    return [b"".join(streams[start:start + batch]) for start in range(0, len(streams), batch)]

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bivit.compiler.batch import one_by_one
 from bivit.compiler.fuse import inner_nodes, live_nodes
 from bivit.compiler.ir import checkpoint
 from bivit.compiler.ir.graph import OBSERVED_KINDS
@@ -14,7 +15,7 @@ from bivit.hw.targets import TARGETS
 from bivit.sim.compare import compare
 from bivit.sim.iss import InstructionSimulator
 from bivit.sim.observe import RESULTS, observations
-from bivit.sim.stream import image_stream
+from bivit.sim.stream import batch_streams
 from both_engines import check_engines
 from graphs import random_image, random_vit_graph
 from network_graphs import random_headwise_graph, random_pyramid_graph, random_window_graph
@@ -110,12 +111,15 @@ def check_on_iss(graph, program, images):
                 if entry.keys() & set(RESULTS)]
     simulator = InstructionSimulator(program.arch, program.words, program.constants,
                                      program.external)
-    result = simulator.run([image_stream(image, patch_size) for image in images], observe=observe)
+    streams = batch_streams(images, patch_size, program.batch)
+    result = simulator.run(streams, observe=observe)
     expected = numpy_reference(graph, [entry["name"] for entry in program.observations], images)
-    count, first = compare(observations(table, result.observed, len(images)), expected)
+    found = {name: one_by_one(value, program.batch)[:len(images)] for name, value in
+             observations(table, result.observed, len(streams)).items()}
+    count, first = compare(found, expected)
     assert count == 0, str(first)
     logits = expected[graph.nodes[-1].name].reshape(len(images), -1)
-    assert np.array_equal(result.logits, logits)
+    assert np.array_equal(result.logits.reshape(-1, logits.shape[1])[:len(images)], logits)
 
 
 KINDS = {"transformers": networks().map(lambda given: random_vit_graph(**given)),

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from bivit.compiler.ir.operation import accepts
+from bivit.compiler.ir.operation import accepts, images_of
 from bivit.compiler.ir.ops import OPS, OpError, TensorType
 
 __all__ = ["Graph", "GraphError", "Node", "OBSERVED_KINDS"]
@@ -42,11 +42,18 @@ class Node:
 
 @dataclasses.dataclass(frozen=True)
 class Graph:
-    """A network: an image of ``input_shape`` (C, H, W, uint8) through `nodes` to the last one."""
+    """A network: an image of ``input_shape`` (C, H, W, uint8) through `nodes` to the last one.
+
+    Parameters
+    ----------
+    images : int
+        Images that the input holds, one below the other.
+    """
 
     input_shape: tuple[int, int, int]
     nodes: tuple[Node, ...]
     metadata: dict = dataclasses.field(default_factory=dict)
+    images: int = 1
 
     def node(self, name: str) -> Node:
         """The node called `name`."""
@@ -74,6 +81,7 @@ class Graph:
                 raise GraphError(f"layer {node.name}: the name is used twice")
             try:
                 types[node.name] = self._infer_node(node, types)
+                _check_images(node, self.images)
             except OpError as error:
                 raise GraphError(f"layer {node.name} ({node.op}): {error}") from None
         return types
@@ -94,7 +102,7 @@ class Graph:
                               f"{types[name].kind}")
         for what, given, wanted in (("attribute", node.attributes, op.attributes),
                                     ("tensor", node.tensors, op.tensors)):
-            if set(given) != set(wanted):
+            if set(given) - {"images"} != set(wanted) - {"images"} or set(given) - set(wanted):
                 raise OpError(f"has {what}s {sorted(given)} where {sorted(wanted)} are needed")
         for name, value in node.attributes.items():
             if not isinstance(value, int) or isinstance(value, bool):
@@ -112,3 +120,9 @@ class Graph:
             values[node.name] = evaluate([values[name] for name in node.inputs],
                                          node.attributes, node.tensors)
         return values
+
+
+def _check_images(node, images):
+    """Operations that know images know all of them."""
+    if "images" in OPS[node.op].attributes and images_of(node.attributes) != images:
+        raise OpError(f"is for {images_of(node.attributes)} images, and the input holds {images}")

@@ -8,7 +8,7 @@ from bivit.compiler.ir import numeric
 __all__ = [
     "Op", "OpError", "TensorType", "accepts", "check_bits", "check_channels", "check_eps",
     "check_heads", "check_index", "check_range", "check_rescale", "check_scales", "check_sum",
-    "need", "pick", "rows",
+    "images_of", "need", "pick", "rows",
 ]
 
 SUM_LIMIT = 1 << 24
@@ -38,7 +38,7 @@ class Op:
     tensors : tuple of str
         Names of the constant integer tensors that a node carries.
     attributes : tuple of str
-        Names of its integer attributes.
+        Names of its integer attributes; one called ``images`` may be missing and is then 1.
     infer : callable (input types, attributes, tensors) -> TensorType
     evaluate : callable (input arrays, attributes, tensors) -> array
     variants : dict of str to callable
@@ -73,6 +73,11 @@ def pick(attributes, name, low, high):
     value = attributes[name]
     need(low <= value <= high, f"{name} {value} is not in {low}..{high}")
     return value
+
+
+def images_of(attributes) -> int:
+    """Images that an operation works on."""
+    return attributes.get("images", 1)
 
 
 def check_range(tensors, name, low, high):

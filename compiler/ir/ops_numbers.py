@@ -14,6 +14,7 @@ from bivit.compiler.ir.operation import (
     check_rescale,
     check_scales,
     check_sum,
+    images_of,
     need,
     pick,
     rows,
@@ -55,17 +56,19 @@ def _embed_type(inputs, attributes, tensors):
     tokens, channels = rows(inputs[0])
     check_rescale(attributes, tensors, channels)
     prefix, bits, table = attributes["prefix"], check_bits(attributes), tensors["table"]
-    need(prefix >= 0 and table.shape == (tokens + prefix, channels),
-         f"table has shape {table.shape} where ({tokens + prefix}, {channels}) is needed")
+    images = images_of(attributes)
+    own = tokens // images + prefix
+    need(prefix >= 0 and tokens % images == 0 and table.shape == (own, channels),
+         f"table has shape {table.shape} where ({own}, {channels}) is needed")
     check_range(tensors, "table", -2**(bits - 1), 2**(bits - 1) - 1)
-    return _numbers(table.shape)
+    return _numbers((images * own, channels))
 
 
 def _embed(inputs, attributes, tensors):
     prefix, table = attributes["prefix"], tensors["table"].astype(np.int64)
-    y = _rescaled(inputs[0], attributes, tensors)
-    return np.concatenate([table[:prefix],
-                           numeric.saturate(y + table[prefix:], attributes["bits"])])
+    parts = np.split(_rescaled(inputs[0], attributes, tensors), images_of(attributes))
+    return np.concatenate([rows for y in parts for rows in (
+        table[:prefix], numeric.saturate(y + table[prefix:], attributes["bits"]))])
 
 
 def _bend_type(inputs, attributes, tensors):
@@ -87,12 +90,18 @@ def _bend(inputs, attributes, tensors):
 
 
 def _add_table_type(inputs, attributes, tensors):
-    shape = inputs[0].shape
+    (tokens, channels), images = inputs[0].shape, images_of(attributes)
     check_bits(attributes)
-    need(tensors["table"].shape == shape,
-         f"table has shape {tensors['table'].shape} where {shape} is needed")
+    need(tokens % images == 0 and tensors["table"].shape == (tokens // images, channels),
+         f"table has shape {tensors['table'].shape} where ({tokens // images}, {channels}) is "
+         "needed")
     check_range(tensors, "table", -2**15, 2**15 - 1)
     return _numbers(inputs[0].shape)
+
+
+def _add_table(inputs, attributes, tensors):
+    table = np.tile(tensors["table"], (images_of(attributes), 1))
+    return numeric.saturate(inputs[0] + table, attributes["bits"])
 
 
 def _tile_channels_type(inputs, attributes, tensors):
@@ -184,21 +193,25 @@ def _norm_numbers_type(inputs, attributes, tensors):
 
 
 def _select_type(inputs, attributes, tensors):
-    tokens, channels = inputs[0].shape
-    need(0 <= attributes["token"] < tokens, f"there is no token {attributes['token']}")
-    return _numbers((1, channels))
+    (tokens, channels), images = inputs[0].shape, images_of(attributes)
+    need(tokens % images == 0, f"{tokens} tokens are not those of {images} images")
+    need(0 <= attributes["token"] < tokens // images, f"there is no token {attributes['token']}")
+    return _numbers((images, channels))
+
+
+def _select(inputs, attributes, tensors):
+    return inputs[0][attributes["token"]::len(inputs[0]) // images_of(attributes)]
 
 
 NUMBERS = {
     "rescale": Op(("dot", "numbers?"), ("scale", "bias"), ("shift", "bits"),
                   _rescale_type, _rescale),
-    "embed": Op(("dot",), ("scale", "bias", "table"), ("shift", "bits", "prefix"), _embed_type,
-                _embed),
+    "embed": Op(("dot",), ("scale", "bias", "table"), ("shift", "bits", "prefix", "images"),
+                _embed_type, _embed),
     "bend": Op(("numbers", "numbers?"),
                ("knee", "scale_above", "bias_above", "scale_below", "bias_below"),
                ("shift", "bits"), _bend_type, _bend),
-    "add_table": Op(("numbers",), ("table",), ("bits",), _add_table_type,
-                    lambda x, a, t: numeric.saturate(x[0] + t["table"], a["bits"])),
+    "add_table": Op(("numbers",), ("table",), ("bits", "images"), _add_table_type, _add_table),
     "tile_channels": Op(("numbers",), (), ("copies",), _tile_channels_type,
                         lambda x, a, t: np.tile(x[0], (1, a["copies"]))),
     "fold_channels": Op(("numbers",), ("scale", "bias"), ("group", "shift", "bits"),
@@ -211,7 +224,6 @@ NUMBERS = {
     "norm_numbers": Op(("numbers",), ("scale", "bias"), ("shift", "eps", "bits"),
                        _norm_numbers_type, lambda x, a, t: numeric.normalise_to_numbers(
                            x[0], t["scale"], t["bias"], a["shift"], a["eps"], a["bits"])),
-    "select": Op(("numbers",), (), ("token",), _select_type,
-                 lambda x, a, t: x[0][a["token"]:a["token"] + 1]),
+    "select": Op(("numbers",), (), ("token", "images"), _select_type, _select),
 }
 """Operations by name."""

@@ -81,9 +81,9 @@ def _scores(inputs, attributes, tensors):
 def _window_scores_type(inputs, attributes, tensors):
     (queries, width), (keys, other) = inputs[0].shape, inputs[1].shape
     need(width == other, f"queries have {width} channels and keys {other}")
-    need(queries == keys, f"there are {queries} queries and {keys} keys; windows need equally many")
     windows = pick(attributes, "windows", 1, keys)
-    need(keys % windows == 0, f"{windows} windows do not divide {keys} tokens")
+    for tokens in (queries, keys):
+        need(tokens % windows == 0, f"{windows} windows do not divide {tokens} tokens")
     return TensorType("dot", (check_heads(attributes, width), queries, keys // windows))
 
 
@@ -104,7 +104,7 @@ def _window_scores(inputs, attributes, tensors):
 
 def _attend_type(inputs, attributes, tensors):
     (heads, queries, keys), (rows, width) = inputs[0].shape, inputs[1].shape
-    need(rows == keys or rows % keys == 0 and queries == rows,
+    need(rows % keys == 0 and queries % (rows // keys) == 0,
          f"attention has {queries} queries and {keys} keys and there are {rows} values")
     need(width % heads == 0, f"{heads} heads do not divide {width} channels")
     return TensorType("dot", (queries, width))

@@ -2,13 +2,14 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bivit.compiler.expand import expand
 from bivit.compiler.ir import checkpoint
-from bivit.compiler.order import stages_of
+from bivit.compiler.kernels import stages_of
 from bivit.compiler.streams import Course, Pulse, Wrap, course_of
 from bivit.hw.isa import Opcode
 from bivit.hw.targets import TARGETS
@@ -100,7 +101,12 @@ def test_two_wraps():
 
 
 def test_stages_follow_from_the_order():
-    lags = {(0, 1): 0, (1, 2): 0, (0, 2): 2}
-    assert stages_of((0, 1, 2), lags) == (0, 0, 2)
-    assert stages_of((2, 1, 0), lags) == (0, 1, 3)
-    assert stages_of((0, 1), {(0, 1): 0, (1, 0): 0}) is None
+    def stages(body, edges, late=()):
+        kept = np.isin(np.arange(len(body)), late)
+        return stages_of(np.array(body), kept, np.array(edges), 7).tolist()
+
+    edges = [(0, 1, 0, 1), (1, 2, 0, 0), (0, 2, 2, 1)]
+    assert stages((0, 1, 2), edges) == [0, 0, 2]
+    assert stages((2, 1, 0), edges) == [0, 1, 3]
+    assert stages((0, 1, 2), edges, late=(2,)) == [0, 0, 3]
+    assert stages((0, 1), [(0, 1, 0, 1), (1, 0, 0, 1)]) == []

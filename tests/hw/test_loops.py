@@ -148,6 +148,7 @@ def test_cycles_of_control():
     ([encode(Opcode.LOOP, count=3), steps((1, 1), more=1), steps(), output(stage=2)],
      ErrorCode.STAGE, 3),
     ([values([], call=1, target=1), steps(more=1)], ErrorCode.STACK, 1),
+    ([output(), steps(more=1)], ErrorCode.STACK, 1),
     ([values([(1, 3)]), output(row_reg=1), output(row=1, row_reg=1)], ErrorCode.COUNT, 2),
     ([values([], call=1, target=255), HALT], ErrorCode.OPCODE, 255),
 ])
