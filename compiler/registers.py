@@ -14,7 +14,7 @@ from bivit.hw.isa import FORMATS, INDEXED, REGISTER_BITS, REGISTERS, STEPS
 __all__ = ["Indexing", "Unrolled", "courses_of", "ends_allowed", "ends_needed", "index_fields",
            "signature"]
 
-_END_LINES = 3
+_END_LINES = 5
 """Lines that the steps of any loop may take."""
 
 _BITS = {name for fields in FORMATS.values() for name, width in fields.items() if width == 1}

@@ -21,6 +21,10 @@ _MOST_WRAPS = 2
 """Wraps of a course."""
 _OFTEN = 3
 """How often a wrap comes at least if there is a second one."""
+_LAYERS = 4
+"""Most kinds of wraps in a long course."""
+_SHORTEST_LAYERED = 14
+"""Iterations from which on a course may have wraps of several kinds."""
 _LONGEST_PATTERN = 64
 """Instructions that may repeat as a whole in an operation without iterations."""
 _OVERHEAD = 3
@@ -98,7 +102,7 @@ def course_of(values: Sequence[int]) -> Course | None:
             return Course(pulse=Pulse(period, -ones[0] % period))
     found = [Course(step, wraps) for step in kinds[:2]
              if (wraps := _wraps([other - step for other in steps]))]
-    return min(found, key=lambda course: len(course.wraps), default=None)
+    return min(found, key=lambda course: len(course.wraps), default=None) or _layered(steps)
 
 
 def _wraps(left):
@@ -117,6 +121,40 @@ def _wraps(left):
         left = [rest - wrap.add * ((index + 1 + wrap.phase) % period == 0)
                 for index, rest in enumerate(left)]
     return tuple(wraps)
+
+
+def _layered(steps):
+    """A course with wraps of several kinds, the most frequent first, or None."""
+    length = len(steps) + 1
+    if length < _SHORTEST_LAYERED:
+        return None
+    usual = max(sorted(set(steps)), key=steps.count)
+    rest = {index + 1: step - usual for index, step in enumerate(steps) if step != usual}
+    layers = []
+    while rest and len(layers) < _LAYERS:
+        rest, layer = min((_without(rest, length, period) for period in _periods(rest, length)),
+                          key=lambda found: len(found[0]))
+        layers.append(layer)
+    if rest:
+        return None
+    return Course(usual, tuple(sorted(layers, key=lambda layer: layer.period)))
+
+
+def _periods(rest, length):
+    """Distances from the first wrap to others like it, and one longer than any loop."""
+    first, *others = rest
+    return [place - first for place in others
+            if rest[place] == rest[first] and place - first >= first] + [2 * length + _ONCE]
+
+
+def _without(rest, length, period):
+    """What is left without the first wrap and those that follow it at a period; these."""
+    first = next(iter(rest))
+    left, wrap = dict(rest), rest[first]
+    for place in range(first, length, period):
+        left[place] = left.get(place, 0) - wrap
+    left = {place: left[place] for place in sorted(left) if left[place]}
+    return left, Wrap(wrap, period, -first % period)
 
 
 def _period(places, length):

@@ -74,6 +74,15 @@ def test_courses_are_found(step, wrap, period, phase, count):
     assert values_of(found, values[0], count) == values
 
 
+@pytest.mark.parametrize("windows", [4, 8])
+def test_courses_of_shifted_windows(windows):
+    """Rows of biases by the kind of window: inside, last of a row, last row, both."""
+    values = [5 * row + 100 * (column == windows - 1) + 200 * (line == windows - 1)
+              for line in range(windows) for column in range(windows) for row in range(7)]
+    found = course_of(values)
+    assert len(found.wraps) > 1 and values_of(found, 0, len(values)) == values
+
+
 @given(st.lists(st.integers(0, 1), min_size=2, max_size=12))
 @example([0, 1, 1, 1])
 @example([0, 0, 1, 0, 1, 0])
