@@ -18,7 +18,7 @@ from bivit.compiler.pipeline import find_pipelines
 from bivit.compiler.place import place, spread
 from bivit.compiler.schedule import schedule
 from bivit.compiler.stream import stream
-from bivit.compiler.stream_parts import loop_room, stream_parts
+from bivit.compiler.stream_parts import cut_rolls, loop_room, stream_parts
 from bivit.compiler.streams import find_rolls
 from bivit.compiler.structures import Code, CompileError, Plan, Program, TooSmall
 from bivit.compiler.subroutines import assemble
@@ -182,6 +182,7 @@ def _looped(plan, arch):
     if not fetched_memories(arch):
         parts = find_pipelines(apart.instructions, rolls, needs, plan.layers)
     else:
+        rolls = cut_rolls(plan, rolls, arch)
         parts = find_pipelines(apart.instructions, rolls, needs, plan.layers, loop_room(plan, arch))
         plan, parts, external = stream_parts(plan, parts, arch, apart.instructions)
         apart = spread(plan)
