@@ -13,6 +13,8 @@ import numpy as np
 
 from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.arch import Arch
+from bivit.hw.blocks.fetch import port_beats
+from bivit.hw.blocks.store import STORED_AS
 from bivit.hw.isa import (
     LEVELS,
     AddSource,
@@ -27,12 +29,15 @@ from bivit.hw.isa import (
 )
 from bivit.hw.memories import constant_order
 
-__all__ = ["Accesses", "CONSTANTS", "WordKeys", "accesses", "word_name"]
+__all__ = ["Accesses", "CONSTANTS", "EXTERNAL", "WordKeys", "accesses", "is_external", "word_name"]
 
 CONSTANTS = constant_order[1:]
 """Memories that only FETCH writes."""
 
-_MEMORIES = (*CONSTANTS, "imem", "smem", "xmem", "hmem", "pmem", "bmem", "kmem", "pv", "resid",
+EXTERNAL = "external"
+"""External memory, its words beats: constants, and what STORE writes."""
+
+_MEMORIES = (*CONSTANTS, EXTERNAL, "imem", "smem", "xmem", "hmem", "pmem", "bmem", "kmem", "pv", "resid",
              "vmem", "sums", "score")
 _APART = 40
 _STARTS = {memory: number << _APART for number, memory in enumerate(_MEMORIES)}
@@ -62,7 +67,7 @@ class WordKeys:
     """Numbers for the words of memories, so that two accesses share one where they share a word.
 
     Words that are always touched together have one number: that of the first of them. Constants
-    have none if no instruction writes any.
+    have none if no instruction writes any, and so external memory.
 
     Parameters
     ----------
@@ -71,14 +76,14 @@ class WordKeys:
     """
 
     def __init__(self, touched: Iterable[Accesses]):
-        ranges, fetched = set(), False
+        ranges, written = set(), set()
         for access in touched:
-            fetched = fetched or any(memory in CONSTANTS for memory, _ in access.writes)
+            written |= {memory for memory, _ in access.writes}
             for memory, words in (*access.reads, *access.writes, *access.updates):
                 ranges.add((memory, words if isinstance(words, range) else tuple(words)))
-        edges = collections.defaultdict(set)
+        edges, fetched = collections.defaultdict(set), written & set(CONSTANTS)
         for memory, words in ranges:
-            if fetched or memory not in CONSTANTS:
+            if memory in written or memory != EXTERNAL and (fetched or memory not in CONSTANTS):
                 edges[memory].update(_edges(words))
         self._edges = {memory: sorted(found) for memory, found in edges.items()}
         self._found = {}
@@ -117,13 +122,26 @@ def word_name(number: int) -> str:
     return f"{_MEMORIES[number >> _APART].upper()} word {number & ((1 << _APART) - 1)}"
 
 
+def is_external(number: int) -> bool:
+    """Whether such a number is one of external memory, which holds constants from the start."""
+    return _MEMORIES[number >> _APART] == EXTERNAL
+
+
 def accesses(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> Accesses:
     """Accesses of an instruction; rows that it does not use do not count."""
     return _ACCESSES[opcode](arch, fields)
 
 
 def _fetch(arch, f):
-    return Accesses(writes=((constant_order[f["memory"]], _span(f["const_addr"], f["words"])),))
+    memory = constant_order[f["memory"]]
+    beats = _span(f["ext_addr"], f["words"] * port_beats(arch, memory))
+    return Accesses(((EXTERNAL, beats),), ((memory, _span(f["const_addr"], f["words"])),))
+
+
+def _store(arch, f):
+    beats = _span(f["ext_addr"], f["words"] * port_beats(arch, STORED_AS))
+    return Accesses(((_NUMBER_MEMORIES[f["src"]], _span(f["src_addr"], f["words"])),),
+                    ((EXTERNAL, beats),))
 
 
 def _load(arch, f):
@@ -332,5 +350,5 @@ _ACCESSES = {
     Opcode.MM_SCORE: _score, Opcode.MM_ACC: _accumulate, Opcode.SOFTMAX: _softmax,
     Opcode.NORM_BITS: _norm(1), Opcode.NORM_CODES: _norm(8), Opcode.NORM_NUMBERS: _norm_numbers,
     Opcode.ROWS_ADD: _rows_add, Opcode.ROWS_OUT: _rows_out, Opcode.MOVE: _move,
-    Opcode.OUTPUT: _output, Opcode.FETCH: _fetch,
+    Opcode.OUTPUT: _output, Opcode.FETCH: _fetch, Opcode.STORE: _store,
 }

@@ -12,7 +12,7 @@ from bivit.compiler.structures import Address, CompileError, Plan
 from bivit.hw.arch import Arch
 from bivit.hw.memories import memories
 
-__all__ = ["place", "spread"]
+__all__ = ["place", "place_regions", "spread"]
 
 
 def spread(plan: Plan) -> Plan:
@@ -43,8 +43,7 @@ def place(plan: Plan, arch: Arch,
     for memory in dict.fromkeys(segment.memory for segment in plan.segments):
         where |= _place_segments([s for s in plan.segments if s.memory == memory], memory, arch)
     for memory in dict.fromkeys(region.memory for region in plan.regions):
-        regions = [r for r in plan.regions if r.memory == memory and r.name in lifetimes.lives]
-        where |= _place_regions(regions, lifetimes, memory, arch)
+        where |= place_regions(plan, lifetimes, memory, arch)
     return _located(plan, where), where
 
 
@@ -73,8 +72,11 @@ def _place_segments(segments, memory, arch):
     return where
 
 
-def _place_regions(regions, lifetimes, memory, arch):
+def place_regions(plan: Plan, lifetimes: Lifetimes, memory: str,
+                  arch: Arch) -> dict[str, tuple[str, int, int]]:
+    """The same for the regions of one memory."""
     size = memories(arch)[memory]
+    regions = [r for r in plan.regions if r.memory == memory and r.name in lifetimes.lives]
     for allocate in (_zones, _around, _lowest):
         where, problem = allocate(regions, lifetimes, memory, size.depth)
         if not problem:
@@ -83,8 +85,9 @@ def _place_regions(regions, lifetimes, memory, arch):
     peak = max(start + words for _, start, words in enough.values())
     raise CompileError(
         f"layer {problem.layer}: {problem.words} words of {size.width} bits have no room in "
-        f"{memory.upper()}, of which target {arch.name} has {size.depth}; raise "
-        f"{memory}_depth to {peak} or make the network smaller")
+        f"{memory.upper()}, of which target {arch.name} has {size.depth}: "
+        f"{(peak - size.depth) * size.width} bits are missing; raise {memory}_depth to {peak} or "
+        "make the network smaller")
 
 
 def _zones(regions, lifetimes, memory, depth):
