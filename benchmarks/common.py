@@ -5,7 +5,7 @@ import os
 import pathlib
 import platform
 
-__all__ = ["RESULTS", "machine", "write"]
+__all__ = ["RESULTS", "load", "machine", "read", "write"]
 
 RESULTS = pathlib.Path(__file__).parent / "results"
 
@@ -19,6 +19,17 @@ def machine() -> dict:
     except (OSError, StopIteration):
         pass
     return {"processor": model, "cores": os.cpu_count(), "python": platform.python_version()}
+
+
+def load() -> float:
+    """Processes that ran or waited for a core, in the mean of the last minute: wall times of a
+    machine that does something else, too, are no figures of an idle one."""
+    return round(os.getloadavg()[0], 2)
+
+
+def read(name: str) -> dict:
+    """What :func:`write` wrote."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def write(name: str, figures: dict) -> None:

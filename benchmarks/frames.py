@@ -1,68 +1,44 @@
 """Whole frames of networks for 224x224 images: utilisation, program size, and one image in RTL.
 
-Weights are random; memories are as large as the largest network asks for. The simulators take a
-minute or two each to build, DeiT-Base a few minutes to run.
+A simulator takes a minute or two to build, the largest network some minutes to run.
 """
 
 import pathlib
 import tempfile
 import time
 
+from common import load
+from full_size import ARRAYS, PAIRS, ROOM, checkpoint_of, images_of
+
 from bivit.compiler import compile
 from bivit.compiler.build import load_build
-from bivit.hw.arch import Arch
 from bivit.hw.isa import INSTR_BITS
-from bivit.models.photographs import photographs
-from bivit.models.random_networks import convert_random
 from bivit.sim.report import report
 from bivit.sim.simulate import simulate
 
-__all__ = ["ARRAYS", "NETWORKS", "measure"]
+__all__ = ["ROWS", "measure"]
 
-_ROOM = {
-    "pop_stages": 2, "program_depth": 1 << 16, "thr_depth": 1 << 16,
-    "scale_depth": 1 << 16, "norm_depth": 1 << 16, "pos_depth": 1 << 16, "bend_depth": 1 << 16,
-    "bias_depth": 1 << 16, "imem_depth": 1 << 16, "xmem_depth": 1 << 16, "hmem_depth": 1 << 16,
-    "pmem_depth": 1 << 14, "bmem_depth": 1 << 16, "kmem_depth": 1 << 14, "pv_depth": 1 << 12,
-    "resid_depth": 1 << 16, "vmem_depth": 1 << 16, "sums_depth": 1 << 8,
-}
-ARRAYS = {arch.name: arch for arch in (
-    Arch(name="8x8x64", rows=8, cols=8, lanes=64, tile_rows=4, tile_cols=4, post_rows=3,
-         weight_depth=1 << 18, **_ROOM),
-    Arch(name="8x8x64-g8", rows=8, cols=8, lanes=64, tile_rows=4, tile_cols=4, post_rows=8,
-         weight_depth=1 << 18, **_ROOM),
-    Arch(name="16x16x64", rows=16, cols=16, lanes=64, tile_rows=4, tile_cols=4, post_rows=6,
-         weight_depth=1 << 16, **_ROOM),
-)}
-"""Arrays by name: rows, columns, lanes, and the rows of arithmetic lanes where they differ."""
-NETWORKS = {"bivit_deit_tiny": ("8x8x64", "16x16x64"), "bivit_deit_small": ("8x8x64",),
-            "bivit_deit_base": ("8x8x64",), "bivit_swin_tiny": ("8x8x64-g8",),
-            "bivit_swin_small": ("8x8x64-g8",), "binaryvit": ("8x8x64-g8",)}
-"""Networks, and the arrays that each runs on."""
+ROWS = PAIRS
+"""Network and array of each row."""
 
 
-def measure(networks=NETWORKS) -> dict:
+def measure(rows=ROWS) -> dict:
     """One row for each network and array."""
-    rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        scratch = pathlib.Path(scratch)
-        for network, arrays in networks.items():
-            images, checkpoint = photographs((3, 224, 224))[:1], scratch / f"{network}.safetensors"
-            convert_random(network, 0, checkpoint, images)
-            for array in arrays:
-                folder = scratch / f"{network}-{array}"
-                rows.append(_row(network, ARRAYS[array], checkpoint, images, folder))
-    return {"memories": {name: getattr(ARRAYS["8x8x64"], name) for name in _ROOM}, "rows": rows}
+        return {"memories": ROOM,
+                "rows": {row: _row(*row.split("/"), pathlib.Path(scratch)) for row in rows}}
 
 
-def _row(network, arch, checkpoint, images, folder):
+def _row(network, array, scratch):
+    arch, folder, before = ARRAYS[array], scratch / f"{network}-{array}", load()
+    checkpoint = checkpoint_of(network, scratch)
     begin = time.perf_counter()
     compile(checkpoint, arch, folder)
     seconds = time.perf_counter() - begin
     found, words = report(folder), len(load_build(folder).words)
-    run = simulate(folder, images.numpy(), engine="rtl", check=True, observe=1)
+    run = simulate(folder, images_of(1), engine="rtl", check=True, observe=1)
     return {
-        "network": network, "array": arch.name, "post_rows": arch.post_rows,
+        "array": f"{arch.rows}x{arch.cols}x{arch.lanes}", "post_rows": arch.post_rows,
         "macs_per_cycle": arch.macs_per_cycle, "binary_macs": found["binary_macs"],
         "binary_cycles": found["binary_cycles"], "utilization": found["utilization"],
         "cycles_per_image": found["cycles_per_image"],
@@ -72,5 +48,5 @@ def _row(network, arch, checkpoint, images, folder):
         "spent": found["spent"], "rtl_cycles_per_image": run.cycles_per_image,
         "mismatches": run.mismatches, "first_mismatch": run.first_mismatch,
         "observation_points": run.observation_points,
-        "simulated_cycles_per_second": round(run.simulated_cycles_per_second),
+        "simulated_cycles_per_second": round(run.simulated_cycles_per_second), "load": before,
     }

@@ -5,13 +5,16 @@ import importlib
 import sys
 import time
 
-from common import write
+from common import RESULTS, read, write
 
 PARTS = {
     "accuracy": "top-1 of the shipped network, float, integers and both against each other",
     "agreement": "shares of equal bits and predictions, float networks against their integers",
     "targets": "cycles and utilisation on every target",
     "frames": "224x224 images in RTL: utilisation, cycles, program size",
+    "intervals": "224x224 images in a row, with a stem engine and without: latency and interval",
+    "scaling": "cycles against work, and against columns, until something else is the limit",
+    "speed": "seconds and peak memory of compilation and simulation of 224x224 images",
     "streamed": "cycles with constants from external memory, against the model",
     "engines": "simulated cycles per second of each engine",
     "board": "digits through the UART of the simulated board, lines with faults among them",
@@ -25,12 +28,43 @@ PARTS = {
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=[])
-    for name in parser.parse_args().parts or PARTS:
+    parser.add_argument("--rows", nargs="+", default=[], metavar="ROW",
+                        help="of one part, measure these rows alone and keep the others")
+    arguments = parser.parse_args()
+    if arguments.rows:
+        if len(arguments.parts) != 1:
+            parser.error("--rows needs the one part whose rows they are")
+        _rows(parser, arguments.parts[0], arguments.rows)
+        return
+    for name in arguments.parts or PARTS:
         print(f"{name}: {PARTS[name]}", file=sys.stderr)
         start = time.perf_counter()
-        figures = importlib.import_module(name).measure()
-        write(name, figures)
+        module = importlib.import_module(name)
+        _write(name, module, module.measure())
         print(f"  {time.perf_counter() - start:.0f} s", file=sys.stderr)
+
+
+def _write(name, module, figures):
+    """The figures of a part, and what it says of all its rows together."""
+    if hasattr(module, "summary"):
+        figures["summary"] = module.summary(figures["rows"])
+    write(name, figures)
+
+
+def _rows(parser, name, rows):
+    """Measure some rows of a part, each written as soon as it is there."""
+    module = importlib.import_module(name)
+    known = getattr(module, "ROWS", ())
+    if wrong := [row for row in rows if row not in known]:
+        parser.error(f"{name} has no row {wrong[0]}; its rows: {', '.join(known) or 'none'}")
+    for row in rows:
+        start = time.perf_counter()
+        figures = module.measure([row])
+        found = read(name)["rows"] if (RESULTS / f"{name}.json").exists() else {}
+        found |= figures["rows"]
+        figures["rows"] = {row: found[row] for row in known if row in found}
+        _write(name, module, figures)
+        print(f"{name} {row}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

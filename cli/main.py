@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bivit.cli.explore import explore
 from bivit.cli.output import STOPPED, UNUSABLE, execute
 from bivit.hw.boards import BOARDS
 from bivit.hw.devices import DEVICES
@@ -358,6 +359,9 @@ def synth(
 
     execute(action, show.synth, as_json=as_json, debug=debug,
             passed=lambda result: result["fits"])
+
+
+app.command(short_help="Search hardware and networks for the best designs.")(explore)
 
 
 @app.command()

@@ -20,8 +20,9 @@ DONE, CHECK_FAILED, UNUSABLE, INTERNAL, STOPPED = 0, 1, 2, 3, 130
 """Exit statuses: done; a check found a difference; the input was unusable; a defect of bivit;
 Ctrl-C."""
 
-OPTIONAL = ("torch", "sklearn", "PIL")
-"""Modules that only some commands need."""
+OPTIONAL = {"torch": "train", "sklearn": "train", "PIL": "train",
+            "optuna": "explore", "dask": "explore", "distributed": "explore"}
+"""Modules that only some commands need, and the extra that brings them."""
 
 
 LINE_SECONDS = 30.0
@@ -105,7 +106,7 @@ def execute(action: Callable, show: Callable, *, as_json: bool, debug: bool,
             raise
         if isinstance(error, ModuleNotFoundError) and error.name in OPTIONAL:
             refuse(f"this command needs {error.name}, which is not installed: "
-                   "pip install 'bivit[train]'", as_json=as_json)
+                   f"pip install 'bivit[{OPTIONAL[error.name]}]'", as_json=as_json)
         refuse(f"internal error ({type(error).__name__}: {error}); run again with --debug for the "
                "traceback and report it", as_json=as_json, status=INTERNAL)
     try:

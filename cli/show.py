@@ -7,9 +7,10 @@ from rich.table import Table
 from rich.text import Text
 
 __all__ = ["bitstream", "compiled", "converted", "demo", "digit_pictures", "facts", "imported",
-           "models", "report", "run", "simulate", "synth", "train"]
+           "make_table", "models", "percent", "report", "run", "simulate", "synth", "train"]
 
-def _table(title, *columns):
+
+def make_table(title, *columns):
     """A table; the first column is text, the others are numbers unless called ``(text)``."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
                   pad_edge=False)
@@ -19,7 +20,7 @@ def _table(title, *columns):
     return table
 
 
-def _percent(share):
+def percent(share):
     return "" if share is None else f"{100 * share:.1f} %"
 
 
@@ -68,7 +69,7 @@ def simulate(result, console):
     if result["first_mismatch"]:
         shown["first mismatch"] = result["first_mismatch"]
     if result["top1"] is not None:
-        shown["top-1"] = _percent(result["top1"])
+        shown["top-1"] = percent(result["top1"])
     if result["frame_cycles"]:
         ends = result["frame_cycles"]
         intervals = [later - end for end, later in itertools.pairwise(ends)]
@@ -85,10 +86,10 @@ def simulate(result, console):
 
 def bitstream(result, console):
     """What a bitstream takes of its board."""
-    table = _table(result["title"], "resource", "used", "of", "share")
+    table = make_table(result["title"], "resource", "used", "of", "share")
     for row in result["resources"].values():
         table.add_row(row["unit"], f"{row['used']:,}", f"{row['available']:,}",
-                      _percent(row["used"] / row["available"]))
+                      percent(row["used"] / row["available"]))
     console.print(table)
     console.print(f"wrote {result['file']}: network {result['network']}, clock "
                   f"{result['clock_mhz']:g} MHz ({result['fmax_mhz']:g} MHz would do)",
@@ -98,7 +99,7 @@ def bitstream(result, console):
 def run(result, console):
     """What a board answered."""
     if result["labels"] is not None:
-        table = _table("Images", "image", "label", "board", "")
+        table = make_table("Images", "image", "label", "board", "")
         reasons = {row["image"]: row["reason"] for row in result["refused"]}
         for index, (label, found) in enumerate(zip(result["labels"], result["classes"],
                                                    strict=True)):
@@ -116,7 +117,7 @@ def run(result, console):
     if result["mismatches"] is not None:
         shown["mismatches"] = result["mismatches"]
     if result["top1"] is not None:
-        shown["top-1"] = _percent(result["top1"])
+        shown["top-1"] = percent(result["top1"])
     shown["cycles per image"] = f"{result['cycles_per_image']:,}"
     shown["images per second"] = f"{result['images'] / result['seconds']:,.1f}"
     shown["requests repeated"] = result["requests_repeated"]
@@ -127,10 +128,10 @@ def run(result, console):
 
 def report(result, console):
     """Memory in use, cycles per layer and unit, where the array's cycles go."""
-    table = _table("Memories", "memory", "words used", "of", "share", "at once", "kbit")
+    table = make_table("Memories", "memory", "words used", "of", "share", "at once", "kbit")
     for name, memory in result["memory"].items():
         table.add_row(name, f"{memory['words']:,}", f"{memory['depth']:,}",
-                      _percent(memory["words"] / memory["depth"]), f"{memory['peak']:,}",
+                      percent(memory["words"] / memory["depth"]), f"{memory['peak']:,}",
                       f"{memory['width'] * memory['depth'] / 1024:,.0f}")
     console.print(table)
     _cycles(result, console)
@@ -140,33 +141,38 @@ def report(result, console):
 
 
 def _cycles(result, console):
-    table = _table("Layers", "layer", "unit ", "instr.", "first to last cycle", "busy",
-                   "MACs", "array use")
+    table = make_table("Layers", "layer", "unit ", "instr.", "first to last cycle", "busy",
+                       "MACs", "planes", "array use")
     for row in result["layers"]:
         table.add_row(row["name"], row["unit"], str(row["instructions"]),
                       f"{row['first_cycle']:,} – {row['last_cycle']:,}", f"{row['busy']:,}",
-                      f"{row['macs']:,}" if row["macs"] else "", _percent(row["array_share"]))
+                      f"{row['macs']:,}" if row["macs"] else "",
+                      " x ".join(map(str, row["planes"] or ())), percent(row["array_share"]))
     console.print(table)
-    table = _table("Units", "unit", "busy cycles", "share of all")
+    table = make_table("Units", "unit", "busy cycles", "share of all")
     for name, unit in result["units"].items():
-        table.add_row(name, f"{unit['busy']:,}", _percent(unit["share"]))
+        table.add_row(name, f"{unit['busy']:,}", percent(unit["share"]))
     console.print(table)
     from bivit.sim.accounting import CAUSES
+    from bivit.sim.limits import limit_text
 
-    table = _table("The array: the whole frame; from the first binary layer's start to the last "
-                   "one's end", "cycles", "frame", "share", "binary", "share", "what they are ")
+    table = make_table("The array: the whole frame; from the first binary layer's start to the "
+                       "last one's end", "cycles", "frame", "share", "binary", "share",
+                       "what they are ")
     frame, window = result["array_cycles"], result["spent"]
     rows = {cause: (frame[cause], window[cause], text) for cause, text in CAUSES.items()
             if frame[cause] or window[cause]}
     rows["all"] = result["cycles"], result["binary_cycles"], ""
     for cause, (whole, part, text) in rows.items():
-        table.add_row(cause, f"{whole:,.0f}", _percent(whole / result["cycles"]),
-                      f"{part:,.0f}", _percent(part / (result["binary_cycles"] or 1)), text)
+        table.add_row(cause, f"{whole:,.0f}", percent(whole / result["cycles"]),
+                      f"{part:,.0f}", percent(part / (result["binary_cycles"] or 1)), text)
     console.print(table)
     console.print(f"target {result['target']}: {result['macs_per_cycle']:,} binary MACs per cycle, "
                   f"{_cycles_of_image(result)}"
-                  + (f", utilisation {_percent(result['utilization'])}"
+                  + (f", utilisation {percent(result['utilization'])}"
                      if result["utilization"] is not None else ""), markup=False)
+    if result["limit"]:
+        console.print(limit_text(result), markup=False)
 
 
 def _cycles_of_image(result):
@@ -178,20 +184,21 @@ def compiled(result, console):
     """What a compilation wrote."""
     console.print(f"wrote {result['folder']}: {result['instructions']:,} instructions for "
                   f"{result['target']}, {_cycles_of_image(result)}"
-                  + (f", utilisation {_percent(result['utilization'])}"
+                  + (f", utilisation {percent(result['utilization'])}"
                      if result["utilization"] is not None else "")
                   + f"; bivit report {result['folder']} says more", markup=False)
 
 
 def synth(result, console):
     """Cells of a device, clock rate and critical path."""
-    table = _table(f"{result['target']} on {result['title']}", "resource", "used", "of", "share")
+    table = make_table(f"{result['target']} on {result['title']}", "resource", "used", "of",
+                       "share")
     for row in result["resources"].values():
         table.add_row(row["unit"], f"{row['used']:,}", f"{row['available']:,}",
-                      _percent(row["share"]))
+                      percent(row["share"]))
     console.print(table)
     names = [row["unit"].partition(" (")[0] for row in result["resources"].values()]
-    table = _table("Units", "unit", *names)
+    table = make_table("Units", "unit", *names)
     for name, counts in result["units"].items():
         if any(counts.values()):
             table.add_row(name or "between them", *(f"{count:,}" if count else ""
@@ -215,27 +222,27 @@ def converted(result, console):
     """What a conversion wrote; of random weights, how alive the bits are."""
     facts({name: value for name, value in result.items() if name != "ones"}, console)
     if "ones" in result:
-        table = _table("Ones among the bits", "layer", "share")
+        table = make_table("Ones among the bits", "layer", "share")
         for name, share in result["ones"].items():
-            table.add_row(name, _percent(share))
+            table.add_row(name, percent(share))
         console.print(table)
 
 
 def train(result, console):
     """What a training reached on the images that it measured on."""
     if "recipe" in result:
-        facts(result | {"top1": _percent(result["top1"]) or "not measured: no folder val"},
+        facts(result | {"top1": percent(result["top1"]) or "not measured: no folder val"},
               console)
         return
     facts({
         "held-out images": result["images"],
-        "top-1, integers": _percent(result["integer_top1"]),
-        "top-1, float": _percent(result["float_top1"]),
+        "top-1, integers": percent(result["integer_top1"]),
+        "top-1, float": percent(result["float_top1"]),
         "images that differ": result["top1_differing"],
     }, console)
-    table = _table("Bits in which float and integers agree", "layer", "share")
+    table = make_table("Bits in which float and integers agree", "layer", "share")
     for name, share in result["equal_bits"].items():
-        table.add_row(name, _percent(share))
+        table.add_row(name, percent(share))
     console.print(table)
 
 
@@ -264,12 +271,12 @@ def imported(result, console):
         zeros, signs = (sum(getattr(ties, name) for ties in result.ties if ties.kind == kind)
                         for name in ("zeros", "signs"))
         facts({f"zero {kind}": f"{zeros:,} of {signs:,} signs, taken as +1"}, console)
-    table = _table(f"Layers with the most zeros under signs, on {result.images} images",
-                   "layer", "of ", "zeros", "share")
+    table = make_table(f"Layers with the most zeros under signs, on {result.images} images",
+                       "layer", "of ", "zeros", "share")
     for ties in sorted(result.ties, key=lambda ties: -ties.zeros)[:8]:
         if ties.zeros:
             table.add_row(ties.layer, ties.kind, f"{ties.zeros:,}",
-                          _percent(ties.zeros / ties.signs))
+                          percent(ties.zeros / ties.signs))
     if table.row_count:
         console.print(table)
     if result.output:
@@ -281,8 +288,8 @@ def models(result, console):
     def millions(count):
         return f"{count / 1e6:,.{0 if count >= 1e8 else 2}f}" if count else ""
 
-    table = _table("Networks", "name", "image ", "params", "binary", "1-bit w", "other", "bits",
-                   "MB")
+    table = make_table("Networks", "name", "image ", "params", "binary", "1-bit w", "other", "bits",
+                       "MB")
     for row in result["models"]:
         counts = ("parameters", "binary_macs", "binary_weight_macs", "other_macs",
                   "binary_weight_bits")

@@ -17,7 +17,7 @@ from bivit.compiler.place import place, spread
 from bivit.compiler.schedule import schedule
 from bivit.compiler.stream import stream
 from bivit.compiler.streams import find_rolls
-from bivit.compiler.structures import Address, Code, CompileError, Plan, Program
+from bivit.compiler.structures import Address, Code, CompileError, Plan, Program, TooSmall
 from bivit.compiler.subroutines import assemble
 from bivit.compiler.tile import tile
 from bivit.compiler.timeline import busiest, measure
@@ -29,8 +29,10 @@ __all__ = ["RUN_WORDS", "lower"]
 
 RUN_WORDS = (1 << 20, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
-_MANY = 4000
+_LONG = 1500
 """Instructions of a network from which on its program has loops, even if a straight one fits."""
+_MANY = 4000
+"""Instructions of the longest straight program whose matrix instructions are cut."""
 
 _IDLE = 1.15
 """Cycles over those of the busiest unit from which on a straight program is tried, too."""
@@ -71,9 +73,9 @@ def lower(graph: Graph, arch: Arch, batch: int = 1) -> Program:
     fitting = [program for program in found if len(program.code.lines) <= arch.program_depth]
     if not fitting:
         needed = min(len(program.code.lines) for program in found)
-        raise CompileError(f"layer {graph.nodes[-1].name}: the program takes {needed} "
-                           f"instructions and target {arch.name} has {arch.program_depth}; raise "
-                           f"program_depth to {needed}")
+        raise TooSmall(f"layer {graph.nodes[-1].name}: the program takes {needed} instructions "
+                       f"and target {arch.name} has {arch.program_depth}; raise program_depth to "
+                       f"{needed}", {"program_depth": needed})
     best = min(fitting, key=lambda program: program.cycles)
     words, instructions = encode_program(best.plan, best.code, best.waits)
     constants = {} if best.external else pack(best.plan, best.where, arch)
@@ -100,7 +102,7 @@ def _candidates(graph, fused, arch):
         if fetched_memories(arch):
             plan, external = stream(plan, arch)
         length = len(plan.instructions)
-        if length > min(_MANY, arch.program_depth):
+        if length > min(_MANY if lengths else _LONG, arch.program_depth):
             if not lengths:
                 yield from _large(plan, arch, external)
             return

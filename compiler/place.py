@@ -5,10 +5,11 @@ room goes on behind the region placed last and around the end, so that words are
 as possible and reuse costs little waiting.
 """
 
+import contextlib
 import dataclasses
 
 from bivit.compiler.lifetimes import Lifetimes
-from bivit.compiler.structures import Address, CompileError, Plan
+from bivit.compiler.structures import Address, Plan, TooSmall
 from bivit.hw.arch import Arch
 from bivit.hw.memories import memories
 
@@ -36,15 +37,30 @@ def place(plan: Plan, arch: Arch,
 
     Raises
     ------
-    CompileError
-        If a memory is too small; the message says how large it would have to be.
+    TooSmall
+        If memories are too small; the message says how large the first would have to be.
     """
-    where = {}
+    where, problems = {}, []
     for memory in dict.fromkeys(segment.memory for segment in plan.segments):
-        where |= _place_segments([s for s in plan.segments if s.memory == memory], memory, arch)
+        segments = [segment for segment in plan.segments if segment.memory == memory]
+        with _collected(problems):
+            where |= _place_segments(segments, memory, arch)
     for memory in dict.fromkeys(region.memory for region in plan.regions):
-        where |= place_regions(plan, lifetimes, memory, arch)
+        with _collected(problems):
+            where |= place_regions(plan, lifetimes, memory, arch)
+    if problems:
+        raise TooSmall(str(problems[0]), {name: words for problem in problems
+                                          for name, words in problem.needed.items()})
     return _located(plan, where), where
+
+
+@contextlib.contextmanager
+def _collected(problems):
+    """Go on behind a memory that is too small, so that all of them are named."""
+    try:
+        yield
+    except TooSmall as problem:
+        problems.append(problem)
 
 
 def _located(plan, where):
@@ -65,10 +81,11 @@ def _place_segments(segments, memory, arch):
         where[segment.name] = (memory, next_word, len(segment.words))
         next_word += len(segment.words)
         if next_word > size.depth:
-            raise CompileError(
+            raise TooSmall(
                 f"layer {segment.layer}: the constants of this network take {needed} words of "
                 f"{size.width} bits in {memory.upper()} and target {arch.name} has {size.depth}; "
-                f"raise {memory}_depth to {needed} or make the network smaller")
+                f"raise {memory}_depth to {needed} or make the network smaller",
+                {f"{memory}_depth": needed})
     return where
 
 
@@ -83,11 +100,11 @@ def place_regions(plan: Plan, lifetimes: Lifetimes, memory: str,
             return where
     enough, _ = _lowest(regions, lifetimes, memory, 1 << 62)
     peak = max(start + words for _, start, words in enough.values())
-    raise CompileError(
+    raise TooSmall(
         f"layer {problem.layer}: {problem.words} words of {size.width} bits have no room in "
         f"{memory.upper()}, of which target {arch.name} has {size.depth}: "
         f"{(peak - size.depth) * size.width} bits are missing; raise {memory}_depth to {peak} or "
-        "make the network smaller")
+        "make the network smaller", {f"{memory}_depth": peak})
 
 
 def _zones(regions, lifetimes, memory, depth):

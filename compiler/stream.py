@@ -11,7 +11,7 @@ import dataclasses
 
 from bivit.compiler.accesses import CONSTANTS, accesses
 from bivit.compiler.external import external_image
-from bivit.compiler.structures import Address, CompileError, Instruction, Plan
+from bivit.compiler.structures import Address, Instruction, Plan, TooSmall
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.fetch import port_beats
 from bivit.hw.isa import FORMATS, ConstantMemory, Opcode
@@ -45,7 +45,7 @@ def stream(plan: Plan, arch: Arch) -> tuple[Plan, bytes]:
 
     Raises
     ------
-    CompileError
+    TooSmall
         If constants that are needed at the same time have no room.
     """
     beats, image = external_image(plan.segments, arch)
@@ -153,11 +153,11 @@ def _place(pieces, begins, plan, arch):
         room, _ = _allocate(pieces, latest, 1 << 62)
         needed = max(start + piece.words for piece, (_, start) in zip(pieces, room, strict=True))
         layer = plan.layers[plan.instructions[problem.first].layer].name
-        raise CompileError(
+        raise TooSmall(
             f"layer {layer}: its constants in {memory.upper()} are {problem.words} words of "
             f"{size.width} bits; with the others that are needed meanwhile they take "
             f"{(needed - size.depth) * size.width} bits more than target {arch.name} has; raise "
-            f"{memory}_depth to {needed}")
+            f"{memory}_depth to {needed}", {f"{memory}_depth": needed})
     return found
 
 

@@ -10,7 +10,7 @@ from bivit.hw.isa import HEADER, Opcode
 
 __all__ = ["LARGEST_TAIL", "Address", "Code", "CompileError", "Form", "Instruction", "Layer",
            "Line", "Observe", "Operation", "Order", "Pipeline", "Plan", "Program", "Region", "Rows",
-           "Segment", "Stored", "Straight"]
+           "Segment", "Stored", "Straight", "TooSmall"]
 
 LARGEST_TAIL = (1 << HEADER["stage"]) - 1
 """Iterations by which streams of a loop can be apart."""
@@ -18,6 +18,20 @@ LARGEST_TAIL = (1 << HEADER["stage"]) - 1
 
 class CompileError(UserError):
     """A network that a target cannot run: the layer, the reason, and what to change."""
+
+
+class TooSmall(CompileError):
+    """Parameters of the target are too small for the network; the message names the first.
+
+    Parameters
+    ----------
+    needed : dict of str to int
+        Field of :class:`bivit.hw.arch.Arch` to what it would have to be.
+    """
+
+    def __init__(self, sentence: str, needed: dict[str, int]):
+        super().__init__(sentence)
+        self.needed = needed
 
 
 @dataclasses.dataclass(frozen=True)

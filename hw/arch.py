@@ -6,7 +6,7 @@ in :mod:`bivit.hw.targets`. The compiler, the simulators and the generator all t
 
 import dataclasses
 
-__all__ = ["FABRICS", "PORT_BITS", "WEIGHTS", "Arch", "ArchError"]
+__all__ = ["FABRICS", "LARGEST", "PORT_BITS", "WEIGHTS", "Arch", "ArchError"]
 
 FABRICS = ("generic", "ecp5", "nexus", "lut6-xc7", "lut6-xcup")
 """Values of ``Arch.fabric``."""
@@ -16,7 +16,7 @@ PORT_BITS = (16, 32, 64, 128)
 """Values of ``Arch.port_bits``."""
 
 
-_LARGEST = {
+LARGEST = {
     "weight_depth": 1 << 24, "bias_depth": 1 << 20, "pv_depth": 1 << 12, "sums_depth": 1 << 8,
     "score_tiles": (1 << 12) - 1,
     **{f"{name}_depth": 1 << 16 for name in ("thr", "scale", "norm", "pos", "bend", "imem", "xmem",
@@ -151,7 +151,7 @@ class Arch:
         self._require(self.program_depth <= 65536,
                       "program_depth must be at most 65536, the range of a program counter")
         self._require(self.sums_depth >= 2, "sums_depth must be at least 2")
-        for field, largest in _LARGEST.items():
+        for field, largest in LARGEST.items():
             self._require(getattr(self, field) <= largest,
                           f"{field} must be at most {largest}")
 

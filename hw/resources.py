@@ -91,15 +91,19 @@ def _count_delays(arch):
     return late * arch.tile_rows * arch.tile_cols * arch.count_bits
 
 
-@functools.cache
 def elements(arch: Arch, family: Family) -> dict[str, int]:
     """LUTs and registers of the array's elements, counted in their netlist."""
-    unit = make_unit(fabric=arch.fabric, lanes=arch.lanes, stages=arch.pop_stages,
-                     count_bits=arch.count_bits)
-    netlist = make_netlist(unit, arch.fabric)
+    luts, registers = _element(family, arch.fabric, arch.lanes, arch.pop_stages, arch.count_bits)
     number = arch.rows * arch.cols
-    return {"luts": number * family.count(netlist.cells)["luts"],
-            "registers": number * (netlist.registers + arch.count_bits)}
+    return {"luts": number * luts, "registers": number * (registers + arch.count_bits)}
+
+
+@functools.cache
+def _element(family, fabric, lanes, stages, count_bits):
+    """LUTs and registers of one netlist."""
+    netlist = make_netlist(make_unit(fabric=fabric, lanes=lanes, stages=stages,
+                                     count_bits=count_bits), fabric)
+    return family.count(netlist.cells)["luts"], netlist.registers
 
 
 def block_ram(*, width: int, depth: int, granularity: int, family: Family) -> int:

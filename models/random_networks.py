@@ -13,7 +13,7 @@ from bivit.models.conversion import convert, settle
 from bivit.models.headwise import HeadSign
 from bivit.models.multibit import fit_steps
 from bivit.models.photographs import photographs
-from bivit.models.registry import network
+from bivit.models.registry import Network, network
 from bivit.models.shifted import BatchNorm
 from bivit.models.tracing import GraphModel, export
 
@@ -23,7 +23,8 @@ SPREAD = 0.1
 """Standard deviation of what is added to norms, shifts and slopes."""
 
 
-def random_network(name: str, seed: int, images: torch.Tensor | None = None) -> nn.Module:
+def random_network(name: str, seed: int, images: torch.Tensor | None = None, *,
+                   own: Network | None = None) -> nn.Module:
     """A network of the registry, ready to be settled and converted; equal arguments, equal models.
 
     Parameters
@@ -32,8 +33,10 @@ def random_network(name: str, seed: int, images: torch.Tensor | None = None) -> 
     seed : int
     images : uint8 tensor (N, C, H, W), optional
         What scales and statistics come from; two photographs if not given.
+    own : Network, optional
+        Instead of the one of that name: other sizes, other layers.
     """
-    entry = network(name)
+    entry = own or network(name)
     images = photographs(entry.config.image_shape) if images is None else images
     with torch.random.fork_rng([]), torch.no_grad():
         torch.manual_seed(seed)
@@ -85,7 +88,8 @@ def _measure(model, images):
     model.eval()
 
 
-def convert_random(name: str, seed: int, out, images: torch.Tensor) -> dict:
+def convert_random(name: str, seed: int, out, images: torch.Tensor, *,
+                   own: Network | None = None) -> dict:
     """Write the checkpoint of a random network.
 
     Parameters
@@ -96,6 +100,8 @@ def convert_random(name: str, seed: int, out, images: torch.Tensor) -> dict:
         The checkpoint to write.
     images : uint8 tensor (N, C, H, W)
         What scales, statistics and binary points come from.
+    own : Network, optional
+        Instead of the one of that name.
 
     Returns
     -------
@@ -103,7 +109,7 @@ def convert_random(name: str, seed: int, out, images: torch.Tensor) -> dict:
         ``checkpoint``, ``layers`` (their number) and ``ones``: the share of ones among the bits
         of every layer, on the first two images.
     """
-    model = random_network(name, seed, images)
+    model = random_network(name, seed, images, own=own)
     settle(model, images)
     graph = export(convert(model, images), images[:1], out,
                    metadata={"model": name, "random": seed})

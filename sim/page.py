@@ -1,6 +1,7 @@
 """The report as one HTML page that needs nothing else: no network, no other file."""
 
 import json
+import math
 import string
 from html import escape
 from pathlib import Path
@@ -9,6 +10,7 @@ from bivit.hw.blocks.checks import units_of
 from bivit.hw.isa import Opcode, Unit
 from bivit.sim.accounting import CAUSES, WAITS, binary_window, useful_shares
 from bivit.sim.kinds import KINDS, OPCODE_KINDS, product_kind
+from bivit.sim.limits import limit_text
 from bivit.sim.memory_picture import constant_strips, memory_areas
 from bivit.sim.report import Report
 from bivit.sim.roofline import roofline
@@ -113,7 +115,8 @@ def _causes(figures):
         f'<td class="text wide">{text}</td></tr>'
         for cause, text in CAUSES.items() if frame[cause] or window[cause])
     second = ("<h3>From the first binary layer's start to the last one's end: "
-              f"{part:,} cycles</h3>{_bar(window, label=True)}" if part else "")
+              f"{part:,} cycles</h3>{_bar(window, label=True)}"
+              f"<p id='limit'>{limit_text(figures)}.</p>" if part else "")
     return (f"<h3>Whole frame: {total:,} cycles</h3>{_bar(frame, label=True)}{second}"
             '<div class="scroll whole"><table id="causes"><thead><tr><th class="text">cycles</th>'
             "<th>frame</th><th>share</th><th>binary layers</th><th>share</th>"
@@ -138,7 +141,7 @@ def _units(figures):
 def _layers(figures):
     headings = (("layer", "text"), ("operation", "text"), ("unit", "text"), ("instr.", ""),
                 ("first cycle", ""), ("last cycle", ""), ("busy", ""), ("MACs", ""), ("K", ""),
-                ("array use", ""))
+                ("planes", ""), ("array use", ""))
     head = "".join(f'<th class="{kind}"><button type="button">{name}</button></th>'
                    for name, kind in headings)
     return ('<div class="scroll"><table id="layers" class="sorts"><thead><tr>'
@@ -152,6 +155,8 @@ def _layer(row):
         for key in ("instructions", "first_cycle", "last_cycle", "busy", "macs", "length"))
     return (f'<tr data-layer="{escape(row["name"])}"><td class="text">{escape(row["name"])}</td>'
             f'<td class="text">{row["op"]}</td><td class="text">{row["unit"]}</td>{numbers}'
+            f'<td data-value="{math.prod(row["planes"] or [0])}">'
+            f'{" × ".join(map(str, row["planes"] or ()))}</td>'
             f'<td data-value="{_plain(row["array_share"])}">{_percent(row["array_share"])}</td>'
             f'<td class="text">{_bar(row["spent"]) if row["spent"] else ""}</td></tr>')
 

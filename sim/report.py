@@ -9,6 +9,7 @@ from bivit.hw.blocks.matmul import passes_of
 from bivit.hw.isa import Unit
 from bivit.sim.accounting import CAUSES, account, binary_window, in_cycles, product_slots
 from bivit.sim.frame import Frame, frame_of, product_lengths
+from bivit.sim.limits import demands
 from bivit.sim.memory_map import MemoryUse, memory_map
 
 __all__ = ["Report", "analyse", "cycles_per_image", "make_report", "report"]
@@ -83,12 +84,15 @@ def analyse(frame: Frame, products: list[dict[str, int]], batch: int = 1) -> dic
         array (:data:`bivit.sim.accounting.CAUSES`); ``utilization`` of the array on the binary
         layers, useful MACs over those that a full array does in all cycles from the first binary
         layer's start to the last one's end (None without binary layers); ``binary_cycles``, those
-        cycles; ``spent``, what they are, as in ``array_cycles``; ``layers``; ``units``.
+        cycles; ``spent``, what they are, as in ``array_cycles``; ``demands``, for how many of them
+        each part of the machine has to work, and ``limit``, the part with the most (None without
+        binary layers); ``layers``; ``units``.
     """
     window = binary_window(frame)
     slots = account(frame, products, window) if window else dict.fromkeys(CAUSES, 0)
     per_cycle = frame.arch.macs_per_cycle
     cycles = sum(slots.values()) // per_cycle
+    needed = demands(frame, window) if window else {}
     return {
         "array": {"rows": frame.arch.rows, "cols": frame.arch.cols, "lanes": frame.arch.lanes,
                   "post_rows": frame.arch.post_rows},
@@ -99,6 +103,8 @@ def analyse(frame: Frame, products: list[dict[str, int]], batch: int = 1) -> dic
         "utilization": slots["useful"] / per_cycle / cycles if window else None,
         "binary_cycles": cycles,
         "spent": in_cycles(frame, slots),
+        "demands": needed,
+        "limit": max(needed, key=needed.get, default=None),
         "layers": _layers(frame, products),
         "units": {unit.name: {"busy": frame.busy[unit],
                               "share": frame.busy[unit] / frame.cycles}
@@ -134,8 +140,16 @@ def _layer(frame, layer, own, slots):
         "unit": own[0].unit.name, "instructions": len(own),
         "first_cycle": first, "last_cycle": last, "cycles": last - first + 1,
         "busy": sum(step.occupancy for step in own),
-        "macs": layer["macs"], "length": max(lengths, default=None), "array_words": words,
+        "macs": layer["macs"], "length": max(lengths, default=None),
+        "planes": _planes(layer, matrix), "array_words": words,
         "array_share": (layer["macs"] / (words * frame.arch.macs_per_cycle)
                         if layer["binary"] and words else None),
         "spent": in_cycles(frame, slots),
     }
+
+
+def _planes(layer, matrix):
+    """Bits of an activation, and of a weight, of a layer of 8-bit products on the array."""
+    if layer["binary"] or not layer["macs"] or not matrix:
+        return None
+    return [max(step.fields.get(f"{side}_planes", 1) for step in matrix) for side in "ab"]

@@ -67,6 +67,7 @@ def test_figures_are_those_of_the_report(report, page):
         *(f"memory.{name}.{key}" for name in figures["memory"] for key in ("words", "peak")),
         *(f"{kind}.{cause}" for cause, cycles in figures["array_cycles"].items() if cycles
           for kind in ("array_cycles", "spent"))}
+    assert figures["limit"] in page.evaluate("document.getElementById('limit').textContent")
     for name in ("cycles_per_image", "instructions", "memory.weight.words", "units.MM.busy"):
         assert shown[name][1].split()[0] == f"{figure(figures, name):,}"
     assert shown["utilization"][1].startswith(f"{100 * figures['utilization']:.1f} %")

@@ -10,6 +10,7 @@ from bivit.hw.targets import TARGETS
 from bivit.sim.accounting import CAUSES, product_slots
 from bivit.sim.cycles import simulate_cycles
 from bivit.sim.frame import frame_of
+from bivit.sim.limits import limit_text
 from bivit.sim.report import analyse, report
 from looped_programs import looped_program
 from programs import random_program
@@ -68,6 +69,27 @@ def test_every_cycle_has_one_cause(target, seed, make):
     for row in result["layers"]:
         if row["spent"]:
             assert sum(row["spent"].values()) == pytest.approx(row["busy"])
+    if macs:
+        assert result["demands"][result["limit"]] == max(result["demands"].values())
+        assert result["demands"]["array"] <= result["binary_cycles"]
+
+
+@pytest.mark.parametrize("planes, words, limit", [(1, 1, "arithmetic lanes"), (2, 1, "vector"),
+                                                  (1, 9, "array")])
+def test_the_limit_is_what_has_to_work_longest(planes, words, limit):
+    arch = TARGETS["zynq-7020"]  # two cycles to drain a pass
+    product = dict(n_tiles=40, k_words=words, a_planes=1, b_planes=1, sat=15, row_hi=1)
+    program = [encode(Opcode.MM_ACC, **product),
+               *[encode(Opcode.NORM_BITS, n_tiles=20 * planes ** 3, channels=8, groups=1, eps=1)
+                 ] * (planes - 1), encode(Opcode.MM_ACC, **product), encode(Opcode.HALT)]
+    entries = [entry(BINARY, 1, 8), *[entry(OTHER)] * (planes - 1), entry(BINARY, 1, 8)]
+    timing = simulate_cycles(arch, program)
+    _, result = analysed(arch, program, entries, 16 * 50, 50)
+    expected = {"array": 2 * 40 * words, "arithmetic lanes": 2 * 40 * 2}
+    if planes > 1:
+        expected["vector"] = timing.occupancy[1]
+    assert result["demands"] == expected and result["limit"] == limit
+    assert limit in limit_text(result) and "%" in limit_text(result)
 
 
 def test_waiting_for_the_vector_unit_is_called_so():

@@ -1,0 +1,75 @@
+"""Images in a row: latency of one, interval between them, with a stem engine and on planes.
+
+By the cycle model, and for one network in RTL, too. The binary window runs from the first binary
+layer's first product to the last one's end, without the cycles that the 8-bit head takes of it.
+"""
+
+import dataclasses
+import pathlib
+import tempfile
+
+import numpy as np
+from full_size import ARRAYS, PAIRS, checkpoint_of, images_of
+
+from bivit.compiler import compile
+from bivit.compiler.ir import checkpoint
+from bivit.sim.cycles import simulate_cycles
+from bivit.sim.simulate import simulate
+from programs import program_of
+
+__all__ = ["FRAMES", "ROWS", "measure"]
+
+FRAMES = 5
+"""Images in a row, so one interval fewer."""
+MACS = {"bivit_deit_tiny": 96, "bivit_deit_small": 52, "bivit_deit_base": 28,
+        "bivit_swin_tiny": 14, "bivit_swin_small": 14, "binaryvit": 14}
+"""Multipliers of the stem engine beside an array of 4,096 MACs a cycle; larger arrays have more in
+proportion."""
+RTL = "bivit_deit_tiny/8x8x64/rtl"
+ROWS = (*(f"{pair}/{stem}" for pair in PAIRS for stem in ("engine", "planes")), RTL)
+"""Network, array, and who multiplies the pixels; one of them is run in RTL."""
+
+
+def measure(rows=ROWS) -> dict:
+    """One row for each network, array and stem."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return {"frames": FRAMES,
+                "rows": {row: _row(*row.split("/"), pathlib.Path(scratch)) for row in rows}}
+
+
+def _row(network, array, stem, scratch):
+    arch = ARRAYS[array]
+    macs = MACS[network] * arch.macs_per_cycle // ARRAYS["8x8x64"].macs_per_cycle
+    if stem != "planes":
+        arch = dataclasses.replace(arch, name=f"{array}-stem", stem_macs=macs)
+    path = checkpoint_of(network, scratch)
+    if stem == "rtl":
+        return _row_in_rtl(arch, path, scratch / "build")
+    program, figures = program_of(checkpoint.load(path), arch)
+    timing = simulate_cycles(arch, program.words, frames=FRAMES)
+    intervals = np.diff(timing.frame_cycles).tolist()
+    interval = max(intervals)
+    window = round(figures["binary_cycles"] - figures["spent"]["8-bit layers"])
+    ideal = figures["binary_macs"] / arch.macs_per_cycle
+    return {
+        "array": f"{arch.rows}x{arch.cols}x{arch.lanes}", "post_rows": arch.post_rows,
+        "stem_macs": arch.stem_macs, "latency": timing.frame_cycles[0], "intervals": intervals,
+        "binary_window": window, "interval_over_window": interval / window,
+        "ideal_cycles": ideal, "utilization": figures["utilization"],
+        "frames_per_second_at_100_mhz": 1e8 / interval,
+        "ideal_frames_per_second_at_100_mhz": 1e8 / ideal,
+        "array_cycles": figures["array_cycles"],
+        "stem_cycles": sum(row["busy"] for row in figures["layers"]
+                           if row["unit"] == "LOAD"),
+    }
+
+
+def _row_in_rtl(arch, path, folder):
+    compile(path, arch, folder)
+    run = simulate(folder, images_of(FRAMES), in_a_row=True, observe=1)
+    return {"stem_macs": arch.stem_macs, "latency": run.frame_cycles[0],
+            "intervals": np.diff(run.frame_cycles).tolist(),
+            "predicted_intervals": np.diff(run.predicted_frame_cycles).tolist(),
+            "mismatches": run.mismatches, "first_mismatch": run.first_mismatch,
+            "observation_points": run.observation_points,
+            "simulated_cycles_per_second": round(run.simulated_cycles_per_second)}
