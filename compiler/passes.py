@@ -15,6 +15,7 @@ from bivit.compiler.pack import pack
 from bivit.compiler.pipeline import find_pipelines
 from bivit.compiler.place import place, spread
 from bivit.compiler.schedule import schedule
+from bivit.compiler.spill import spill
 from bivit.compiler.stream import stream
 from bivit.compiler.streams import find_rolls
 from bivit.compiler.structures import Address, Code, CompileError, Plan, Program, TooSmall
@@ -100,7 +101,7 @@ def _candidates(graph, fused, arch):
         plan, external = tile(graph, fused, arch, run_words), b""
         _check_plan(plan)
         if fetched_memories(arch):
-            plan, external = stream(plan, arch)
+            plan, external = stream(spill(plan, arch), arch)
         length = len(plan.instructions)
         if length > min(_MANY if lengths else _LONG, arch.program_depth):
             if not lengths:

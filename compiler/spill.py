@@ -34,26 +34,23 @@ _MARK = "/moment/"
 def spill(plan: Plan, arch: Arch) -> Plan:
     """The plan with as many values outside as it takes for RESID to have room.
 
-    Raises
-    ------
-    CompileError
-        If there is no room even so.
+    If it has none even so, the plan stays as it is; placement then says what is missing.
     """
-    while problem := _problem(plan, arch):
-        waiting = _waiting(plan)
+    spilled = plan
+    while not _fits(spilled, arch):
+        waiting = _waiting(spilled)
         if not waiting:
-            raise problem
-        plan = _Outside(plan, arch, max(waiting, key=waiting.get)).plan()
-    return plan
+            return plan
+        spilled = _Outside(spilled, arch, max(waiting, key=waiting.get)).plan()
+    return spilled
 
 
-def _problem(plan, arch):
-    """Why RESID has no room, or None."""
+def _fits(plan, arch):
     try:
         place_regions(plan, lifetimes_of_order(plan), _MEMORY, arch)
-    except CompileError as error:
-        return error
-    return None
+    except CompileError:
+        return False
+    return True
 
 
 def _waiting(plan):

@@ -13,7 +13,7 @@ from bivit.hw.blocks.read_port import burst_layout
 from bivit.hw.isa import FORMATS, NumberSource, Opcode, layout_of
 from bivit.hw.memories import MEM_LATENCY, memories
 
-__all__ = ["STORED_AS", "Storer", "Timer", "estimate"]
+__all__ = ["STORED_AS", "Storer", "Timer", "estimate", "store_members"]
 
 STORED_AS = "pos"
 """The constant memory whose words, and so their beats, are those of RESID."""
@@ -79,6 +79,14 @@ def estimate(arch: Arch, fields: dict[str, int]) -> tuple[int, int]:
     return Timer(arch, MemoryTiming()).run(0, fields)
 
 
+def store_members(arch: Arch) -> dict:
+    """The error, and what goes to the write port and comes from it, of a :class:`Storer`."""
+    return {"error": Out(ErrorCode),
+            "burst": Out(stream.Signature(burst_layout(arch))),
+            "beat": Out(stream.Signature(arch.port_bits)),
+            "answered": In(1), "wrong": In(1), "alive": In(1)}
+
+
 class Storer(wiring.Component):
     """Runs STORE: asks for bursts, reads words, hands on their beats, waits for the answers.
 
@@ -110,13 +118,10 @@ class Storer(wiring.Component):
             "fields": In(layout_of(Opcode.STORE)),
             "last": Out(1),
             "done": Out(1),
-            "error": Out(ErrorCode),
             "address": Out(16),
             "resid_data": In(sizes["resid"].width),
             "vmem_data": In(sizes["vmem"].width),
-            "burst": Out(stream.Signature(burst_layout(arch))),
-            "beat": Out(stream.Signature(arch.port_bits)),
-            "answered": In(1), "wrong": In(1), "alive": In(1),
+            **store_members(arch),
         })
 
     def elaborate(self, platform):

@@ -11,7 +11,7 @@ from bivit.hw.blocks.normalise import Normaliser, norm_timing
 from bivit.hw.blocks.output import BEAT, OutputStreamer, output_timing
 from bivit.hw.blocks.rows import RowAdder, rows_add_timing, settling_cycles
 from bivit.hw.blocks.rows_out import RowWriter, rows_out_timing
-from bivit.hw.blocks.store import Storer
+from bivit.hw.blocks.store import Storer, store_members
 from bivit.hw.blocks.store import estimate as store_estimate
 from bivit.hw.blocks.sums import RowSums
 from bivit.hw.blocks.walk import PLAN, TARGET, DestinationWalk, SourceWalk
@@ -54,12 +54,6 @@ def settling(arch: Arch, before: Opcode | None, opcode: Opcode) -> int:
     """
     settles = before is Opcode.ROWS_ADD and opcode is not Opcode.ROWS_ADD
     return settling_cycles(arch) if settles else 0
-
-
-def _write_members(arch):
-    own = {name: Storer(arch).signature.members[name]
-           for name in ("error", "burst", "beat", "answered", "wrong", "alive")}
-    return own | {"error_counter": Out(INSTRUCTION["counter"].shape)}
 
 
 class VectorUnit(wiring.Component):
@@ -108,7 +102,8 @@ class VectorUnit(wiring.Component):
             **port("vmem_write_addr", "vmem_write_data", "vmem", "vmem_we"),
             **port("kmem_addr", "kmem_data", "kmem", "kmem_we"),
             "m_axis": Out(stream.Signature(BEAT)),
-            **(_write_members(arch) if fetched_memories(arch) else {}),
+            **({"error_counter": Out(INSTRUCTION["counter"].shape)} | store_members(arch)
+               if fetched_memories(arch) else {}),
         })
 
     def elaborate(self, platform):
