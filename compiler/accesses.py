@@ -37,8 +37,8 @@ CONSTANTS = constant_order[1:]
 EXTERNAL = "external"
 """External memory, its words beats: constants, and what STORE writes."""
 
-_MEMORIES = (*CONSTANTS, EXTERNAL, "imem", "smem", "xmem", "hmem", "pmem", "bmem", "kmem", "pv", "resid",
-             "vmem", "sums", "score")
+_MEMORIES = (*CONSTANTS, EXTERNAL, "imem", "smem", "xmem", "hmem", "pmem", "bmem", "kmem", "pv",
+             "resid", "vmem", "sums", "score")
 _APART = 40
 _STARTS = {memory: number << _APART for number, memory in enumerate(_MEMORIES)}
 """Numbers of the first words of memories, far apart."""

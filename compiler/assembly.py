@@ -109,6 +109,8 @@ def _control(opcode, values):
         if values["call"]:
             yield f"call={values['target']}"
     if opcode is Opcode.END:
+        if values["more"]:
+            yield "more"
         for k in range(values["used"]):
             limit = values[f"limit_{k}"]
             yield ("wrapped:" if values[f"on_wrap_{k}"] else "") + (

@@ -37,16 +37,27 @@ def wait_distances(plan: Plan, code: Code,
                    needs: Sequence[dict[int, bool]]) -> list[dict[Unit, int]]:
     """For each line, how far back the instructions lie that it waits for.
 
-    A line that runs several times waits as its strictest time asks for. Of a line that runs once, a
-    wait that follows from others is left out. A distance over the longest becomes that: the
-    instruction then waits for a later one of an in-order unit.
+    A line that runs several times waits as its strictest time asks for, but for what lines that run
+    once have waited for. Of a line that runs once, a wait that follows from others is left out. A
+    distance over the longest becomes that: the instruction then waits for a later one of an
+    in-order unit.
     """
     targets = _targets(plan, code, needs)
-    runs, nearest = [0] * len(code.lines), [{} for _ in code.lines]
-    for line, _, distances, _ in targets:
+    runs = [0] * len(code.lines)
+    for line, *_ in targets:
         runs[line] += 1
-        for unit, distance in distances.items():
-            nearest[line][unit] = min(nearest[line].get(unit, _LONGEST), distance)
+    nearest = [{} for _ in code.lines]
+    clock = KnownDone()  # of lines that run once alone
+    for position, (line, opcode, distances, wanted) in enumerate(targets):
+        if runs[line] == 1:
+            waits = {WAIT_FIELDS[unit]: min(distance, _LONGEST)
+                     for unit, distance in distances.items()}
+        else:
+            waits, known = {}, clock.before(UNIT_OF[opcode])
+            for unit, distance in distances.items():
+                if known[unit] < wanted[unit]:
+                    nearest[line][unit] = min(nearest[line].get(unit, _LONGEST), distance)
+        clock.add(position, opcode, waits)
     clock = KnownDone()
     for position, (line, opcode, _, wanted) in enumerate(targets):
         if runs[line] == 1:

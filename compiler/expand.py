@@ -288,6 +288,9 @@ class _Sequencer:
                 value = 0 if wrapped else value
             if number:
                 registers[number] = value
+        if fields["more"]:
+            self._spend(Opcode.END, fields)
+            return None
         top = self.stack[-1]
         top.begun, top.left = top.begun + 1, top.left - 1
         if top.left:

@@ -1,11 +1,16 @@
 """The image of the constants in external memory (``docs/memory.md``, section 2)."""
 
-from bivit.compiler.structures import CompileError, Segment
+from collections.abc import Iterator
+
+from bivit.compiler.structures import CompileError, Instruction, Segment
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.fetch import port_beats
 from bivit.hw.blocks.read_port import BEAT_ADDRESS_BITS, BURST_PAGE
+from bivit.hw.isa import FORMATS, ConstantMemory, Opcode
 
-__all__ = ["external_image"]
+__all__ = ["external_image", "fetches"]
+
+_LONGEST = (1 << FORMATS[Opcode.FETCH]["words"]) - 1
 
 
 def external_image(segments: tuple[Segment, ...], arch: Arch) -> tuple[dict[str, int], bytes]:
@@ -35,3 +40,17 @@ def external_image(segments: tuple[Segment, ...], arch: Arch) -> tuple[dict[str,
                 f"port_bits of target {arch.name}")
     image = b"".join(parts)
     return first, image + bytes(-len(image) % BURST_PAGE)
+
+
+def fetches(arch: Arch, memory: str, beat: int, start: int, words: int,
+            reader: Instruction) -> Iterator[Instruction]:
+    """The instructions that bring `words` words from beat `beat` on to word `start` of a memory.
+
+    They belong to the layer and the operation of `reader`.
+    """
+    beats = port_beats(arch, memory)
+    for done in range(0, words, _LONGEST):
+        yield Instruction(Opcode.FETCH, {
+            "memory": ConstantMemory[memory.upper()].value, "ext_addr": beat + done * beats,
+            "const_addr": start + done, "words": min(_LONGEST, words - done),
+        }, reader.layer, operation=reader.operation)

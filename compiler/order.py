@@ -14,7 +14,7 @@ import numpy as np
 
 from bivit.compiler.kernels import NEVER, Loop, loop_time
 from bivit.compiler.pipeline import lags_of
-from bivit.compiler.registers import courses_of, steps_needed
+from bivit.compiler.registers import END_LINES, courses_of, ends_needed
 from bivit.compiler.structures import LARGEST_TAIL, Instruction, Order, Pipeline
 from bivit.compiler.timeline import kind_of
 from bivit.hw.arch import Arch
@@ -56,7 +56,7 @@ def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[
     time, stages = model.time(trial)
     if not stages:
         return None
-    best = time if model.steps(stages) <= STEPS else NEVER
+    best = time if model.ends(stages) <= END_LINES else NEVER
     left = effort // model.length if model.several_units else 0
     for units in (groups, [[stream] for stream in trial.body]):
         moved = True
@@ -65,7 +65,7 @@ def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[
             for other in _moves(trial, units):
                 left -= 1
                 time, found = model.time(other, best)
-                if time < best and model.steps(found) <= STEPS:
+                if time < best and model.ends(found) <= END_LINES:
                     best, trial, stages, moved = time, other, found, True
                     break
     return Order(trial.body, stages)
@@ -73,6 +73,8 @@ def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[
 
 def _moves(best, units):
     """Trials in which one group is later, or elsewhere, or both."""
+    for unit in units:
+        yield _Trial(best.body, best.late ^ frozenset(unit))
     for unit in units:
         chosen = frozenset(unit)
         own = tuple(stream for stream in best.body if stream in chosen)
@@ -121,11 +123,12 @@ class _Model:
         self.several_units = len({unit for unit, *_ in kinds}) > 1
         self.length = len(calls) * calls[0].count * len(firsts)
         self._work = max(sum(kind[1] for kind in kinds if kind[0] is unit) for unit in Unit)
+        self._between = (STEPS + 1) * self.ends([0] * len(firsts))
         self.ideal = self._work * calls[0].count * len(calls) * _GOOD_ENOUGH
 
-    def steps(self, stages):
-        """Changes of registers behind the body."""
-        return steps_needed(self._courses, stages, self._real)
+    def ends(self, stages):
+        """Lines of changes of registers behind the body."""
+        return ends_needed(self._courses, stages, self._real)
 
     def time(self, trial, limit=NEVER):
         """Cycles until everything is done, no more than `limit` matters; and the stages, empty if
@@ -134,7 +137,7 @@ class _Model:
         late[list(trial.late)] = True
         time, stages = loop_time(
             np.array(trial.body), late, self._loop, self._real, self._work, limit,
-            self.arch.queue_depth, len(Unit), STEPS + 1, LARGEST_TAIL)
+            self.arch.queue_depth, len(Unit), self._between, LARGEST_TAIL)
         return time, tuple(stages.tolist())
 
 

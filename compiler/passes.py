@@ -17,6 +17,7 @@ from bivit.compiler.place import place, spread
 from bivit.compiler.schedule import schedule
 from bivit.compiler.spill import spill
 from bivit.compiler.stream import stream
+from bivit.compiler.stream_parts import loop_room, stream_parts
 from bivit.compiler.streams import find_rolls
 from bivit.compiler.structures import Address, Code, CompileError, Plan, Program, TooSmall
 from bivit.compiler.subroutines import assemble
@@ -24,6 +25,7 @@ from bivit.compiler.tile import tile
 from bivit.compiler.timeline import busiest, measure
 from bivit.compiler.verify import verify
 from bivit.hw.arch import Arch
+from bivit.hw.isa import INSTR_BITS
 from bivit.hw.memories import fetched_memories
 
 __all__ = ["RUN_WORDS", "lower"]
@@ -74,9 +76,10 @@ def lower(graph: Graph, arch: Arch, batch: int = 1) -> Program:
     fitting = [program for program in found if len(program.code.lines) <= arch.program_depth]
     if not fitting:
         needed = min(len(program.code.lines) for program in found)
-        raise TooSmall(f"layer {graph.nodes[-1].name}: the program takes {needed} instructions "
-                       f"and target {arch.name} has {arch.program_depth}; raise program_depth to "
-                       f"{needed}", {"program_depth": needed})
+        raise TooSmall(f"layer {graph.nodes[-1].name}: the program takes {needed} instructions of "
+                       f"{INSTR_BITS} bits, {(needed - arch.program_depth) * INSTR_BITS} bits more "
+                       f"than PROGRAM of target {arch.name} has; raise program_depth to {needed}",
+                       {"program_depth": needed})
     best = min(fitting, key=lambda program: program.cycles)
     words, instructions = encode_program(best.plan, best.code, best.waits)
     constants = {} if best.external else pack(best.plan, best.where, arch)
@@ -98,26 +101,24 @@ def _candidates(graph, fused, arch):
     one."""
     lengths = set()
     for run_words in RUN_WORDS:
-        plan, external = tile(graph, fused, arch, run_words), b""
+        plan = tile(graph, fused, arch, run_words)
         _check_plan(plan)
-        if fetched_memories(arch):
-            plan, external = stream(spill(plan, arch), arch)
         length = len(plan.instructions)
         if length > min(_MANY if lengths else _LONG, arch.program_depth):
             if not lengths:
-                yield from _large(plan, arch, external)
+                yield from _large(plan, arch)
             return
         if length not in lengths:
-            yield _straight(plan, arch, external)
+            yield _straight(plan, arch)
         lengths.add(length)
 
 
-def _large(plan, arch, external):
+def _large(plan, arch):
     """A program with loops, and a straight one if there is room for it, and the loops find no room
     for their values or leave all units idle."""
     fits = len(plan.instructions) <= arch.program_depth
     try:
-        looped = _looped(plan, arch, external)
+        looped = _looped(plan, arch)
     except CompileError:
         if not fits:
             raise
@@ -125,20 +126,28 @@ def _large(plan, arch, external):
         yield looped
         fits = fits and looped.cycles > _IDLE * busiest(arch, plan)
     if fits:
-        yield _straight(plan, arch, external)
+        yield _straight(plan, arch)
 
 
-def _straight(plan, arch, external):
+def _straight(plan, arch):
+    external = b""
+    if fetched_memories(arch):
+        plan, external = stream(spill(plan, arch), arch)
     placed, where = place(plan, arch, lifetimes_of_order(plan))
     needs = dependencies(placed.instructions, arch)
     return _candidate(placed, where, schedule(placed, arch, needs), needs, arch,
                       external)
 
 
-def _looped(plan, arch, external):
-    apart = spread(plan)
-    needs = dependencies(apart.instructions, arch)
-    parts = find_pipelines(apart.instructions, find_rolls(apart.instructions), needs, plan.layers)
+def _looped(plan, arch):
+    apart, external = spread(plan), b""
+    needs, rolls = dependencies(apart.instructions, arch), find_rolls(apart.instructions)
+    if not fetched_memories(arch):
+        parts = find_pipelines(apart.instructions, rolls, needs, plan.layers)
+    else:
+        parts = find_pipelines(apart.instructions, rolls, needs, plan.layers, loop_room(plan, arch))
+        plan, parts, external = stream_parts(plan, parts, arch, apart.instructions)
+        apart = spread(plan)
     placed, where = place(plan, arch, lifetimes_of_loops(plan, parts, apart, arch))
     needs = dependencies(placed.instructions, arch)
     return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,

@@ -5,12 +5,12 @@ stream may join the loop of those before it if what it needs of them lies no mor
 iterations ahead; all else is a barrier, behind which a new loop begins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from bivit.compiler.registers import courses_of, steps_needed
+from bivit.compiler.registers import END_LINES, courses_of, ends_needed
 from bivit.compiler.streams import Roll
 from bivit.compiler.structures import LARGEST_TAIL, Instruction, Layer, Pipeline, Straight
-from bivit.hw.isa import STEPS, UNIT_OF, Unit
+from bivit.hw.isa import UNIT_OF, Unit
 
 __all__ = ["find_pipelines", "lags_of"]
 
@@ -32,17 +32,25 @@ class _Open:
 
 
 def find_pipelines(instructions: Sequence[Instruction], rolls: Sequence[Roll],
-                   needs: Sequence[dict[int, bool]],
-                   layers: Sequence[Layer]) -> list[Straight | Pipeline]:
+                   needs: Sequence[dict[int, bool]], layers: Sequence[Layer],
+                   has_room: Callable[[Sequence[int]], bool] = lambda indices: True,
+                   ) -> list[Straight | Pipeline]:
     """The parts of a program, in the order in which they run.
 
     Products of binary layers and others are kept apart, so that neither waits for the other.
+
+    Parameters
+    ----------
+    has_room : callable
+        Whether instructions can run in one loop, in canonical order.
     """
     parts, loop = [], None
     for roll in rolls:
         kinds = {layers[instructions[column[0]].layer].binary for column in roll.columns
                  if UNIT_OF[instructions[column[0]].opcode] is Unit.MM}
         if loop and (not roll.columns or len(loop.kinds | kinds) > 1
+                     or not has_room(sorted(index for column in (*loop.columns, *roll.columns)
+                                            for index in column))
                      or not _fits(loop, roll, instructions, needs)):
             parts.append(Pipeline(tuple(loop.columns)))
             loop = None
@@ -68,7 +76,7 @@ def _fits(loop, roll, instructions, needs):
                         return False
     trial = loop.copy()
     _add(trial, roll, instructions, needs)
-    return steps_needed(trial.courses, trial.stages, len(roll.columns[0])) <= STEPS
+    return ends_needed(trial.courses, trial.stages, len(roll.columns[0])) <= END_LINES
 
 
 def _add(loop, roll, instructions, needs):

@@ -83,8 +83,9 @@ def _place_segments(segments, memory, arch):
         if next_word > size.depth:
             raise TooSmall(
                 f"layer {segment.layer}: the constants of this network take {needed} words of "
-                f"{size.width} bits in {memory.upper()} and target {arch.name} has {size.depth}; "
-                f"raise {memory}_depth to {needed} or make the network smaller",
+                f"{size.width} bits in {memory.upper()}, {(needed - size.depth) * size.width} bits "
+                f"more than target {arch.name} has; raise {memory}_depth to {needed}, make weights "
+                f"streamed or the network smaller",
                 {f"{memory}_depth": needed})
     return where
 
@@ -102,9 +103,9 @@ def place_regions(plan: Plan, lifetimes: Lifetimes, memory: str,
     peak = max(start + words for _, start, words in enough.values())
     raise TooSmall(
         f"layer {problem.layer}: {problem.words} words of {size.width} bits have no room in "
-        f"{memory.upper()}, of which target {arch.name} has {size.depth}: "
-        f"{(peak - size.depth) * size.width} bits are missing; raise {memory}_depth to {peak} or "
-        "make the network smaller", {f"{memory}_depth": peak})
+        f"{memory.upper()}; all that is needed at the same time takes "
+        f"{(peak - size.depth) * size.width} bits more than target {arch.name} has; raise "
+        f"{memory}_depth to {peak} or make the network smaller", {f"{memory}_depth": peak})
 
 
 def _zones(regions, lifetimes, memory, depth):

@@ -7,11 +7,18 @@ loop differ by the same amounts, share a register.
 import dataclasses
 from collections.abc import Sequence
 
-from bivit.compiler.streams import Course, course_of
+from bivit.compiler.streams import Course, course_of, fixed_fields
 from bivit.compiler.structures import LARGEST_TAIL, Instruction, Order, Pipeline
 from bivit.hw.isa import FORMATS, INDEXED, REGISTER_BITS, REGISTERS, STEPS
 
-__all__ = ["Indexing", "Unrolled", "courses_of", "index_fields", "steps_needed"]
+__all__ = ["END_LINES", "Indexing", "Unrolled", "courses_of", "ends_needed", "index_fields",
+           "signature"]
+
+END_LINES = 3
+"""Lines that the steps of a loop may take."""
+
+_BITS = {name for fields in FORMATS.values() for name, width in fields.items() if width == 1}
+"""Fields of one bit."""
 
 _MODULUS = 1 << REGISTER_BITS
 
@@ -28,18 +35,21 @@ class Indexing:
     ----------
     fields : tuple of dict
         The indexed fields of each stream: immediate, and register.
+    before : tuple of dict
+        Those of each instruction in front of the loop.
     fixed : dict of int to int
         Registers that begin with the same value in every call.
     given : dict of int to tuple of int
         Registers that begin with a value for each call.
-    steps : tuple of (register, add, limit, on_wrap)
-        What END does.
+    ends : tuple of tuple of (register, add, limit, on_wrap)
+        What each END does.
     """
 
     fields: tuple[dict[str, tuple[int, int]], ...]
+    before: tuple[dict[str, tuple[int, int]], ...]
     fixed: dict[int, int]
     given: dict[int, tuple[int, ...]]
-    steps: tuple[tuple[int, int, int, int], ...]
+    ends: tuple[tuple[tuple[int, int, int, int], ...], ...]
 
 
 def courses_of(instructions: Sequence[Instruction], stream: Sequence[int]) -> dict[str, Course]:
@@ -48,14 +58,21 @@ def courses_of(instructions: Sequence[Instruction], stream: Sequence[int]) -> di
             for name in INDEXED[instructions[stream[0]].opcode]}
 
 
-def steps_needed(courses: Sequence[dict[str, Course]], stages: Sequence[int], count: int) -> int:
-    """Steps of END that the courses take with these stages, if all calls were equal."""
+def signature(instructions: Sequence[Instruction], loop: Pipeline) -> tuple:
+    """What loops have in common that can be calls of one body."""
+    return (loop.count, tuple(fixed_fields(instructions[index]) for index in loop.before),
+            tuple((fixed_fields(instructions[stream[0]]),
+                   tuple(courses_of(instructions, stream).items())) for stream in loop.streams))
+
+
+def ends_needed(courses: Sequence[dict[str, Course]], stages: Sequence[int], count: int) -> int:
+    """ENDs that the courses take with these stages, if all calls were equal."""
     registers = _Registers(1, count)
     for stream, fields in enumerate(courses):
-        for course in fields.values():
+        for name, course in fields.items():
             if course.moves:
-                registers.of(course, stages[stream], (0,))
-    return len(registers.steps())
+                registers.of(course, stages[stream], (0,), narrow=name in _BITS)
+    return len(registers.ends()) if registers.used < REGISTERS else END_LINES + 1
 
 
 def index_fields(instructions: Sequence[Instruction], calls: Sequence[Pipeline],
@@ -67,26 +84,31 @@ def index_fields(instructions: Sequence[Instruction], calls: Sequence[Pipeline],
     Unrolled
         If there are not enough of them, or of steps.
     """
-    courses = [courses_of(instructions, stream) for stream in calls[0].streams]
     registers = _Registers(len(calls), calls[0].count)
-    fields = []
-    for stream, indices in enumerate(calls[0].streams):
-        opcode, found = instructions[indices[0]].opcode, {}
-        for name, course in courses[stream].items():
-            stage, width = order.stages[stream], _width(opcode, name)
-            starts = [instructions[call.streams[stream][0]].fields[name] for call in calls]
-            least = min(starts) if width > REGISTER_BITS else starts[0]
-            offsets = tuple(start - least for start in starts)
-            if width > REGISTER_BITS and max(offsets) >= _MODULUS:
-                raise Unrolled(f"{name} differs too much from call to call")
-            register, first = registers.of(course, stage, offsets)
-            immediate = least + _shifted(course, stage) - first
-            found[name] = immediate % (1 << width), register
-        fields.append(found)
-    steps = registers.steps()
-    if len(steps) > STEPS or registers.used >= REGISTERS:
-        raise Unrolled(f"{len(steps)} steps and {registers.used} registers")
-    return Indexing(tuple(fields), registers.fixed, registers.given, steps)
+    before = tuple(_fields(registers, instructions, [(call.before[position],) for call in calls], 0)
+                   for position in range(len(calls[0].before)))
+    fields = tuple(_fields(registers, instructions, [call.streams[stream] for call in calls],
+                           order.stages[stream]) for stream in range(len(calls[0].streams)))
+    ends = registers.ends()
+    if len(ends) > END_LINES or registers.used >= REGISTERS:
+        raise Unrolled(f"{len(ends)} lines of steps and {registers.used} registers")
+    return Indexing(fields, before, registers.fixed, registers.given, ends)
+
+
+def _fields(registers, instructions, streams, stage):
+    """Immediates and registers of one stream in all calls."""
+    opcode, found = instructions[streams[0][0]].opcode, {}
+    for name, course in courses_of(instructions, streams[0]).items():
+        width = _width(opcode, name)
+        starts = [instructions[stream[0]].fields[name] for stream in streams]
+        least = min(starts) if width > REGISTER_BITS else starts[0]
+        offsets = tuple(start - least for start in starts)
+        if width > REGISTER_BITS and max(offsets) >= _MODULUS:
+            raise Unrolled(f"{name} differs too much from call to call")
+        register, first = registers.of(course, stage, offsets, narrow=name in _BITS)
+        immediate = least + _shifted(course, stage) - first
+        found[name] = immediate % (1 << width), register
+    return found
 
 
 def _shifted(course, stage):
@@ -114,16 +136,17 @@ class _Registers:
         self._plain, self._cleared, self._limited, self._wrapped = [], [], [], {}
         self.fixed, self.given, self.used = {}, {}, 0
 
-    def of(self, course: Course, stage: int, offsets: tuple[int, ...]) -> tuple[int, int]:
+    def of(self, course: Course, stage: int, offsets: tuple[int, ...], *,
+           narrow: bool) -> tuple[int, int]:
         """The register of a course that begins with a stage, and its value before `offsets` are
-        added."""
+        added; only the lowest bit matters to a `narrow` field."""
         begun, course = course.phase, course.later(stage)
         offsets = tuple(offset % _MODULUS for offset in offsets)
         same = offsets == self._same
         if same and not course.moves:
             return 0, 0
         if course.pulse:
-            return self._pulse(course, offsets, at_start=begun == 0), 0
+            return self._pulse(course, offsets, at_start=narrow and begun == 0), 0
         if same and course.period and course.wrap == -course.step * course.period:
             return self._ring(course), course.step * course.phase
         key = course, offsets
@@ -144,9 +167,9 @@ class _Registers:
             self.given[self.used] = offsets
         return self.used
 
-    def _ring(self, course):
-        """A register that is 0 again at every period."""
-        key = course.period, course.phase, course.step
+    def _ring(self, course, copy=0):
+        """A register that is 0 again at every period; `copy` tells equal ones apart."""
+        key = course.period, course.phase, course.step, copy
         if key not in self._rings:
             self._rings[key] = number = self._new(course.step * course.phase, self._same)
             self._wrapped[number] = []
@@ -156,16 +179,18 @@ class _Registers:
 
     def _counter(self, course):
         """A ring that wraps with a course."""
-        for (period, phase, _), number in self._rings.items():
-            if (period, phase) == (course.period, course.phase):
+        found = [number for (period, phase, *_), number in self._rings.items()
+                 if (period, phase) == (course.period, course.phase)]
+        for number in found:
+            if len(self._wrapped[number]) < STEPS - 1:
                 return number
-        return self._ring(Course(1, -course.period, course.period, course.phase))
+        return self._ring(Course(1, -course.period, course.period, course.phase), len(found))
 
     def _pulse(self, course, offsets, *, at_start):
         """A register whose lowest bit is the course."""
         if offsets != self._same:
             raise Unrolled("a pulse that differs from call to call")
-        key = course, offsets
+        key = course, offsets, at_start
         if key in self._numbers:
             return self._numbers[key]
         before = (course.period - course.phase) % course.period
@@ -179,7 +204,16 @@ class _Registers:
         self._wrapped[counter].append((number, 1, 0, 1))
         return number
 
-    def steps(self):
-        """The steps of END."""
-        return tuple(self._plain + self._cleared + [step for limited in self._limited
-                                    for step in (limited, *self._wrapped.get(limited[0], ()))])
+    def ends(self):
+        """The steps of each END; bits are cleared before others set them, and what hangs on a
+        limit stays behind it."""
+        groups = [[step] for step in self._plain + self._cleared]
+        for limited in self._limited:
+            groups.append([limited, *self._wrapped.get(limited[0], ())])
+        ends = [[]]
+        for group in groups:
+            end = next((end for end in ends if len(end) + len(group) <= STEPS), None)
+            if end is None:
+                ends.append(end := [])
+            end += group
+        return tuple(tuple(end) for end in ends)

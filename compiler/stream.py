@@ -5,23 +5,22 @@ small pieces behind each other are one. A piece lies in its memory from a FETCH 
 for each run of consecutive operations that read it.
 """
 
-import bisect
 import collections
 import dataclasses
 
-from bivit.compiler.accesses import CONSTANTS, accesses
-from bivit.compiler.external import external_image
-from bivit.compiler.structures import Address, Instruction, Plan, TooSmall
+from bivit.compiler.accesses import CONSTANTS
+from bivit.compiler.constant_reads import constant_reads
+from bivit.compiler.external import external_image, fetches
+from bivit.compiler.structures import Address, Plan, TooSmall
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.fetch import port_beats
-from bivit.hw.isa import FORMATS, ConstantMemory, Opcode
+from bivit.hw.isa import Opcode
 from bivit.hw.memories import memories
 
 __all__ = ["stream"]
 
 _SMALL = 16
 """A piece smaller than this part of its memory takes the next one in."""
-_LONGEST = (1 << FORMATS[Opcode.FETCH]["words"]) - 1
 
 
 @dataclasses.dataclass
@@ -52,18 +51,20 @@ def stream(plan: Plan, arch: Arch) -> tuple[Plan, bytes]:
     stored, plan = _stored(plan.instructions), _with_beats(plan, beats, arch)
     pieces = sorted(_pieces(plan, arch), key=lambda piece: (piece.first, piece.memory, piece.low))
     begins = _begins(plan.instructions)
-    fetches, places = collections.defaultdict(list), {}
+    fetched, places = collections.defaultdict(list), {}
     for memory in CONSTANTS:
         own = [piece for piece in pieces if piece.memory == memory]
         found = _place(own, begins, stored, plan, arch)
         for piece, (position, start) in zip(own, found, strict=True):
-            fetches[position].append((piece, start))
+            fetched[position].append((piece, start))
             places.setdefault(piece.segment, []).append((piece, start))
     instructions = []
     for index, instruction in enumerate(plan.instructions):
-        for piece, start in sorted(fetches[index], key=lambda fetch: fetch[0].first):
-            instructions += _fetches(piece, start, beats[piece.segment], arch, plan.instructions,
-                                     instruction.operation)
+        for piece, start in sorted(fetched[index], key=lambda fetch: fetch[0].first):
+            beat = beats[piece.segment] + piece.low * port_beats(arch, piece.memory)
+            reader = dataclasses.replace(plan.instructions[piece.first],
+                                         operation=instruction.operation)
+            instructions += fetches(arch, piece.memory, beat, start, piece.words, reader)
         instructions.append(_with_places(instruction, index, places))
     return dataclasses.replace(plan, instructions=tuple(instructions), segments=()), image
 
@@ -95,30 +96,10 @@ def _begins(instructions):
 
 def _pieces(plan, arch):
     """All pieces of the plan."""
-    names, starts = collections.defaultdict(list), collections.defaultdict(list)
-    place, end = {}, collections.Counter()  # places that segments would have behind each other
-    for segment in plan.segments:
-        names[segment.memory].append(segment.name)
-        starts[segment.memory].append(end[segment.memory])
-        place[segment.name] = end[segment.memory]
-        end[segment.memory] += len(segment.words)
     uses = collections.defaultdict(list)
-    for index, instruction in enumerate(plan.instructions):
-        touched = collections.defaultdict(list)
-        fields = {}
-        for field, value in instruction.fields.items():
-            if isinstance(value, Address):
-                if value.region in place:
-                    touched[value.region].append(value.offset)
-                value = place.get(value.region, 0) + value.offset
-            fields[field] = value
-        for memory, words in accesses(arch, instruction.opcode, fields).reads:
-            if memory in CONSTANTS and len(words):
-                number = bisect.bisect(starts[memory], words[0]) - 1
-                first = starts[memory][number]
-                touched[names[memory][number]] += [words[0] - first, words[-1] - first]
-        for name, offsets in touched.items():
-            uses[name].append((instruction.operation, index, min(offsets), max(offsets) + 1))
+    for index, reads in enumerate(constant_reads(plan, arch)):
+        for name, (low, high) in reads.items():
+            uses[name].append((plan.instructions[index].operation, index, low, high))
     for segment in plan.segments:
         small = memories(arch)[segment.memory].depth // _SMALL
         for visit in _visits(uses[segment.name]):
@@ -211,17 +192,6 @@ def _gap(taken, words, start, depth):
             break
         start = max(start, high)
     return start if start + words <= depth else None
-
-
-def _fetches(piece, start, beat, arch, instructions, operation):
-    """The instructions that bring a piece."""
-    beats = port_beats(arch, piece.memory)
-    for done in range(0, piece.words, _LONGEST):
-        yield Instruction(Opcode.FETCH, {
-            "memory": ConstantMemory[piece.memory.upper()].value,
-            "ext_addr": beat + (piece.low + done) * beats, "const_addr": start + done,
-            "words": min(_LONGEST, piece.words - done),
-        }, instructions[piece.first].layer, operation=operation)
 
 
 def _with_places(instruction, index, places):

@@ -103,7 +103,8 @@ def find_rolls(instructions: Sequence[Instruction]) -> list[Roll]:
     operations = {}
     for index, instruction in enumerate(instructions):
         if instruction.opcode is not Opcode.HALT:
-            iterations = operations.setdefault(instruction.operation, {})
+            key = instruction.operation, instruction.group
+            iterations = operations.setdefault(key, {})
             iterations.setdefault(instruction.iteration, []).append(index)
     rolls = [roll for iterations in operations.values()
              for roll in _pieces(instructions, list(iterations.values()))]

@@ -227,7 +227,7 @@ class Instruction:
 
     `layer` is None for what belongs to several. `observe_bits` are the bits of an MM_ACC that makes
     bits as well. `operation` counts the fused operations, `iteration` what an operation does again
-    and again: blocks of tokens, strips.
+    and again: blocks of tokens, strips; `group` counts how often it goes through all of them.
     """
 
     opcode: Opcode
@@ -237,6 +237,7 @@ class Instruction:
     observe_bits: Observe | None = None
     operation: int = 0
     iteration: int = 0
+    group: int = 0
 
     def description(self) -> dict:
         """What the manifest says of it: layer and observed results, those that there are."""
@@ -272,9 +273,12 @@ class Pipeline:
     ----------
     streams : tuple of tuple of int
         The instructions of each stream, by iteration: positions in canonical order.
+    before : tuple of int
+        Instructions in front of the loop.
     """
 
     streams: tuple[tuple[int, ...], ...]
+    before: tuple[int, ...] = ()
 
     @property
     def count(self) -> int:

@@ -8,8 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from bivit.compiler.order import find_order
-from bivit.compiler.registers import Indexing, Unrolled, courses_of, index_fields
-from bivit.compiler.streams import fixed_fields
+from bivit.compiler.registers import Indexing, Unrolled, index_fields, signature
 from bivit.compiler.structures import Code, Instruction, Line, Order, Pipeline, Straight
 from bivit.hw.arch import Arch
 from bivit.hw.isa import SETS, Opcode, register_of
@@ -59,10 +58,7 @@ def _bodies(arch, instructions, parts, needs):
     found, alike = {}, {}
     for part in parts:
         if isinstance(part, Pipeline):
-            key = part.count, tuple((fixed_fields(instructions[stream[0]]),
-                                     tuple(courses_of(instructions, stream).items()))
-                                    for stream in part.streams)
-            alike.setdefault(key, []).append(part)
+            alike.setdefault(signature(instructions, part), []).append(part)
     work = {key: sum(call.count * len(call.streams) for call in calls)
             for key, calls in alike.items()}
     for key, calls in alike.items():
@@ -90,10 +86,11 @@ def _of_part(part, bodies, instructions, target):
     if isinstance(part, Straight):
         indices = part.instructions
     elif body is None:
-        indices = sorted(index for stream in part.streams for index in stream)
+        indices = [*part.before, *sorted(index for stream in part.streams for index in stream)]
     elif isinstance(body, Order):
-        indices = [part.streams[step[0]][step[1]] for step in body.steps(part.count)
-                   if step is not None and step[1] is not None]
+        indices = [*part.before, *(part.streams[step[0]][step[1]]
+                                   for step in body.steps(part.count)
+                                   if step is not None and step[1] is not None)]
     elif len(body.calls) == 1:
         lines = _loop(body, instructions)
         return lines, _run(body, part, 0)
@@ -124,30 +121,40 @@ def _loop(body, instructions):
     """Lines of a loop, with what it sets itself."""
     order, indexing, first = body.order, body.indexing, body.calls[0]
     lines = _sets(indexing.fixed) if indexing.fixed else []
+    lines += [_line(instructions, index, fields)
+              for index, fields in zip(first.before, indexing.before, strict=True)]
     lines.append(Line(Opcode.LOOP, {"count": first.count + order.tail, "tail": order.tail}))
-    for stream in order.body:
-        index = first.streams[stream][0]
-        fields = dict(instructions[index].fields)
-        for name, (immediate, register) in indexing.fields[stream].items():
-            fields |= {name: immediate, register_of(name): register}
-        lines.append(Line(instructions[index].opcode,
-                          fields | {"stage": order.stages[stream]}, index))
-    end = {"used": len(indexing.steps)}
-    for place, step in enumerate(indexing.steps):
-        end |= {f"{name}_{place}": value
-                for name, value in zip(("reg", "add", "limit", "on_wrap"), step, strict=True)}
-    return [*lines, Line(Opcode.END, end)]
+    lines += [_line(instructions, first.streams[stream][0], indexing.fields[stream],
+                    order.stages[stream]) for stream in order.body]
+    for number, steps in enumerate(indexing.ends):
+        end = {"used": len(steps), "more": int(number + 1 < len(indexing.ends))}
+        for place, step in enumerate(steps):
+            end |= {f"{name}_{place}": value
+                    for name, value in zip(("reg", "add", "limit", "on_wrap"), step, strict=True)}
+        lines.append(Line(Opcode.END, end))
+    return lines
+
+
+def _line(instructions, index, indexed, stage=0):
+    """An instruction of a body, with its registers."""
+    fields = instructions[index].fields | {"stage": stage}
+    for name, (immediate, register) in indexed.items():
+        fields |= {name: immediate, register_of(name): register}
+    return Line(instructions[index].opcode, fields, index)
 
 
 def _run(body, part, start):
     """Steps of a loop whose lines begin at `start`."""
-    before = -(-len(body.indexing.fixed) // SETS) + 1
-    end = start + before + len(body.order.body)
-    place = {stream: start + before + position for position, stream in enumerate(body.order.body)}
-    steps = [(start + line, None) for line in range(before)]
+    sets = -(-len(body.indexing.fixed) // SETS)
+    first = start + sets + len(part.before) + 1
+    end = first + len(body.order.body)
+    place = {stream: first + position for position, stream in enumerate(body.order.body)}
+    steps = [(start + line, None) for line in range(sets)]
+    steps += [(start + sets + line, index) for line, index in enumerate(part.before)]
+    steps.append((first - 1, None))
     for step in body.order.steps(part.count):
         if step is None:
-            steps.append((end, None))
+            steps += [(end + line, None) for line in range(len(body.indexing.ends))]
         else:
             stream, iteration = step
             steps.append((place[stream],

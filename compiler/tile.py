@@ -7,6 +7,7 @@ words of regions and segments that have no place yet.
 from bivit.compiler import tile_attention, tile_moves, tile_products, tile_rows, tile_vectors
 from bivit.compiler.fuse import Layouts
 from bivit.compiler.ir.graph import Graph
+from bivit.compiler.stream_parts import SHARE
 from bivit.compiler.structures import (
     Address,
     Instruction,
@@ -22,10 +23,6 @@ from bivit.hw.isa import FORMATS, ASource, BSource
 from bivit.hw.memories import fetched_memories
 
 __all__ = ["Tiler", "tile"]
-
-GROUP_SHARE = 2
-"""The weights of a group of column tiles take at most this part of a streamed memory, so that those
-of the next group have room beside them."""
 
 _EMITTERS = {"load": tile_vectors.load, "norm": tile_vectors.norm, "view": tile_vectors.view,
              "output": tile_vectors.output, "bits": tile_products.bits,
@@ -51,7 +48,7 @@ def tile(graph: Graph, fused: tuple[tuple[Operation, ...], Layouts], arch: Arch,
     operations, layouts = fused
     tiler = Tiler(graph, operations, layouts, arch, run_words, share, fill)
     for index, operation in enumerate(operations):
-        tiler.index, tiler.iteration = index, 0
+        tiler.index, tiler.iteration, tiler.group = index, 0, 0
         _EMITTERS[operation.kind](tiler, operation)
     return Plan(tuple(tiler.instructions), tuple(tiler.regions.values()),
                 tuple(tiler.segments.values()), tuple(tiler.layers.values()))
@@ -66,6 +63,8 @@ class Tiler:
         :class:`Stored` of a value by its name, or of one of its forms by (name, form).
     index, iteration : int
         Number of the operation that is being cut, and of the block or strip in it.
+    group : int
+        Number of the group of column tiles that all blocks are gone through for.
     last_use : dict of str to int
         Number of the last operation that reads a region of numbers, by the value that made it.
     readers : dict of str to int
@@ -74,13 +73,11 @@ class Tiler:
 
     def __init__(self, graph, operations, layouts, arch, run_words, share, fill):
         self.arch, self.operations, self.layouts = arch, operations, layouts
-        if fetched_memories(arch):
-            run_words = min(run_words, arch.weight_depth // GROUP_SHARE)
         self.run_words, self.share = run_words, share
         self.words = Words(arch, fill)
         self.nodes = {node.name: node for node in graph.nodes}
         self.types = graph.infer()
-        self.index, self.iteration = 0, 0
+        self.index, self.iteration, self.group = 0, 0, 0
         self.instructions, self.regions, self.layers = [], {}, {}
         self.segments, self._same_words, self._layer_numbers = {}, {}, {}
         self.stored = {}
@@ -135,7 +132,7 @@ class Tiler:
         given = {name: getattr(value, "value", value) for name, value in fields.items()}
         fields = dict.fromkeys(FORMATS[opcode], 0) | given
         self.instructions.append(Instruction(opcode, fields, layer, observe, observe_bits,
-                                             self.index, self.iteration))
+                                             self.index, self.iteration, self.group))
 
     def zero_product(self, tiles: int, *, bits=False) -> dict:
         """Fields of the shortest product there is, for what needs none, of up to `tiles` tiles."""
@@ -149,19 +146,26 @@ class Tiler:
         return {"a_src": ASource.IMEM, "k_words": 1, "b_src": BSource.WEIGHT, "b_addr": weights,
                 "a_addr": self.patches.stored.at(0) if self.patches else 0} | planes
 
-    def column_groups(self, pieces, tile_words: int) -> list[tuple]:
+    def column_groups(self, cut, tile_words: int, a_planes: int = 1,
+                      share: int = SHARE) -> list[tuple]:
         """Runs of tiles in groups whose weights have room in a streamed memory; else one group.
 
         Parameters
         ----------
-        pieces : sequence of Run
+        cut : callable
+            Gives all runs for the most tiles that a run may have.
         tile_words : int
             Words of weights of a tile.
+        a_planes : int
+            How often the array goes through them.
+        share : int
+            Groups that the memory has room for at the same time.
         """
+        longest = self.run_words // (tile_words * a_planes)
         if not fetched_memories(self.arch):
-            return [tuple(pieces)]
-        room, groups, words = self.arch.weight_depth // GROUP_SHARE, [], 0
-        for run in pieces:
+            return [tuple(cut(max(longest, 1)))]
+        room, groups, words = self.arch.weight_depth // share, [], 0
+        for run in cut(max(min(longest, room // tile_words), 1)):
             size = len(run.tiles) * tile_words
             if not groups or words + size > room:
                 groups.append(())

@@ -5,12 +5,13 @@ import dataclasses
 import numpy as np
 
 from bivit.compiler.destinations import KeyLayout
+from bivit.compiler.fold import never
 from bivit.compiler.ir import numeric
 from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.compiler.nests import Nest, find_nests
 from bivit.compiler.structures import CompileError, Operation, Rows, Stored
 from bivit.compiler.tile_products import operand
-from bivit.hw.isa import ASource, BSource, MoveSource, Opcode, RowKind
+from bivit.hw.isa import ASource, BSource, Destination, MoveSource, Opcode, RowKind
 
 __all__ = ["gather", "keys", "row_numbers", "segment_fields"]
 
@@ -71,6 +72,21 @@ def gather(tiler, operation: Operation) -> None:
                         dst_stride=stored.block_words, words=words,
                         **segment_fields(rows, first + nest.sum),
                         **nest.fields(arch.rows, sums=False))
+    _join(tiler, stored, blocks, layer)
+
+
+def _join(tiler, stored, blocks, layer):
+    """A product of no use that reads what was moved last.
+
+    The products of a loop then need not wait for moves in front of it, each time they run.
+    """
+    limits = tiler.segment("constant/zeros/1", "thr", tiler.words.thr_constant(
+        never(tiler.arch.count_bits), 1), tiler.last_layer)
+    place = tiler.region(f"{tiler.last_layer}/join", "hmem", 1, tiler.last_layer)
+    tiler.emit(Opcode.MM_BITS, layer, **tiler.zero_product(1, bits=True)
+               | {"a_src": stored.source, "a_addr": stored.at(blocks - 1)},
+               n_tiles=1, param_addr=limits, dst=Destination.HMEM, dst_addr=place,
+               rows=tiler.arch.rows)
 
 
 def _runs(column):

@@ -11,6 +11,7 @@ from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.compiler.ir.operation import images_of
 from bivit.compiler.layout import runs
 from bivit.compiler.post import Post
+from bivit.compiler.stream_parts import SHARE
 from bivit.compiler.structures import CompileError, Observe, Operation
 from bivit.compiler.verify import weight_planes
 from bivit.hw.isa import ASource, BSource, Opcode
@@ -49,12 +50,12 @@ def bits(tiler, operation: Operation) -> None:
         params = tiler.segment(f"{node.name}/thr/{index}", "thr",
                                tiler.words.thr(threshold, flip, tiles, never(arch.count_bits)),
                                node.name)
-        pieces = runs(arch, form.chunks, max(1, tiler.run_words // rows.k_words),
-                      destinations.breaks)
-        groups = tiler.column_groups(pieces, rows.k_words)
-        for group, (block, low, _, begin, end) in itertools.product(
-                groups, rows.rows.blocks(arch.rows)):
-            tiler.iteration = block
+        groups = tiler.column_groups(
+            lambda longest, form=form, breaks=destinations.breaks: runs(
+                arch, form.chunks, longest, breaks), rows.k_words)
+        for (tiler.group, group), (tiler.iteration, low, _, begin, end) in itertools.product(
+                enumerate(groups), rows.rows.blocks(arch.rows)):
+            block = tiler.iteration
             for run in group:
                 fields = destinations.fields(run.chunk, block)
                 tiler.emit(
@@ -110,17 +111,19 @@ def _linear(tiler, operation):
         f"{linear.name}/weight/{operation.name}", "weight",
         tiler.words.weight(stored_weight, planes, a.positions, post.tiles, a.k_words), linear.name)
     layer = _linear_layer(tiler, linear)
-    groups = tiler.column_groups(
-        post.runs(max(1, tiler.run_words // (a.k_words * a_planes * planes))), a.k_words * planes)
-    a_at = a.at
+    share, a_at = SHARE, a.at
     if a.source is ASource.IMEM:
         a_at = tiler.patches.at
+        share = SHARE if tiler.patches.stay else 1  # pixels are loaded once
+    groups = tiler.column_groups(post.runs, a.k_words * planes, a_planes, share)
+    if a.source is ASource.IMEM:
         _check_patches(tiler.patches, groups, arch, linear)
     images, before = images_of(node.attributes) if prefix else 1, prefix // arch.rows
     a_blocks, own_blocks = (x.segments * x.segment_blocks(arch.rows) // images
                             for x in (a.rows, rows))
-    for group, (block, low, high, begin, _) in itertools.product(groups, rows.blocks(arch.rows)):
-        tiler.iteration = block
+    for (tiler.group, group), (tiler.iteration, low, high, begin, _) in itertools.product(
+            enumerate(groups), rows.blocks(arch.rows)):
+        block = tiler.iteration
         image, inside = divmod(block, own_blocks)
         own_low = max(low, prefix - inside * arch.rows)
         if own_low > low and group is groups[0]:
@@ -143,10 +146,10 @@ def _linear(tiler, operation):
 
 def _check_patches(patches, groups, arch, linear):
     """Pixels are loaded once, so all of them must stay for a second group of tiles."""
-    if len(groups) > 1 and patches.ring < len(patches.blocks):
+    if len(groups) > 1 and not patches.stay:
         words = sum(len(run.tiles) for group in groups for run in group)
         raise CompileError(
-            f"layer {linear.name}: its {words} tiles of weights take more than half of the "
+            f"layer {linear.name}: its {words} tiles of weights take more than the "
             f"{arch.weight_depth} words of WEIGHT of target {arch.name}, and its pixels more than "
             f"the {arch.imem_depth} of IMEM; raise weight_depth, or imem_depth to "
             f"{len(patches.blocks) * patches.stored.block_words}")

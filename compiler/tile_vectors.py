@@ -34,6 +34,11 @@ class Patches:
         self.stored = Stored(base, self.rows, CODE_BITS * k_words, ASource.IMEM, k_words,
                              np.arange(pixels))
 
+    @property
+    def stay(self) -> bool:
+        """Whether all of them stay until the end."""
+        return self.ring == len(self.blocks)
+
     def at(self, block: int) -> Address:
         """Address of a block, after loading it."""
         tiler = self.tiler

@@ -47,7 +47,8 @@ def measure(arch: Arch, plan: Plan, code: Code, waits: Sequence[dict[Unit, int]]
     cycles, known = np.ones(lines, np.int64), set()
     for place, line in enumerate(code.lines):
         if line.opcode in CONTROL:
-            jumps = line.opcode in (Opcode.END, Opcode.RETURN) or bool(line.fields.get("call"))
+            jumps = (line.opcode in (Opcode.END, Opcode.RETURN) and not line.fields.get("more")
+                     or bool(line.fields.get("call")))
             cycles[place] = control_cycles(line.opcode, line.fields, jumps=jumps)
     for step, (place, index) in enumerate(code.steps):
         line = code.lines[place]

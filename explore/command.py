@@ -4,10 +4,12 @@ from pathlib import Path
 
 from bivit.explore.confirm import confirm_designs
 from bivit.explore.costs import modelled
+from bivit.explore.evaluate import report_of
 from bivit.explore.files import target_toml, write_csv, write_json
 from bivit.explore.front import front_of, spread, title
 from bivit.explore.goal import Goal, space_of, verdict
-from bivit.explore.networks import check_networks
+from bivit.explore.networks import check_networks, prepare, variant_of
+from bivit.explore.page import page_html
 from bivit.explore.search import search
 from bivit.explore.space import ExploreError
 from bivit.explore.space_file import load_space
@@ -74,9 +76,11 @@ def run(output, *, file=None, goal: Goal | None = None, workers: int = 0,
         "refused": sum(record["status"] == "refused" for record in records),
         "front": front, "chosen": chosen and chosen["number"],
         "verdict": None if front else verdict(records, space), "confirmed": []}
-    files = {name: folder / f"explore.{name}" for name in ("json", "csv")}
+    files = {name: folder / f"explore.{name}" for name in ("json", "csv", "html")}
     write_csv(files["csv"], records, space)
     write_json(files["json"], result | {"records": records})
+    report = chosen and report_of(chosen, prepare(variant_of(chosen["design"], space)).graph)
+    files["html"].write_text(page_html(result, records, space, report))
     if chosen:
         files["target"] = folder / "target.toml"
         files["target"].write_text(target_toml(

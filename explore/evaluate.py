@@ -23,8 +23,9 @@ from bivit.hw.memories import constant_memories
 from bivit.sim.accounting import CAUSES, account, binary_window, product_slots
 from bivit.sim.cycles import simulate_cycles
 from bivit.sim.frame import Frame, frame_of, product_lengths
+from bivit.sim.report import Report, analyse
 
-__all__ = ["BOUNDS", "design_key", "evaluate", "frame_of_program"]
+__all__ = ["BOUNDS", "design_key", "evaluate", "report_of"]
 
 BOUNDS = {
     "array": ("useful", "rows", "columns", "lanes", "repeated", "8-bit layers"),
@@ -161,7 +162,7 @@ def _score_tiles(graph, arch):
 
 def _times(design, arch, program):
     """Cycles, and what they are spent on."""
-    frame = frame_of_program(arch, program)
+    frame = _frame(arch, program)
     products = product_slots(frame)
     slots, window = account(frame, products), binary_window(frame)
     every = sum(slots.values())
@@ -177,8 +178,16 @@ def _times(design, arch, program):
             "bound": max(bounds, key=bounds.get)}
 
 
-def frame_of_program(arch: Arch, program: Program) -> Frame:
-    """One image through a compiled program, as the report has it."""
+def report_of(record: dict, graph: Graph) -> Report:
+    """What pictures of a finished design need; the memories are left out."""
+    arch = Arch(name="design", **record["target"])
+    frame = _frame(arch, lower(graph, arch))
+    products = product_slots(frame)
+    return Report(analyse(frame, products), frame, products, {})
+
+
+def _frame(arch: Arch, program: Program) -> Frame:
+    """One image through a compiled program."""
     return frame_of(arch, expand(arch, program.words),
                     [dataclasses.asdict(layer) for layer in program.layers],
                     [instruction.description() for instruction in program.executed],

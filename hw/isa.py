@@ -269,8 +269,9 @@ FORMATS = {
     },
     # the body up to END runs `count` times; stages up to `tail`
     Opcode.LOOP: {"count": 16, "tail": 3},
-    # R[reg] += add, and 0 where that is `limit`; `on_wrap`: only where the limit before it was met
-    Opcode.END: {"used": 3} | _numbered(
+    # R[reg] += add, and 0 where that is `limit`; `on_wrap`: only where the limit before it was met;
+    # `more`: steps alone, another END follows
+    Opcode.END: {"used": 3, "more": 1} | _numbered(
         STEPS, {"reg": NUMBER_BITS, "add": REGISTER_BITS, "limit": REGISTER_BITS, "on_wrap": 1}),
     # R[reg] = value; `call`: go to `target`, until RETURN
     Opcode.SET: {"used": 4, "call": 1, "target": 16} | _numbered(

@@ -141,7 +141,7 @@ Ends an iteration. For each k below `used`:
         if wrapped:
             R[reg_k] = 0
 
-Then the body runs again, or what follows.""",
+Then the body runs again, or what follows; with `more`, the next instruction.""",
     Opcode.SET: """\
 `R[reg_k] = value_k` for each k below `used`. With `call`, `target` comes next, until RETURN.""",
     Opcode.RETURN: "The instruction behind the SET that called comes next.",
@@ -209,7 +209,7 @@ _FIELDS = {
     "target": "program counter of the subroutine",
     "entry": "program counter of the first instruction of a frame that follows another",
     "weight_addr": "STEM word of the first channels", "scale_addr": "STEM_SCALE word of channel 0",
-    "next": "it belongs to the following image",
+    "next": "it belongs to the following image", "more": "another END follows",
     "to_keys": "to columns of KMEM, else to rows of XMEM", "words": "words of a row",
 }
 _FIELDS |= {f"{name}_{level}": text.format(level) for level in range(LEVELS) for name, text in (

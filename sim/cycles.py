@@ -52,8 +52,8 @@ class CycleReport:
 
 
 def unit_timings() -> dict[Unit, Timing]:
-    """The timing of each unit but MM and FETCH, where more than one instruction counts; STORE, where
-    it does, too, is left to what the model remembers of the memory."""
+    """The timing of each unit but MM and FETCH, and STORE of VEC, where more than one instruction
+    counts."""
     return {Unit.LOAD: stem.input_timing, Unit.SOFTMAX: softmax.timing, Unit.VEC: vector.timing}
 
 

@@ -15,12 +15,13 @@ from bivit.sim.memory_picture import constant_strips, memory_areas
 from bivit.sim.report import Report
 from bivit.sim.roofline import roofline
 
-__all__ = ["CLOCK_HZ", "page_html"]
+__all__ = ["CLOCK_HZ", "PARTS", "legend", "page_html", "script_json", "timeline_of"]
 
 CLOCK_HZ = 100_000_000
 """Clock of the times on the page."""
 
-_PARTS = Path(__file__).parent / "page"
+PARTS = Path(__file__).parent / "page"
+"""Style, scripts and pieces of pages."""
 _WINDOWS = 2000
 """Points of the curve of utilisation, at most."""
 _LETTER = 0.008
@@ -31,15 +32,18 @@ def page_html(report: Report) -> str:
     """The whole page; equal builds give equal text."""
     figures = report.figures
     title = f"{Path(figures['folder']).name} on {figures['target']}"
-    return string.Template((_PARTS / "page.html").read_text()).substitute(
-        title=escape(title), style=(_PARTS / "page.css").read_text(),
-        script=(_PARTS / "page.js").read_text(), tiles=_tiles(figures), causes=_causes(figures),
-        kinds=_legend(KINDS, "k"), units=_units(figures), layers=_layers(figures),
+    return string.Template((PARTS / "page.html").read_text()).substitute(
+        title=escape(title), style=(PARTS / "page.css").read_text(),
+        timeline_box=(PARTS / "timeline.html").read_text(),
+        script="".join((PARTS / name).read_text() for name in ("page.js", "sort.js")),
+        tiles=_tiles(figures), causes=_causes(figures),
+        kinds=legend(KINDS, "k"), units=_units(figures), layers=_layers(figures),
         roofline=roofline(report), memory=_memory(figures), memory_map=memory_areas(report),
-        constants=constant_strips(report), report=_json(figures), timeline=_json(_timeline(report)))
+        constants=constant_strips(report), report=script_json(figures),
+        timeline=script_json(timeline_of(report)))
 
 
-def _json(value):
+def script_json(value):
     """JSON that may stand in a script element."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
@@ -52,7 +56,8 @@ def _slug(name):
     return name.replace(" ", "-")
 
 
-def _legend(texts, prefix):
+def legend(texts: dict[str, str], prefix: str) -> str:
+    """Colours, classes ``PREFIX-name``, and what they are."""
     return '<ul class="legend">' + "".join(
         f'<li><span class="swatch {prefix}-{_slug(name)}"></span>{text}</li>'
         for name, text in texts.items()) + "</ul>"
@@ -178,7 +183,7 @@ def _memory(figures):
             f"<tbody>{rows}</tbody></table></div>")
 
 
-def _timeline(report):
+def timeline_of(report: Report) -> dict:
     """What the script draws: gaps and lengths of the steps of each unit, in program order."""
     frame = report.frame
     opcodes = [opcode for opcode in Opcode if any(step.opcode is opcode for step in frame.steps)]

@@ -291,10 +291,10 @@ def _external(folder, work, memory, fault):
     for name in ("beats", "addresses"):
         np.array(getattr(memory, name), "<u4").tofile(work / name)
     return {"--external": work / "external.bin", "--latency": memory.latency,
-            "--interval": memory.interval, "--write-latency": memory.write_latency, "--beat-stalls": work / "beats",
-            "--address-stalls": work / "addresses", "--silent-from": fault.silent_from,
-            "--wrong-beat": fault.wrong_beat, "--silent-writes": fault.silent_writes,
-            "--wrong-write": fault.wrong_write}
+            "--interval": memory.interval, "--write-latency": memory.write_latency,
+            "--beat-stalls": work / "beats", "--address-stalls": work / "addresses",
+            "--silent-from": fault.silent_from, "--wrong-beat": fault.wrong_beat,
+            "--silent-writes": fault.silent_writes, "--wrong-write": fault.wrong_write}
 
 
 def _integers(words):

@@ -87,6 +87,8 @@ class _Program:
                 inner = rng.choice((0, 0, 1, 2, 3))
                 self._emit(Opcode.LOOP, count=inner + rng.randint(1, 4), tail=inner)
                 self._block(depth + 1, inner, slots, calls)
+                while rng.random() < 0.3:
+                    self._emit(Opcode.END, more=1, **self._steps())
                 self._emit(Opcode.END, **self._steps())
             elif kind < 0.4 and calls and depth < _DEEPEST:
                 self.calls.append(self._emit(Opcode.SET, call=1, **self._values()))

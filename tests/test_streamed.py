@@ -1,6 +1,7 @@
 """Networks whose constants come from external memory: bits, cycles, stalls, errors."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from graphs import random_image, random_vit_graph
 from test_networks import check_on_iss
 
 NARROW = dataclasses.replace(TARGETS["tiny"], name="tiny-streamed", weights="streamed",
-                             port_bits=16)
+                             port_bits=16, program_depth=1024)
 WIDE = dataclasses.replace(TARGETS["odd"], name="odd-streamed", weights="streamed", port_bits=128,
                            port_burst=8, port_reads=2)
 MEMORIES = [MemoryTiming(), MemoryTiming(latency=150, interval=3),
@@ -176,6 +177,54 @@ def test_what_does_not_fit_says_by_how_much(memory):
         width = width or int(str(caught.value).split(" bits; with")[0].rsplit(" ", 1)[1])
         assert f"{(fitting - depth) * width} bits more" in str(caught.value)
     lower(graph, dataclasses.replace(NARROW, **{f"{memory}_depth": fitting}))
+
+
+@pytest.mark.parametrize("memory", ["weight", "thr", "scale", "norm", "pos"])
+def test_what_does_not_fit_a_program_with_loops_says_by_how_much(memory, tmp_path):
+    with pytest.raises(CompileError) as caught:
+        looped("bivit_deit_micro", dataclasses.replace(NARROW, **{f"{memory}_depth": 1}), tmp_path)
+    width, more, name, needed = re.search(
+        r"^layer .*: its constants in .* words of (\d*) bits; .* they take (\d*) bits more than "
+        r"target tiny-streamed has; raise (\w*) to (\d*)$", str(caught.value)).groups()
+    assert name == f"{memory}_depth" and int(more) == (int(needed) - 1) * int(width)
+    program, graph = looped("bivit_deit_micro", dataclasses.replace(
+        NARROW, **{name: int(needed)}), tmp_path)
+    assert len(program.words) < 500 and max(
+        fields["const_addr"] + fields["words"] for fields in executed_fetches(program)
+        if fields["memory"] == ConstantMemory[memory.upper()].value) <= int(needed)
+    check_on_iss(graph, program, photographs((3, 32, 32))[:1].numpy())
+
+
+def looped(name, arch, tmp_path):
+    """A network as a program with loops; the graph too."""
+    convert_random(name, 1, tmp_path / "net.safetensors", photographs((3, 32, 32)))
+    graph = checkpoint.load(tmp_path / "net.safetensors")
+    return lower(graph, arch), graph
+
+
+def test_equal_layers_fetch_in_one_body():
+    """FETCHes are behind HALT, with registers, and each weight is fetched once in a frame."""
+    graph = random_vit_graph(7, embed_dim=16, num_heads=2, image_shape=(1, 16, 16), mlp_dim=20,
+                             num_classes=3, depth=5)
+    program = lower(graph, dataclasses.replace(NARROW, program_depth=120))
+    halt = [opcode for opcode, _ in map(decode, program.words)].index(Opcode.HALT)
+    fetches = [fields for opcode, fields in map(decode, program.words[halt:])
+               if opcode is Opcode.FETCH]
+    assert {fields["memory"] for fields in fetches} >= {1, 2, 3, 4}
+    assert all(fields["ext_addr_reg"] and fields["const_addr_reg"] for fields in fetches)
+    calls = sum(opcode is Opcode.SET and fields["call"]
+                for opcode, fields in map(decode, program.words))
+    assert calls >= 3
+    words = sum(fields["words"] for fields in executed_fetches(program)
+                if fields["memory"] == ConstantMemory.WEIGHT.value)
+    assert words <= 1.1 * len(lower(graph, TARGETS["tiny"]).constants["weight"])
+    check_on_iss(graph, program, np.stack([random_image((3, i), graph.input_shape)
+                                           for i in range(2)]))
+
+
+def executed_fetches(program):
+    return [instruction.fields for instruction in program.executed
+            if instruction.opcode is Opcode.FETCH]
 
 
 def test_memories_in_words():

@@ -39,8 +39,9 @@ def random_walk(arch, words, rng, most=40):
 
 
 def random_run(arch, rng):
-    """An innermost loop of rows behind each other: to as many sums, to one, or one row to many."""
-    rows, sums = ((1, 1), (1, 0), (0, 1))[rng.integers(3)]
+    """An innermost loop of rows behind each other, or every other one: to as many sums, to one, or
+    one row to many."""
+    rows, sums = ((1, 1), (2, 1), (1, 0), (0, 1))[rng.integers(4)]
     return {"count_0": rng.integers(1, 14), "count_1": rng.integers(1, 4), "count_3": 1,
             "blocks_0": 0, "rows_0": min(rows, arch.rows - 1), "sums_0": sums}
 

@@ -147,7 +147,7 @@ class Flow(wiring.Component):
         with m.Elif(is_[Opcode.SET]):
             call = view[Opcode.SET].call
             m.d.comb += [push.eq(call), self.jump.eq(call), self.target.eq(view[Opcode.SET].target)]
-        with m.Elif(is_[Opcode.END]):
+        with m.Elif(is_[Opcode.END] & ~view[Opcode.END].more):
             m.d.comb += [self.jump.eq(top.left != 1), pop.eq(top.left == 1)]
             m.d.sync += [top.left.eq(top.left - 1),
                          top.begun.eq(Mux(top.begun.all(), top.begun, top.begun + 1))]

@@ -171,6 +171,7 @@ class RowAdder(wiring.Component):
         before = delayed(m, words, 1, name="words")
         shift = delayed(m, step.shift, later, name="shift")
         previous = delayed(m, step.previous, later, name="previous")
+        skip = delayed(m, step.skip, later, name="skip")
         broadcast = delayed(m, step.broadcast, later, name="broadcast")
         rows = Array([Mux(previous & (shift <= index), before.word_select(index, row_bits),
                           words.word_select(index, row_bits)) for index in range(arch.post_rows)])
@@ -181,10 +182,11 @@ class RowAdder(wiring.Component):
                  for index in range(arch.cols)]
         products = []
         for lane in range(arch.post_rows):
-            turned = Array([C((lane + index) % arch.post_rows, 6)
-                            for index in range(arch.post_rows)])[shift]
+            turned, skipped = (Array([C((first + index) % arch.post_rows, 6)
+                                      for index in range(arch.post_rows)])[shift]
+                               for first in (lane, 2 * lane))
             numbers = Signal(row_bits, name=f"numbers_{lane}", reset_less=True)
-            m.d.sync += numbers.eq(rows[Mux(broadcast, shift, turned)])
+            m.d.sync += numbers.eq(rows[Mux(broadcast, shift, Mux(skip, skipped, turned))])
             plain = delayed(m, numbers, GELU_CYCLES, name=f"numbers_{lane}")
             for index, gelu in enumerate(curve):
                 if lane == 0:

@@ -6,6 +6,7 @@ numbers and a word of sums have in common are one step here (a *chunk*), if it i
 - a *slide*, one row and one sum row on each time. Where the rows of a block fill whole words, a
   chunk fills a whole word of sums and comes out of two words behind each other: every step reads
   the next word, and the one before it is kept;
+- a *skip*, every other row to sum rows behind each other: of one word of numbers;
 - a *broadcast*, one row to sum rows behind each other;
 - a *reduction*, rows behind each other to one sum row.
 
@@ -42,7 +43,8 @@ def run_step_layout(arch: Arch) -> data.StructLayout:
         "valid": 1,
         "address": 16,     # of the block of the row
         "group": 6,        # of the row
-        "shift": 6,        # sum row l takes row l + shift of the word; broadcast: row `shift`
+        "shift": 6,        # sum row l takes row l + shift of the word; broadcast: row `shift`;
+        "skip": 1,         # skip: row 2 l + shift
         "broadcast": 1,
         "previous": 1,     # rows from `shift` on are those of the word before
         "reduce": 1,       # all rows go to one sum row
@@ -81,7 +83,7 @@ def _row_steps(arch, row, sum_row, alone, reduces, levels):
                for start, repeats in zip(starts.tolist(), times.tolist(), strict=True))
 
 
-_KINDS = {(0, 1, 1): "slide", (0, 0, 1): "broadcast", (0, 1, 0): "reduction"}
+_KINDS = {(0, 1, 1): "slide", (0, 2, 1): "skip", (0, 0, 1): "broadcast", (0, 1, 0): "reduction"}
 """By the steps of the innermost loop: blocks, rows, sum rows."""
 
 
@@ -102,7 +104,11 @@ def _chunks(arch, kind, count, row, place):
         if kind == "slide":
             taken = min(taken, rows - place, count)
             place = (place + taken) % rows
-        row, count, steps = (row + taken) % arch.rows, count - taken, steps + 1
+        elif kind == "skip":
+            taken = min(-(-taken // 2), rows - place, count)
+            place = (place + taken) % rows
+        row += 2 * taken if kind == "skip" else taken
+        row, count, steps = row % arch.rows, count - taken, steps + 1
     return steps
 
 
@@ -141,12 +147,13 @@ class RunWalk(wiring.Component):
         # Steps of the sums, in words and places; which kind the innermost loop is of.
         sums = [Signal(data.StructLayout({"group": 8, "lane": 6}), name=f"sums_{level}",
                        reset_less=True) for level in range(LEVELS)]
-        slide, broadcast, reduce = Signal(), Signal(), Signal()
+        slide, skip, broadcast, reduce = Signal(), Signal(), Signal(), Signal()
         inner = self.plan.levels[0]
         together = (inner.blocks == 0) & ~self.plan.alone if arch.post_rows > 1 else C(0)
         with m.If(self.start):
             m.d.sync += [
                 slide.eq(together & (inner.rows == 1) & (inner.sums == 1)),
+                skip.eq(together & (inner.rows == 2) & (inner.sums == 1)),
                 broadcast.eq(together & (inner.rows == 0) & (inner.sums == 1)),
                 reduce.eq(together & (inner.rows == 1) & (inner.sums == 0) & self.plan.reduces),
             ]
@@ -167,12 +174,16 @@ class RunWalk(wiring.Component):
         group, lane = split_row(arch, here.row)
         shift, kept_shift = Signal(6), Signal(6, reset_less=True)
         taken, prefetch = Signal(range(arch.post_rows + 1)), Signal()
-        self._chunk(m, here, lane, rows_left, slide, broadcast, reduce, windowed, first_chunk,
-                    taken, prefetch)
+        self._chunk(m, here, lane, rows_left, slide, skip, broadcast, reduce, windowed,
+                    first_chunk, taken, prefetch)
         with m.If(windowed & ~first_chunk):
             m.d.comb += shift.eq(kept_shift)
         with m.Elif(broadcast | plan.alone):
             m.d.comb += shift.eq(lane)
+        with m.Elif(skip):
+            ahead = lane + 2 * (arch.post_rows - here.lane)
+            m.d.comb += shift.eq(ahead - Mux(ahead >= 2 * arch.post_rows, 2 * arch.post_rows,
+                                             Mux(ahead >= arch.post_rows, arch.post_rows, 0)))
         with m.Elif(~reduce):
             m.d.comb += shift.eq(Mux(lane < here.lane, lane + arch.post_rows, lane) - here.lane)
         m.d.sync += kept_shift.eq(shift)
@@ -183,10 +194,11 @@ class RunWalk(wiring.Component):
         ]
 
         further, following = Signal(position_layout), Signal(position_layout)
-        in_run = slide | broadcast
+        in_run = slide | skip | broadcast
         _go_on(m, arch, "run", further, here,
                rows=Mux(windowed, arch.post_rows - lane,
-                        Mux(slide | reduce, taken, plan.levels[0].rows)),
+                        Mux(slide | reduce, taken,
+                            Mux(skip, 2 * taken, plan.levels[0].rows))),
                blocks=plan.levels[0].blocks,
                group=Mux(in_run, 0, sums[0].group), lane=Mux(in_run, taken, sums[0].lane))
         present, level, level_sums = (Signal.like(outer[0]), Signal.like(plan.levels[0]),
@@ -236,7 +248,7 @@ class RunWalk(wiring.Component):
         sum_lane = Cat(here.lane == index for index in range(arch.post_rows))
         m.d.comb += self.step.address.eq(address)
         values = {
-            "valid": self.active & ~prefetch, "group": group, "shift": shift,
+            "valid": self.active & ~prefetch, "group": group, "shift": shift, "skip": skip,
             "broadcast": broadcast | plan.alone,
             "previous": windowed & ~first_chunk & (shift != 0), "reduce": reduce, "rows": chosen,
             "lanes": Mux(reduce, sum_lane, chosen), "sum_group": here.sum_group,
@@ -248,8 +260,8 @@ class RunWalk(wiring.Component):
                                                    init=0 if name == "valid" else None))
         return m
 
-    def _chunk(self, m, here, lane, rows_left, slide, broadcast, reduce, windowed, first_chunk,
-               taken, prefetch):
+    def _chunk(self, m, here, lane, rows_left, slide, skip, broadcast, reduce, windowed,
+               first_chunk, taken, prefetch):
         """How many rows the step in stage 0 takes; none if it only reads the first word."""
         arch = self.arch
         rows = arch.post_rows
@@ -263,6 +275,8 @@ class RunWalk(wiring.Component):
             m.d.comb += taken.eq(least(most, to_sums))
         with m.Elif(slide):
             m.d.comb += taken.eq(least(most, to_sums, to_end))
+        with m.Elif(skip):
+            m.d.comb += taken.eq(least(most, to_sums, (to_end + 1) >> 1))
         with m.Elif(reduce):
             m.d.comb += taken.eq(least(most, to_end))
         with m.Else():

@@ -1,6 +1,7 @@
 """Lowering: unusual networks compute what the graph computes, and impossible ones are refused."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from bivit.compiler.ir.graph import Graph, GraphError, Node
 from bivit.compiler.passes import lower
 from bivit.compiler.structures import CompileError
+from bivit.hw.memories import memories
 from bivit.hw.targets import TARGETS
 from graphs import GraphBuilder, random_vit_graph
 from lowering import verify
@@ -117,7 +119,7 @@ def refused(graph, arch, *words):
 
 
 @pytest.mark.parametrize("field, value, words", (
-    ("weight_depth", 59, ("WEIGHT", "target small has 59", "raise weight_depth to")),
+    ("weight_depth", 59, ("WEIGHT", "raise weight_depth to")),
     ("hmem_depth", 4, ("HMEM", "raise hmem_depth to")),
     ("resid_depth", 17, ("RESID", "raise resid_depth to")),
     ("bmem_depth", 3, ("BMEM", "raise bmem_depth to")),
@@ -138,9 +140,13 @@ def test_too_small_a_target(field, value, words):
 def test_memory_that_is_asked_for_is_enough():
     graph = random_vit_graph(6, embed_dim=16, depth=2)
     for field in ("hmem_depth", "resid_depth", "bmem_depth", "weight_depth", "program_depth"):
+        memory = field.removesuffix("_depth")
         with pytest.raises(CompileError) as caught:
             lower(graph, dataclasses.replace(SMALL, **{field: 1}))
-        needed = int(str(caught.value).split(f"raise {field} to ")[1].split()[0])
+        needed = int(re.search(f"raise {field} to ([0-9]*)", str(caught.value))[1])
+        bits = (needed - 1) * memories(SMALL)[memory].width
+        assert re.search(rf"{memory.upper()}.* {bits} bits more than ", str(caught.value)) or \
+            f" {bits} bits more than {memory.upper()} of target" in str(caught.value)
         lower(graph, dataclasses.replace(SMALL, **{field: needed}))
         with pytest.raises(CompileError):
             lower(graph, dataclasses.replace(SMALL, **{field: needed - 1}))

@@ -40,9 +40,9 @@ def addresses_of(arch, program):
     return [executed.fields["src_addr"] for executed in expand(arch, program).instructions[:-1]]
 
 
-def steps(*entries):
+def steps(*entries, **fields):
     names = ("reg", "add", "limit", "on_wrap")
-    return encode(Opcode.END, used=len(entries), **{
+    return encode(Opcode.END, used=len(entries), **fields, **{
         f"{name}_{k}": value for k, entry in enumerate(entries)
         for name, value in zip(names, entry, strict=False)})
 
@@ -125,6 +125,8 @@ def test_cycles_of_control():
     assert delays(encode(Opcode.LOOP, count=2), output(), steps(), HALT) == [1, 5, 1]
     full = steps(*[(1, 1)] * STEPS)
     assert delays(encode(Opcode.LOOP, count=2), output(), full, HALT) == [1, 8, 8]
+    more = steps((1, 1), (2, 1), more=1)
+    assert delays(encode(Opcode.LOOP, count=2), output(), more, steps(), HALT) == [1, 8, 4]
     assert delays(values([], call=1, target=2), HALT, RETURN) == [10]
 
 
@@ -136,6 +138,7 @@ def test_cycles_of_control():
     ([encode(Opcode.LOOP, count=1, wait_mm=1)], ErrorCode.RESERVED, 0),
     ([output(), encode(Opcode.END, stage=1)], ErrorCode.RESERVED, 1),
     ([output(), steps()], ErrorCode.STACK, 1),
+    ([output(), steps(more=1)], ErrorCode.STACK, 1),
     ([output(), RETURN], ErrorCode.STACK, 1),
     ([encode(Opcode.LOOP, count=1), RETURN], ErrorCode.STACK, 1),
     ([values([], call=1, target=1), steps()], ErrorCode.STACK, 1),

@@ -121,8 +121,8 @@ class Memory:
 
     def settle(self, ctx, axi):
         if ctx.get(axi.awvalid) and ctx.get(axi.awready):
-            (address, length, size, kind), count = self.offered[0], self.offered[0][1] + 1
-            beat_bytes = self.arch.port_bits // 8
+            address, length, size, kind = self.offered[0]
+            count, beat_bytes = length + 1, self.arch.port_bits // 8
             assert (1 << size, kind) == (beat_bytes, 1) and count <= self.arch.port_burst
             assert address // 4096 == (address + count * beat_bytes - 1) // 4096
             self.addresses.append((address - BASE, count))
