@@ -21,10 +21,11 @@ __all__ = ["FRAMES", "ROWS", "measure"]
 
 FRAMES = 5
 """Images in a row, so one interval fewer."""
-MACS = {"bivit_deit_tiny": 96, "bivit_deit_small": 52, "bivit_deit_base": 28,
-        "bivit_swin_tiny": 14, "bivit_swin_small": 14, "binaryvit": 14}
-"""Multipliers of the stem engine beside an array of 4,096 MACs a cycle; larger arrays have more in
-proportion."""
+MACS = {"bivit_deit_tiny/8x8x64": 96, "bivit_deit_tiny/16x16x64": 192,
+        "bivit_deit_small/8x8x64": 52, "bivit_deit_base/8x8x64": 28,
+        "bivit_swin_tiny/8x8x64-g8": 14, "bivit_swin_small/8x8x64-g8": 14,
+        "binaryvit/8x8x64-g8": 14}
+"""Multipliers of the stem engine; one for each channel is the most that it can use."""
 RTL = "bivit_deit_tiny/8x8x64/rtl"
 ROWS = (*(f"{pair}/{stem}" for pair in PAIRS for stem in ("engine", "planes")), RTL)
 """Network, array, and who multiplies the pixels; one of them is run in RTL."""
@@ -39,9 +40,9 @@ def measure(rows=ROWS) -> dict:
 
 def _row(network, array, stem, scratch):
     arch = ARRAYS[array]
-    macs = MACS[network] * arch.macs_per_cycle // ARRAYS["8x8x64"].macs_per_cycle
     if stem != "planes":
-        arch = dataclasses.replace(arch, name=f"{array}-stem", stem_macs=macs)
+        arch = dataclasses.replace(arch, name=f"{array}-stem",
+                                   stem_macs=MACS[f"{network}/{array}"])
     path = checkpoint_of(network, scratch)
     if stem == "rtl":
         return _row_in_rtl(arch, path, scratch / "build")

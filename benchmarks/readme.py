@@ -3,18 +3,14 @@
 A section between ``<!-- figures: NAME -->`` and ``<!-- end -->`` is replaced; nothing else is.
 """
 
-import json
+import argparse
 import pathlib
 import subprocess
 import sys
 
-from common import RESULTS
+from common import read as _read
 
 ROOT = pathlib.Path(__file__).parents[1]
-
-
-def _read(name):
-    return json.loads((RESULTS / f"{name}.json").read_text())
 
 
 def _demo():
@@ -64,6 +60,54 @@ def _bench():
     return "\n".join(lines)
 
 
+TITLES = {"bivit_deit_tiny": "BiViT DeiT-Tiny", "bivit_deit_small": "BiViT DeiT-Small",
+          "bivit_deit_base": "BiViT DeiT-Base", "bivit_swin_tiny": "BiViT Swin-Tiny",
+          "bivit_swin_small": "BiViT Swin-Small", "binaryvit": "BinaryViT"}
+
+
+def _frames():
+    lines = ["| network | array | utilisation | binary cycles | cycles per image "
+             "| images/s at 100 MHz | instructions (kbit) | mismatches |",
+             "|---|---|---|---|---|---|---|---|"]
+    for name, row in _read("frames")["rows"].items():
+        assert row["rtl_cycles_per_image"] == row["cycles_per_image"], name
+        lines.append(
+            f"| {TITLES[name.split('/')[0]]} | {row['array']}, G = {row['post_rows']} "
+            f"| {100 * row['utilization']:.1f} % | {row['binary_cycles']:,} "
+            f"| {row['cycles_per_image']:,} | {row['frames_per_second_at_100_mhz']:.0f} "
+            f"| {row['instructions']:,} ({row['program_kbit']:,.0f}) "
+            f"| {row['mismatches']} at {row['observation_points']} points |")
+    return "\n".join(lines)
+
+
+def _intervals():
+    lines = ["| network | array | stem | latency | interval | of the binary window "
+             "| images/s at 100 MHz | ideal |", "|---|---|---|---|---|---|---|---|"]
+    for name, row in _read("intervals")["rows"].items():
+        network, _, kind = name.split("/")
+        if kind == "rtl":
+            continue
+        stem = f"{row['stem_macs']} multipliers" if row["stem_macs"] else "on the array"
+        lines.append(
+            f"| {TITLES[network]} | {row['array']} | {stem} | {row['latency']:,} "
+            f"| {max(row['intervals']):,} | {row['interval_over_window']:.2f} "
+            f"| {row['frames_per_second_at_100_mhz']:.1f} "
+            f"| {row['ideal_frames_per_second_at_100_mhz']:.1f} |")
+    return "\n".join(lines)
+
+
+def _scaling():
+    rows, summary = _read("scaling")["rows"], _read("scaling")["summary"]
+    off = ", ".join(f"{100 * share:.1f} %" for share in summary["time_taken_off"].values())
+    columns = {row["cols"]: row for name, row in rows.items() if name.endswith("columns")}
+    return (f"Binary cycles of DeiT-Tiny, Small and Base lie within "
+            f"{100 * summary['greatest_error']:.1f} % of a straight line of their binary MACs. "
+            f"DeiT-Small on 8 rows and {', '.join(map(str, columns))} columns: each doubling "
+            f"takes {off} off the time; the limit is "
+            + ", ".join(dict.fromkeys(row["limit"] for row in columns.values()))
+            + f" up to {max(columns)} columns, the most that 64 lanes allow.")
+
+
 KINDS = ("into attention", "queries, keys, values", "attention", "context", "into MLP",
          "inside MLP", "merging, head")
 """Columns of the tables of agreement, as ``agreement.json`` calls them."""
@@ -92,16 +136,23 @@ def _digits():
     return "\n".join(lines)
 
 
-SECTIONS = {"README.md": {"demo": _demo, "bench": _bench},
+SECTIONS = {"README.md": {"demo": _demo, "bench": _bench, "frames": _frames,
+                          "scaling": _scaling},
+            "docs/stem.md": {"intervals": _intervals},
             "docs/agreement.md": {"random": _random, "digits": _digits}}
 """Document to its sections."""
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="sections; all if none is named")
+    wanted = parser.parse_args().names
     for document, sections in SECTIONS.items():
         path = ROOT / document
         text = path.read_text()
         for name, section in sections.items():
+            if wanted and name not in wanted:
+                continue
             start, end = f"<!-- figures: {name} -->\n", "<!-- end -->"
             before, _, rest = text.partition(start)
             text = before + start + section() + "\n" + end + rest.partition(end)[2]

@@ -19,7 +19,9 @@ PARTS = {
     "engines": "simulated cycles per second of each engine",
     "board": "digits through the UART of the simulated board, lines with faults among them",
     "popcount": "LUTs of a dot-product unit and of the array, by synthesis",
+    "clock": "clock rate of the array with its edge memories, placed and routed on ECP5-85F",
     "resources": "the resource model: coefficients from synthesis, errors on other configurations",
+    "estimate": "seconds of an exact estimate against those of a compilation",
     "compiling": "seconds and peak memory of a compilation; lines and modules of the Verilog",
 }
 """Part to what it measures."""

@@ -118,6 +118,9 @@ def convert(
     random: Annotated[int | None, typer.Option(
         min=0, metavar="SEED", help="Instead of a float network: one with random weights, from "
                                     "this seed.")] = None,
+    stem_bits: Annotated[int | None, typer.Option(
+        min=1, max=8, help="Bits of each weight of the patch embedding: without a stem engine its "
+                           "cycles go with them.")] = None,
     as_json: Json = False, debug: Debug = False,
 ):
     """Turn a trained float network, or one with random weights, into a checkpoint of integers."""
@@ -126,7 +129,8 @@ def convert(
     def action(progress):
         from bivit.models.conversion.command import run
 
-        return run(output, float_model, network=network, seed=random, calibration=calibration)
+        return run(output, float_model, network=network, seed=random, calibration=calibration,
+                   stem_bits=stem_bits)
 
     execute(action, show.converted, as_json=as_json, debug=debug)
 

@@ -7,6 +7,8 @@ compiler meant: so a wrong address shows as a read of words that nothing wrote.
 import bisect
 import collections
 import dataclasses
+import functools
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -29,7 +31,7 @@ from bivit.hw.isa import (
 )
 from bivit.hw.memories import constant_order
 
-__all__ = ["Accesses", "CONSTANTS", "EXTERNAL", "WordKeys", "accesses", "is_external", "word_name"]
+__all__ = ["Accesses", "CONSTANTS", "EXTERNAL", "WordKeys", "accesses"]
 
 CONSTANTS = constant_order[1:]
 """Memories that only FETCH writes."""
@@ -37,11 +39,6 @@ CONSTANTS = constant_order[1:]
 EXTERNAL = "external"
 """External memory, its words beats: constants, and what STORE writes."""
 
-_MEMORIES = (*CONSTANTS, EXTERNAL, "imem", "smem", "xmem", "hmem", "pmem", "bmem", "kmem", "pv",
-             "resid", "vmem", "sums", "score")
-_APART = 40
-_STARTS = {memory: number << _APART for number, memory in enumerate(_MEMORIES)}
-"""Numbers of the first words of memories, far apart."""
 _A_MEMORIES = {source.value: source.name.lower() for source in ASource}
 _B_MEMORIES = {source.value: source.name.lower() for source in BSource}
 _ADD_MEMORIES = {source.value: source.name.lower() for source in AddSource}
@@ -64,10 +61,10 @@ class Accesses:
 
 
 class WordKeys:
-    """Numbers for the words of memories, so that two accesses share one where they share a word.
+    """Numbers from 0 on for the words of memories: two accesses share one where they share a word.
 
-    Words that are always touched together have one number: that of the first of them. Constants
-    have none if no instruction writes any, and so external memory.
+    Words that are always touched together have one number. Constants have none if no instruction
+    writes any, nor has external memory then.
 
     Parameters
     ----------
@@ -86,23 +83,42 @@ class WordKeys:
             if memory in written or memory != EXTERNAL and (fetched or memory not in CONSTANTS):
                 edges[memory].update(_edges(words))
         self._edges = {memory: sorted(found) for memory, found in edges.items()}
-        self._found = {}
+        self._first, self._found = {}, {}
+        for memory, found in self._edges.items():
+            self._first[memory] = self.count
+            self.count += len(found)
+
+    count = 0
+    """Numbers that there are."""
 
     def __call__(self, ranges) -> Iterator[int]:
         """The numbers of (memory, words) pairs."""
-        for memory, words in ranges:
-            key = memory, words if isinstance(words, range) else tuple(words)
-            if key not in self._found:
-                self._found[key] = self._numbers(*key)
-            yield from self._found[key]
+        return itertools.chain.from_iterable(itertools.starmap(self._numbers, ranges))
 
     def _numbers(self, memory, words):
-        start = _STARTS[memory]
-        if not _dense(words):
-            return [start + word for word in words]
-        edges = self._edges.get(memory, ())
-        first = bisect.bisect_left(edges, words[0])
-        return [start + word for word in edges[first:bisect.bisect_right(edges, words[-1])]]
+        key = memory, words if isinstance(words, range) else tuple(words)
+        found = self._found.get(key)
+        if found is None:
+            edges, first = self._edges.get(memory, ()), self._first.get(memory, 0)
+            place = functools.partial(bisect.bisect_left, edges)
+            if not edges or not words:
+                found = ()
+            elif _dense(words):
+                found = range(first + place(words[0]), first + place(words[-1] + 1))
+            else:
+                found = [first + place(word) for word in words]
+            self._found[key] = found
+        return found
+
+    def name(self, number: int) -> str:
+        """Memory and word of a number, for people."""
+        memory = self.memory(number)
+        return f"{memory.upper()} word {self._edges[memory][number - self._first[memory]]}"
+
+    def memory(self, number: int) -> str:
+        """Memory of the word of a number."""
+        return max((memory for memory, first in self._first.items() if first <= number),
+                   key=self._first.get)
 
 
 def _dense(words):
@@ -115,16 +131,6 @@ def _edges(words):
     if _dense(words):
         return words[0], words[-1] + 1
     return (*words, *(word + 1 for word in words))
-
-
-def word_name(number: int) -> str:
-    """Memory and word of a number of :class:`WordKeys`, for people."""
-    return f"{_MEMORIES[number >> _APART].upper()} word {number & ((1 << _APART) - 1)}"
-
-
-def is_external(number: int) -> bool:
-    """Whether such a number is one of external memory, which holds constants from the start."""
-    return _MEMORIES[number >> _APART] == EXTERNAL
 
 
 def accesses(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> Accesses:

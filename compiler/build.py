@@ -201,16 +201,20 @@ def _check_folder(folder, overwrite):
         return
     if not folder.is_dir():
         raise BuildError(f"{folder} is a file; name another output folder")
-    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
-    if not present:
-        return
     try:
         own = {*files.read_manifest(folder, check=False)["files"], files.MANIFEST}
     except (BuildError, KeyError, TypeError):
         own = set()
-    if other := sorted(present - own):
-        raise BuildError(f"{folder} holds something else than a build ({other[0]}); name another "
-                         "output folder")
+    present = False
+    for path in folder.rglob("*"):  # up to the first other file: a folder can be a whole disk
+        if path.is_dir():
+            continue
+        present, name = True, str(path.relative_to(folder))
+        if name not in own:
+            raise BuildError(f"{folder} holds something else than a build ({name}); name another "
+                             "output folder")
+    if not present:
+        return
     if not overwrite:
         raise BuildError(f"{folder} holds an older build; name another output folder or overwrite "
                          "it (--overwrite)")

@@ -7,7 +7,7 @@ covered by waits or by the order within a unit.
 
 import collections
 
-from bivit.compiler.accesses import EXTERNAL, WordKeys, accesses, is_external, word_name
+from bivit.compiler.accesses import EXTERNAL, WordKeys, accesses
 from bivit.compiler.clock import KnownDone
 from bivit.compiler.expand import expand
 from bivit.hw.arch import Arch
@@ -88,7 +88,7 @@ class _Checker:
             self._read(position, known, key)
         for key in self._within(touched.updates):
             if key not in self.writer:
-                raise ValueError(f"adds to {word_name(key)}, which nothing wrote")
+                raise ValueError(f"adds to {self.keys.name(key)}, which nothing wrote")
         for key in self._within(touched.writes + touched.updates):
             self._write(position, known, key)
 
@@ -102,8 +102,8 @@ class _Checker:
     def _read(self, position, known, key):
         if key in self.writer:
             self._done(known, self.writer[key], "reads", key, "writes")
-        elif not is_external(key):
-            raise ValueError(f"reads {word_name(key)}, which nothing wrote")
+        elif self.keys.memory(key) != EXTERNAL:  # which holds constants from the start
+            raise ValueError(f"reads {self.keys.name(key)}, which nothing wrote")
         self.readers[key].append(position)
 
     def _write(self, position, known, key):
@@ -118,8 +118,8 @@ class _Checker:
     def _done(self, known, other, does, key, verb):
         unit, number = self.place[other]
         if known[unit] < number:
-            raise ValueError(f"{does} {word_name(key)}, which executed instruction {other} {verb}, "
-                             "without waiting for it")
+            raise ValueError(f"{does} {self.keys.name(key)}, which executed instruction {other} "
+                             f"{verb}, without waiting for it")
 
 
 _VARYING = dict.fromkeys((*WAIT_FIELDS.values(), "next"), 0)

@@ -1,4 +1,4 @@
-"""When instructions run: queues, waits and units, followed millions of times in machine code.
+"""What is done millions of times, in machine code: when instructions run, what they depend on.
 
 Numba compiles these functions once and keeps them in its cache, which knows this file alone: so
 they use nothing of other files, and what the machine is made of are arguments.
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-__all__ = ["NEVER", "Loop", "follow", "loop_time", "stages_of"]
+__all__ = ["NEVER", "Loop", "depend", "follow", "loop_time", "stages_of"]
 
 NEVER = 1 << 60
 """The time of what cannot be."""
@@ -214,3 +214,55 @@ def loop_time(body, late, loop, real, work, limit, depth, units, turn_cycles, la
     middle = (loop.count + tail) // 2
     rest = (real - loop.count) * loop.calls
     return _finished(state) + rest * (marks[middle] - marks[middle - 2]) // 2, stages
+
+
+@numba.njit(cache=True)
+def depend(units, words, read_first, read, written_first, written):
+    """Those before each instruction that it depends on.
+
+    Parameters
+    ----------
+    units : int array
+        The unit of each instruction.
+    words : int
+        How many there are; their numbers are below.
+    read_first, written_first : int arrays
+        Where the words that each instruction reads (and writes) begin, and the end.
+    read, written : int arrays
+        Numbers of words.
+
+    Returns
+    -------
+    tuple of arrays
+        Where the dependencies of each instruction begin, and the end; instructions; whether they
+        must be done, or only come before.
+    """
+    count = len(units)
+    most = 2 * len(read) + len(written)
+    first, found = np.empty(count + 1, np.int64), np.empty(most, np.int64)
+    hazards, end = np.empty(most, np.bool_), 0
+    writer, latest = np.full(words, -1), np.full(words, -1)  # `latest` reader of each word,
+    before, seen = np.full(len(read), -1), np.full(count, -1)  # and the one `before` it
+    reader = np.empty(len(read), np.int64)
+    for index in range(count):
+        first[index], seen[index] = end, index
+        for place in range(read_first[index], read_first[index + 1]):
+            word = read[place]
+            other = writer[word]
+            if other >= 0 and seen[other] != index:
+                found[end], hazards[end], seen[other], end = other, True, index, end + 1
+            reader[place], before[place], latest[word] = index, latest[word], place
+        for place in range(written_first[index], written_first[index + 1]):
+            word = written[place]
+            other, last = writer[word], latest[word]
+            if other >= 0 and seen[other] != index:
+                found[end], hazards[end] = other, units[other] != units[index]
+                seen[other], end = index, end + 1
+            while last >= 0:
+                other, last = reader[last], before[last]
+                if seen[other] != index:
+                    found[end], hazards[end] = other, units[other] != units[index]
+                    seen[other], end = index, end + 1
+            writer[word], latest[word] = index, -1
+    first[count] = end
+    return first, found[:end], hazards[:end]

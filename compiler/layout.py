@@ -1,6 +1,8 @@
 """Orders of channels in words: chunks along K, heads, tiles, and runs of tiles."""
 
 import dataclasses
+import functools
+import itertools
 
 import numpy as np
 
@@ -89,19 +91,25 @@ def runs(arch: Arch, chunks, limit: int, breaks=()) -> tuple[Run, ...]:
 
     `breaks` are chunk positions where a new run must start.
     """
-    result, tile = [], 0
+    return _runs(arch.cols, tuple(chunks), limit, frozenset(breaks))
+
+
+@functools.lru_cache(1024)
+def _runs(cols, chunks, limit, breaks):
+    """Blocks of tokens are all cut in the same way."""
+    result, tiles = [], []
     for position, (first, count) in enumerate(chunks):
         if not count:
             continue
-        last = result[-1] if result else None
-        if (last and last.chunk + len(last.tiles) == position and len(last.tiles) < limit
-                and position not in breaks and last.tiles[-1][1] == arch.cols
-                and sum(last.tiles[-1]) == first):
-            result[-1] = dataclasses.replace(last, tiles=last.tiles + ((first, count),))
+        if (tiles and result[-1][0] + len(tiles) == position and len(tiles) < limit
+                and position not in breaks and tiles[-1][1] == cols and sum(tiles[-1]) == first):
+            tiles.append((first, count))
         else:
-            result.append(Run(position, tile, ((first, count),)))
-        tile += 1
-    return tuple(result)
+            tiles = [(first, count)]
+            result.append((position, tiles))
+    before = itertools.accumulate((len(tiles) for _, tiles in result), initial=0)
+    return tuple(Run(chunk, tile, tuple(tiles))
+                 for (chunk, tiles), tile in zip(result, before, strict=False))
 
 
 def bit_positions(arch: Arch, chunks) -> np.ndarray:

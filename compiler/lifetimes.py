@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from bivit.compiler.accesses import accesses
-from bivit.compiler.structures import Address, Pipeline, Plan, Straight
+from bivit.compiler.structures import Pipeline, Plan, Straight
 from bivit.hw.arch import Arch
 
 __all__ = ["Lifetimes", "lifetimes_of_loops", "lifetimes_of_order"]
@@ -54,11 +54,10 @@ def lifetimes_of_loops(plan: Plan, parts: Sequence[Straight | Pipeline], spread:
 def _lives(plan, moments):
     lives = {}
     for index, instruction in enumerate(plan.instructions):
-        for value in instruction.fields.values():
-            if isinstance(value, Address):
-                now = moments[index]
-                first, last = lives.get(value.region, (now, now))
-                lives[value.region] = min(first, now), max(last, now)
+        for _, address in instruction.addresses():
+            now = moments[index]
+            first, last = lives.get(address.region, (now, now))
+            lives[address.region] = min(first, now), max(last, now)
     return lives
 
 
@@ -75,10 +74,9 @@ class _Follows:
         self._regions = {region.name: region for region in plan.regions}
         self._users = {}  # region, moment -> instructions
         for index, instruction in enumerate(plan.instructions):
-            for name, value in instruction.fields.items():
-                if isinstance(value, Address) and index in iterations:
-                    base = self._spread[index].fields[name] - value.offset
-                    self._users.setdefault((value.region, moments[index]), {})[index] = base
+            for name, address in instruction.addresses() if index in iterations else ():
+                base = self._spread[index].fields[name] - address.offset
+                self._users.setdefault((address.region, moments[index]), {})[index] = base
 
     def __call__(self, first, second):
         moment = self._lives[first][1]

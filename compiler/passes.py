@@ -19,16 +19,16 @@ from bivit.compiler.spill import spill
 from bivit.compiler.stream import stream
 from bivit.compiler.stream_parts import loop_room, stream_parts
 from bivit.compiler.streams import find_rolls
-from bivit.compiler.structures import Address, Code, CompileError, Plan, Program, TooSmall
+from bivit.compiler.structures import Code, CompileError, Plan, Program, TooSmall
 from bivit.compiler.subroutines import assemble
 from bivit.compiler.tile import tile
 from bivit.compiler.timeline import busiest, measure
 from bivit.compiler.verify import verify
 from bivit.hw.arch import Arch
-from bivit.hw.isa import INSTR_BITS
+from bivit.hw.isa import INSTR_BITS, Unit
 from bivit.hw.memories import fetched_memories
 
-__all__ = ["RUN_WORDS", "lower"]
+__all__ = ["RUN_WORDS", "Candidate", "choose", "lower"]
 
 RUN_WORDS = (1 << 20, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
@@ -42,13 +42,25 @@ _IDLE = 1.15
 
 
 @dataclasses.dataclass(frozen=True)
-class _Candidate:
-    """A program for the network; `cycles` is an estimate."""
+class Candidate:
+    """A program for the network, its constants not yet made.
+
+    Parameters
+    ----------
+    where : dict
+        What :func:`bivit.compiler.place.place` gives.
+    waits : list of dict
+        What :func:`bivit.compiler.encode.wait_distances` gives.
+    cycles : int
+        An estimate, for the choice between candidates.
+    external : bytes
+        The image in external memory, if the constants lie there.
+    """
 
     plan: Plan
-    where: dict
+    where: dict[str, tuple[str, int, int]]
     code: Code
-    waits: list
+    waits: list[dict[Unit, int]]
     cycles: int
     external: bytes
 
@@ -68,8 +80,32 @@ def lower(graph: Graph, arch: Arch, batch: int = 1) -> Program:
     CompileError
         If the target cannot run the network: the layer, the reason, what to change.
     """
+    transformed, best = choose(graph, arch, batch)
+    words, instructions = encode_program(best.plan, best.code, best.waits)
+    constants = {} if best.external else pack(best.plan, best.where, arch)
+    try:
+        check_program(words, arch, {name: len(values) for name, values in constants.items()})
+    except IllegalProgram as error:
+        raise AssertionError(f"the compiler made an illegal program: {error}") from error
+    executed = tuple(instruction for instruction in (
+        best.plan.instructions[index] for _, index in best.code.steps if index is not None)
+        if not instruction.fields.get("next"))
+    return Program(arch, graph, words, constants, instructions, executed, best.plan.layers,
+                   _observations(transformed, executed),
+                   {segment.name: best.where[segment.name] for segment in best.plan.segments},
+                   best.external, batch)
+
+
+def choose(graph: Graph, arch: Arch, batch: int = 1) -> tuple[Graph, Candidate]:
+    """The graph that is compiled, and the best program that fits; arguments are those of
+    :func:`lower`.
+
+    Raises
+    ------
+    CompileError
+    """
     verify(graph, arch)
-    source, graph = graph, lift_signs(batched(graph, batch))
+    graph = lift_signs(batched(graph, batch))
     fused = fuse(graph, arch)
     _check_operations(fused[0])
     found = list(_candidates(graph, fused, arch))
@@ -80,20 +116,7 @@ def lower(graph: Graph, arch: Arch, batch: int = 1) -> Program:
                        f"{INSTR_BITS} bits, {(needed - arch.program_depth) * INSTR_BITS} bits more "
                        f"than PROGRAM of target {arch.name} has; raise program_depth to {needed}",
                        {"program_depth": needed})
-    best = min(fitting, key=lambda program: program.cycles)
-    words, instructions = encode_program(best.plan, best.code, best.waits)
-    constants = {} if best.external else pack(best.plan, best.where, arch)
-    try:
-        check_program(words, arch, {name: len(values) for name, values in constants.items()})
-    except IllegalProgram as error:
-        raise AssertionError(f"the compiler made an illegal program: {error}") from error
-    executed = tuple(instruction for instruction in (
-        best.plan.instructions[index] for _, index in best.code.steps if index is not None)
-        if not instruction.fields.get("next"))
-    return Program(arch, source, words, constants, instructions, executed, best.plan.layers,
-                   _observations(graph, executed),
-                   {segment.name: best.where[segment.name] for segment in best.plan.segments},
-                   best.external, batch)
+    return graph, min(fitting, key=lambda program: program.cycles)
 
 
 def _candidates(graph, fused, arch):
@@ -157,7 +180,7 @@ def _looped(plan, arch):
 def _candidate(plan, where, code, needs, arch, external):
     _check_order(code, needs)
     waits = wait_distances(plan, code, needs)
-    return _Candidate(plan, where, code, waits, measure(arch, plan, code, waits), external)
+    return Candidate(plan, where, code, waits, measure(arch, plan, code, waits), external)
 
 
 def _check_operations(operations):
@@ -178,9 +201,8 @@ def _check_plan(plan: Plan):
     sizes = {region.name: region.words for region in plan.regions}
     sizes |= {segment.name: len(segment.words) for segment in plan.segments}
     for instruction in plan.instructions:
-        for value in instruction.fields.values():
-            if isinstance(value, Address):
-                assert 0 <= value.offset < sizes[value.region], instruction
+        for _, address in instruction.addresses():
+            assert 0 <= address.offset < sizes[address.region], instruction
 
 
 def _check_order(code: Code, needs):

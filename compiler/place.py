@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 
 from bivit.compiler.lifetimes import Lifetimes
-from bivit.compiler.structures import Address, Plan, TooSmall
+from bivit.compiler.structures import Plan, TooSmall
 from bivit.hw.arch import Arch
 from bivit.hw.memories import memories
 
@@ -65,12 +65,14 @@ def _collected(problems):
 
 def _located(plan, where):
     """The plan with numbers for addresses."""
-    instructions = tuple(
-        dataclasses.replace(instruction, fields={
-            name: where[value.region][1] + value.offset if isinstance(value, Address) else value
-            for name, value in instruction.fields.items()})
-        for instruction in plan.instructions)
-    return dataclasses.replace(plan, instructions=instructions)
+    starts = {name: start for name, (_, start, _) in where.items()}
+    instructions = []
+    for instruction in plan.instructions:
+        fields = instruction.fields.copy()
+        for name, address in instruction.addresses():
+            fields[name] = starts[address.region] + address.offset
+        instructions.append(instruction.with_fields(fields))
+    return dataclasses.replace(plan, instructions=tuple(instructions))
 
 
 def _place_segments(segments, memory, arch):

@@ -23,6 +23,19 @@ def number_words(arch, chunks) -> int:
     return len(chunks) * arch.drain_cycles
 
 
+def _of_one_image(rows: Rows, images: int, height: int) -> Rows | None:
+    """Where the tokens of an image lie in blocks of `height` rows, None if not all lie alike."""
+    if rows.segments % images and rows.segments > 1:
+        return None
+    tokens, segments = rows.tokens // images, max(rows.segments // images, 1)
+    one = Rows(tokens, rows.offset, segments)
+    blocks = segments * one.segment_blocks(height)
+    alike = (rows.segments * rows.segment_blocks(height) == images * blocks
+             and all(rows.place(image * tokens, height) == (image * blocks, rows.offset)
+                     for image in range(images)))
+    return one if alike else None
+
+
 class Post:
     """Emits the MM_ACC of one operation, whatever the product is.
 
@@ -92,14 +105,14 @@ class Post:
 
     def _table(self, node):
         """A table in POS: once, if the blocks of all images are alike."""
-        tiler, images = self.tiler, images_of(node.attributes)
-        words = tiler.words.pos(np.tile(node.tensors["table"], (images, 1)), self.rows, self.tiles)
-        size = number_words(tiler.arch, self.tiles)
-        own, rest = divmod(len(words) // size, images)
-        alike = not rest and words == words[:own * size] * images
-        base = tiler.segment(f"{node.name}/table", "pos", words[:own * size] if alike else words,
-                             node.name)
-        return Stored(base, self.rows, size, AddSource.POS, blocks=own if alike else 0)
+        tiler, images, table = self.tiler, images_of(node.attributes), node.tensors["table"]
+        rows = _of_one_image(self.rows, images, tiler.arch.rows)
+        blocks = rows.segments * rows.segment_blocks(tiler.arch.rows) if rows else 0
+        words = (tiler.words.pos(table, rows, self.tiles) if rows else
+                 tiler.words.pos(np.tile(table, (images, 1)), self.rows, self.tiles))
+        base = tiler.segment(f"{node.name}/table", "pos", words, node.name)
+        return Stored(base, self.rows, number_words(tiler.arch, self.tiles), AddSource.POS,
+                      blocks=blocks)
 
     def _make_bend(self):
         tiler, name = self.tiler, self.operation.nodes.get("bend")

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from bivit.compiler.ir.errors import UserError
 from bivit.compiler.ir.graph import Graph
 from bivit.hw.arch import Arch
-from bivit.hw.isa import HEADER, Opcode
+from bivit.hw.isa import FORMATS, HEADER, Opcode
 
 __all__ = ["LARGEST_TAIL", "Address", "Code", "CompileError", "Form", "Instruction", "Layer",
            "Line", "Observe", "Operation", "Order", "Pipeline", "Plan", "Program", "Region", "Rows",
            "Segment", "Stored", "Straight", "TooSmall"]
 
+_ADDRESSES = {opcode: tuple(name for name in fields if name.endswith("_addr"))
+              for opcode, fields in FORMATS.items()}
+"""Fields that an :class:`Address` may be in."""
 LARGEST_TAIL = (1 << HEADER["stage"]) - 1
 """Iterations by which streams of a loop can be apart."""
 
@@ -238,6 +241,16 @@ class Instruction:
     operation: int = 0
     iteration: int = 0
     group: int = 0
+
+    def addresses(self) -> list[tuple[str, Address]]:
+        """The fields whose place is not known yet, with their names."""
+        return [(name, self.fields[name]) for name in _ADDRESSES[self.opcode]
+                if isinstance(self.fields[name], Address)]
+
+    def with_fields(self, fields: dict) -> "Instruction":
+        """The same with other fields."""
+        return Instruction(self.opcode, fields, self.layer, self.observe, self.observe_bits,
+                           self.operation, self.iteration)
 
     def description(self) -> dict:
         """What the manifest says of it: layer and observed results, those that there are."""

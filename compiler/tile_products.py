@@ -2,8 +2,6 @@
 
 import itertools
 
-import numpy as np
-
 from bivit.compiler import tile_stem
 from bivit.compiler.destinations import Destinations
 from bivit.compiler.fold import fold_linear, never
@@ -45,8 +43,8 @@ def bits(tiler, operation: Operation) -> None:
         destinations = Destinations(tiler, node.name, form, index, rows.rows, linear.name)
         tiles = [chunk for chunk in form.chunks if chunk[1]]
         weights = tiler.segment(f"{linear.name}/weight/{node.name}/{index}", "weight",
-                                tiler.words.weight(weight, 1, rows.positions, tiles, rows.k_words),
-                                linear.name)
+                                tiler.words.weight(weight, 1, False, rows.positions, tiles,
+                                                   rows.k_words), linear.name)
         params = tiler.segment(f"{node.name}/thr/{index}", "thr",
                                tiler.words.thr(threshold, flip, tiles, never(arch.count_bits)),
                                node.name)
@@ -99,9 +97,8 @@ def _linear(tiler, operation):
                                f"{a.rows.offset} or embed the patches themselves")
         rows = tile_stem.embedded_rows(tiler, node)
     post = Post(tiler, operation, rows)
-    weight = linear.tensors["weight"].astype(np.int64)
-    planes = weight_planes(weight) if linear.op == "plane_linear" else 1
-    stored_weight = (weight + (1 << planes) - 1) // 2 if linear.op == "plane_linear" else weight
+    weight, odd = linear.tensors["weight"], linear.op == "plane_linear"
+    planes = weight_planes(weight) if odd else 1
     a_planes = CODE_BITS if tiler.types[operation.inputs["a"]].kind == "codes" else 1
     product = {
         "a_src": a.source, "b_src": BSource.WEIGHT, "k_words": a.k_words,
@@ -109,7 +106,7 @@ def _linear(tiler, operation):
         "base": weight.shape[1] * ((1 << a_planes) - 1) * ((1 << planes) - 1)}
     weights = tiler.segment(
         f"{linear.name}/weight/{operation.name}", "weight",
-        tiler.words.weight(stored_weight, planes, a.positions, post.tiles, a.k_words), linear.name)
+        tiler.words.weight(weight, planes, odd, a.positions, post.tiles, a.k_words), linear.name)
     layer = _linear_layer(tiler, linear)
     share, a_at = SHARE, a.at
     if a.source is ASource.IMEM:

@@ -1,4 +1,11 @@
-"""Arrays of constants to memory words (``docs/architecture.md``, section 2)."""
+"""Arrays of constants to memory words (``docs/architecture.md``, section 2).
+
+Words are made when somebody looks at them: a prediction of cycles never does.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -7,8 +14,65 @@ from bivit.compiler.structures import Rows
 from bivit.hw.arch import Arch
 from bivit.hw.memories import BIAS_BITS, SCALE_BITS, threshold_bits
 
-__all__ = ["Words", "column_order", "number_words"]
+__all__ = ["Constant", "Words", "column_order", "number_words"]
 
+
+class Constant(Sequence):
+    """Words that are made when one is asked for; equal to others made in the same way of the same
+    values.
+
+    Parameters
+    ----------
+    count : int
+        How many they are.
+    key : tuple
+        What they are made of, and how.
+    make : callable () -> tuple of int
+    """
+
+    def __init__(self, count: int, key: tuple, make: Callable[[], tuple[int, ...]]):
+        self._count, self._key, self._make, self._words = count, key, make, None
+
+    def __len__(self):
+        return self._count
+
+    def __getitem__(self, index):
+        if self._words is None:
+            self._words = self._make()
+            assert len(self._words) == self._count, self._key[0]
+        return self._words[index]
+
+    def __iter__(self):
+        return iter(self[:])
+
+    def __eq__(self, other):
+        return isinstance(other, Constant) and self._key == other._key
+
+    def __hash__(self):
+        return hash(self._key)
+
+
+def _constant(count):
+    """A method that makes words makes a :class:`Constant`; `count` of its arguments is its length.
+    """
+    def later(method):
+        @functools.wraps(method)
+        def constant(self, *arguments):
+            return Constant(count(self, *arguments),
+                            (method.__name__, *map(_identity, arguments)),
+                            functools.partial(method, self, *arguments))
+        return constant
+    return later
+
+
+def _identity(value):
+    """Something small that is equal for equal arguments alone."""
+    if isinstance(value, np.ndarray):
+        digest = hashlib.blake2b(np.ascontiguousarray(value).data, digest_size=16).digest()
+        return value.shape, value.dtype.str, digest
+    if isinstance(value, dict):
+        return tuple((name, _identity(value[name])) for name in sorted(value))
+    return tuple(map(_identity, value)) if isinstance(value, (list, tuple)) else value
 
 
 def number_words(rows) -> tuple[int, ...]:
@@ -58,17 +122,23 @@ class Words:
                 for values, width, missing in fields]
         return number_words(np.concatenate(bits, -1).reshape(len(tiles), -1))
 
-    def weight(self, weight, planes: int, positions, tiles, k_words: int):
+    @_constant(lambda self, weight, planes, odd, positions, tiles, k_words:
+               len(tiles) * planes * k_words)
+    def weight(self, weight, planes: int, odd: bool, positions, tiles, k_words: int):
         """Weights (outputs, K) of `planes` bits: by tile, plane, word of K.
 
         Parameters
         ----------
+        odd : bool
+            They are odd numbers on a grid around 0, stored as their place in the grid.
         positions : int array (K,)
             Place along K of every input channel.
         tiles : sequence of (first channel, count)
             Output channels in the columns.
         """
         arch = self.arch
+        if odd:
+            weight = (weight.astype(np.int64) + (1 << planes) - 1) // 2
         order = column_order(arch, tiles).reshape(-1)
         codes = np.zeros((len(order), k_words * arch.lanes), np.uint8)
         used = order >= 0
@@ -77,6 +147,8 @@ class Words:
         bits = np.stack([codes >> plane & 1 for plane in range(planes)], 1)
         return number_words(bits.transpose(0, 1, 3, 2, 4).reshape(-1, arch.cols * arch.lanes))
 
+    @_constant(lambda self, weight, tiles:
+               -(-len(tiles) * self.arch.cols // self.arch.stem_macs) * weight.shape[1])
     def stem(self, weight, tiles):
         """Odd weights (outputs, pixels) of the columns of `tiles`, for the stem engine."""
         order, macs = column_order(self.arch, tiles).reshape(-1), self.arch.stem_macs
@@ -86,6 +158,7 @@ class Words:
         words = halves.reshape(groups, macs, -1).transpose(0, 2, 1).reshape(-1, macs)
         return number_words(_bits(words, CODE_BITS).reshape(len(words), -1))
 
+    @_constant(lambda self, scale, bias, tiles: len(tiles) * self.arch.cols)
     def stem_scale(self, scale, bias, tiles):
         """A scale and a bias for each column of `tiles`, for the stem engine."""
         words = self.scale(scale, bias, tiles)
@@ -93,35 +166,42 @@ class Words:
         return tuple(word >> column * width & (1 << width) - 1
                      for word in words for column in range(self.arch.cols))
 
+    @_constant(lambda self, threshold, flip, tiles, missing: len(tiles))
     def thr(self, threshold, flip, tiles, missing: int):
         """Thresholds and flips; columns without a channel get `missing`: their bit is 0."""
         return self._parameters(tiles, (threshold, threshold_bits(self.arch), missing),
                                 (flip, 1, 0))
 
+    @_constant(lambda self, limit, tiles: tiles)
     def thr_constant(self, limit: int, tiles: int):
         """The same threshold in every column."""
         word = _bits(np.full(self.arch.cols, limit), threshold_bits(self.arch) + 1)
         word[:, -1] = 0
         return number_words(word.reshape(1, -1)) * tiles
 
+    @_constant(lambda self, scale, bias, tiles: len(tiles))
     def scale(self, scale, bias, tiles):
         """Scales and biases, for SCALE and NORM."""
         return self._parameters(tiles, (scale, SCALE_BITS, 0), (bias, BIAS_BITS, 0))
 
+    @_constant(lambda self, k, kind, tiles: len(tiles))
     def norm_kinds(self, k, kind, tiles):
         """LayerNorm to bits; columns without a channel are always 0."""
         return self._parameters(tiles, (k, SCALE_BITS, 0), (kind, BIAS_BITS, 2))
 
+    @_constant(lambda self, scale, tiles: len(tiles))
     def unit(self, scale: int, tiles):
         """The same scale for every channel, no bias: no parameter of the network."""
         order = column_order(self.arch, tiles)
         bits = _bits(np.where(order < 0, 0, scale), SCALE_BITS + BIAS_BITS)
         return number_words(bits.reshape(len(tiles), -1))
 
+    @_constant(lambda self, bias, flip, tiles: len(tiles))
     def sign(self, bias, flip, tiles):
         """Biases and flips of ROWS_OUT to bits; columns without a channel are always 0."""
         return self._parameters(tiles, (flip, SCALE_BITS, 1), (bias, BIAS_BITS, 0))
 
+    @_constant(lambda self, tensors, tiles: len(tiles))
     def bend(self, tensors, tiles):
         """Bends, by the names of their tensors."""
         return self._parameters(
@@ -129,6 +209,7 @@ class Words:
             *((tensors[f"{name}_{side}"], width, 0) for side in ("above", "below")
               for name, width in (("scale", SCALE_BITS), ("bias", BIAS_BITS))))
 
+    @_constant(lambda self, steps, scale, group, tiles: len(steps))
     def fold(self, steps, scale, group: int, tiles):
         """Steps of a FOLD, by ``tile_rows.fold_steps``; `scale` by output channel."""
         order = column_order(self.arch, tiles)
@@ -141,6 +222,8 @@ class Words:
         fields = np.concatenate([_bits(scales, SCALE_BITS), _bits(biases, BIAS_BITS)], -1)
         return number_words(fields.reshape(len(steps), -1))
 
+    @_constant(lambda self, table, rows, tiles: (rows.segments * rows.segment_blocks(self.arch.rows)
+                                                 * len(tiles) * self.arch.drain_cycles))
     def pos(self, table, rows: Rows, tiles):
         """Numbers (tokens, channels) as whole blocks of RESID words."""
         arch, table = self.arch, self._filled(table)
@@ -154,6 +237,7 @@ class Words:
         return number_words(_bits(full, arch.resid_bits).reshape(
             blocks * len(tiles) * groups, arch.post_rows * arch.cols * arch.resid_bits))
 
+    @_constant(lambda self, bias, low: -(-bias.shape[1] // self.arch.keys_per_group))
     def bias(self, bias, low: int):
         """Biases of scores (queries from row `low` on, keys): a word for each score tile."""
         arch = self.arch

@@ -5,10 +5,13 @@ Counts are those of the device databases of nextpnr, and of the data sheets wher
 
 import dataclasses
 
-__all__ = ["DEVICES", "RESOURCES", "Device", "Family", "Route"]
+__all__ = ["DEVICES", "RESOURCES", "RULES", "Device", "Family", "Route"]
 
 RESOURCES = ("luts", "registers", "block_ram", "multipliers")
 """What is counted of a design and of a device."""
+
+RULES = "rules.v"
+"""File by whose rules cells of a netlist are replaced."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,6 +31,12 @@ class Family:
         stands for all that begin so.
     synthesis : str
         Command of Yosys, without the top module.
+    apart : str
+        What that command gets besides where the core is kept apart from the pins.
+    joined : tuple of str
+        Commands for the netlist once both are joined.
+    rules : str
+        Verilog of the file ``RULES``, by which those commands replace cells.
     """
 
     fabric: str
@@ -35,6 +44,9 @@ class Family:
     geometries: tuple[tuple[int, int, int], ...]
     cells: dict[str, dict[str, int]]
     synthesis: str
+    apart: str = ""
+    joined: tuple[str, ...] = ()
+    rules: str = ""
 
     def count(self, cells: dict[str, int]) -> dict[str, int]:
         """Resources of so many cells of each kind."""
@@ -62,11 +74,14 @@ class Route:
         Device, package, speed grade, router.
     megahertz : int
         The clock rate that is asked for: somewhat more than is reached.
+    sites : tuple of str
+        Pins of the package, for a nextpnr that finds none for the ports itself; a clock's first.
     """
 
     tool: str
     arguments: tuple[str, ...]
     megahertz: int
+    sites: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,16 +136,35 @@ _NEXUS = Family(
     geometries=_18_KBIT, synthesis="synth_nexus -nowidelut",
     cells={"luts": {"LUT4": 1, "CCU2": 2, "WIDEFN9": 2, "DPR16X4": 4, "INV": 1},
            "registers": {"FD1P3*": 1},
-           "block_ram": {"DP16K_MODE": 1, "PDP16K_MODE": 1, "PDPSC16K_MODE": 1},
+           "block_ram": {"DP16K*": 1, "PDP16K*": 1, "PDPSC16K*": 1},
            "multipliers": {"MULT9X9": 1, "MULT18X18": 1, "MULT18X36": 2, "MULT36X36": 4,
                            "MULTPREADD9X9": 1, "MULTPREADD18X18": 1, "MULTADDSUB9X9WIDE": 1,
-                           "MULTADDSUB18X18": 1}})
+                           "MULTADDSUB18X18": 1}},
+    joined=(*[f"techmap -map {RULES}"] * 2,  # constants, then what they lead to
+            "hilomap -singleton -hicell VHI Z -locell VLO Z"),
+    rules="""
+// Yosys ties the carry into a chain to 0, and nextpnr wants it open.
+module VLO(output Z);
+  assign Z = 1'b0;
+endmodule
+(* techmap_celltype = "CCU2" *)
+module first_of_chain(
+    input CIN, A0, B0, C0, D0, A1, B1, C1, D1, output S0, S1, COUT);
+  parameter INJECT = "YES", INIT0 = "0x0000", INIT1 = "0x1111";
+  parameter _TECHMAP_CONSTMSK_CIN_ = 1'b0;
+  wire _TECHMAP_FAIL_ = _TECHMAP_CONSTMSK_CIN_ == 1'b0;
+  CCU2 #(.INJECT(INJECT), .INIT0(INIT0), .INIT1(INIT1)) _TECHMAP_REPLACE_ (
+    .A0(A0), .B0(B0), .C0(C0), .D0(D0), .A1(A1), .B1(B1), .C1(C1), .D1(D1),
+    .S0(S0), .S1(S1), .COUT(COUT));
+endmodule
+""")
 
 
 def _gowin(family):
     return Family(
         fabric="generic", units=_units("LUT4", "BSRAM (18 kbit)", "multipliers"),
         geometries=_18_KBIT, synthesis=f"synth_gowin -nowidelut -family {family}",
+        apart="-noiopads", joined=("iopadmap -bits -inpad IBUF O:I -outpad OBUF I:O",),
         cells={"luts": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "ALU": 1, "RAM16SDP1": 1,
                         "RAM16SDP2": 2, "RAM16SDP4": 4, "INV": 1},
                "registers": {"DFF*": 1},
@@ -173,17 +207,23 @@ DEVICES = {
         title="Lattice CrossLink-NX LIFCL-40, speed grade 9", family=_NEXUS,
         luts=32256, registers=32256, block_ram=84, multipliers=56,
         route=Route(tool="nexus", megahertz=120, arguments=(
-            "--device", "LIFCL-40-9BG400C", "--router", "router2"))),
+            "--device", "LIFCL-40-9BG400C", "--router", "router1"), sites=(
+                "L13", "E17", "F13", "G13", "F14", "L16", "L15", "L20", "L19", "R17", "R18",
+                "U20", "T20", "W20", "V20", "N14", "M14", "M16", "M15", "N15", "N16"))),
     "gw2a-18": Device(
         title="Gowin GW2A-LV18 (GW2A-18), grade C8/I7", family=_gowin("gw2a"),
         luts=20736, registers=15552, block_ram=46, multipliers=48,
         route=Route(tool="himbaechel-gowin", megahertz=100, arguments=(
-            "--device", "GW2A-LV18PG256C8/I7", "--vopt", "family=GW2A-18"))),
+            "--device", "GW2A-LV18PG256C8/I7", "--vopt", "family=GW2A-18"), sites=(
+                "H11", "F12", "F13", "F14", "F15", "F16", "G11", "G12", "G13", "G14", "G15",
+                "G16", "H12", "H13", "H14", "H15", "H16", "J14", "J15", "J16", "K11"))),
     "gw5a-25": Device(
         title="Gowin GW5A-LV25 (GW5A-25)", family=_gowin("gw5a"),
         luts=23040, registers=23040, block_ram=56, multipliers=28,
         route=Route(tool="himbaechel-gowin", megahertz=100, arguments=(
-            "--device", "GW5A-LV25MG121NC1/I0", "--vopt", "family=GW5A-25A"))),
+            "--device", "GW5A-LV25MG121NC1/I0", "--vopt", "family=GW5A-25A"), sites=(
+                "F7", "F5", "G5", "G7", "G8", "H7", "H8", "J7", "K6", "K7", "K9", "K10", "K11",
+                "L6", "L7", "L8", "L9", "L10", "L11", "D10", "D11"))),
     "up5k": Device(
         title="Lattice iCE40 UltraPlus UP5K", family=_ICE40,
         luts=5280, registers=5280, block_ram=30, multipliers=8,

@@ -5,6 +5,11 @@ import dataclasses
 __all__ = ["BinaryViTConfig", "PyramidConfig", "StageConfig", "ViTConfig"]
 
 
+def _check_stem(bits):
+    if not 1 <= bits <= 8:
+        raise ValueError(f"stem_bits {bits} is not from 1 to 8")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ViTConfig:
     """Sizes of a vision transformer, under timm's names.
@@ -16,11 +21,14 @@ class ViTConfig:
     class_token : bool
         Put a learned token before the patches and classify it; without one, the first patch's
         token is classified.
+    stem_bits : int
+        Bits of the patch embedding's weights in the integer form, and so its bit planes: 1 to 8.
     """
 
     img_size: int | tuple[int, int] = 224
     in_chans: int = 3
     patch_size: int = 16
+    stem_bits: int = 8
     num_classes: int = 1000
     embed_dim: int = 192
     depth: int = 12
@@ -30,6 +38,7 @@ class ViTConfig:
     norm_eps: float = 1e-5
 
     def __post_init__(self):
+        _check_stem(self.stem_bits)
         height, width = self.image_shape[1:]
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(f"patch_size {self.patch_size} does not divide the image "
@@ -101,11 +110,15 @@ class StageConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PyramidConfig:
-    """What the pyramids have in common: square images, patches, stages that halve the side."""
+    """What the pyramids have in common: square images, patches, stages that halve the side.
+
+    `stem_bits` is that of :class:`ViTConfig`.
+    """
 
     img_size: int = 224
     in_chans: int = 3
     patch_size: int = 4
+    stem_bits: int = 8
     num_classes: int = 1000
     embed_dims: tuple[int, ...] = (96, 192, 384, 768)
     depths: tuple[int, ...] = (2, 2, 6, 2)
@@ -113,6 +126,7 @@ class PyramidConfig:
     norm_eps: float = 1e-5
 
     def __post_init__(self):
+        _check_stem(self.stem_bits)
         stages = len(self.embed_dims)
         if not stages == len(self.depths) == len(self.num_heads):
             raise ValueError("embed_dims, depths and num_heads must name the same stages")

@@ -43,7 +43,7 @@ def save_float(model: torch.nn.Module, path, *, name: str | None = None) -> None
     safetensors.torch.save_file(tensors, path, {_KEY: json.dumps(content)})
 
 
-def load_float(path, *, eight_bits=False) -> torch.nn.Module:
+def load_float(path, *, eight_bits=False, stem_bits=None) -> torch.nn.Module:
     """The float model that :func:`save_float` wrote, in evaluation mode.
 
     Parameters
@@ -51,6 +51,8 @@ def load_float(path, *, eight_bits=False) -> torch.nn.Module:
     eight_bits : bool
         With the first and the last layer in 8 bits, as the integer form needs them; their steps
         are not set yet.
+    stem_bits : int, optional
+        Bits of the patch embedding's weights in the integer form, if not those of the file.
     """
     path = Path(path)
     if not path.is_file():
@@ -60,14 +62,15 @@ def load_float(path, *, eight_bits=False) -> torch.nn.Module:
             content = json.loads((file.metadata() or {})[_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if "network" in content:
-            model = _named(content, eight_bits)
+            model = _named(content, eight_bits, stem_bits)
             steps = {name: value for name, value in model.state_dict().items()
                      if name.endswith(".step")}
             found = {name: value for name, value in tensors.items()
                      if name in steps or not name.endswith(".step")}
             model.load_state_dict((steps if eight_bits else {}) | found)
         else:
-            model = build(ViTConfig(**_tuples(content)), "binary")
+            own = {} if stem_bits is None else {"stem_bits": stem_bits}
+            model = build(ViTConfig(**_tuples(content) | own), "binary")
             model.load_state_dict(tensors)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
         raise FloatFileError(f"{path} is not a float model of bivit or is damaged; write it again "
@@ -80,14 +83,15 @@ def _tuples(config):
             for key, value in config.items()}
 
 
-def _named(content, eight_bits):
+def _named(content, eight_bits, stem_bits):
     """A network of the registry with the configuration of a file."""
     entry = network(content["network"])
     config = type(entry.config)(**_tuples(content["config"]))
-    return dataclasses.replace(entry, config=config).build(eight_bits=eight_bits)
+    entry = dataclasses.replace(entry, config=config).with_stem(stem_bits)
+    return entry.build(eight_bits=eight_bits)
 
 
-def convert_file(path, out, calibration: torch.Tensor, *, metadata=None):
+def convert_file(path, out, calibration: torch.Tensor, *, stem_bits=None, metadata=None):
     """Settle and convert a float model's file and write the checkpoint.
 
     Parameters
@@ -96,11 +100,13 @@ def convert_file(path, out, calibration: torch.Tensor, *, metadata=None):
         Float model; checkpoint to write.
     calibration : uint8 tensor (N, C, H, W)
         Images that show how large the network's values get.
+    stem_bits : int, optional
+        Bits of the patch embedding's weights, if not those of the file.
 
     Returns
     -------
     Graph
     """
-    model = load_float(path, eight_bits=True)
+    model = load_float(path, eight_bits=True, stem_bits=stem_bits)
     settle(model, calibration)
     return export(convert(model, calibration), calibration[:1], out, metadata=metadata)

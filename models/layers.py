@@ -61,8 +61,8 @@ def softmax_bits(scores, share=SOFTMAX_THRESHOLD):
     return straight_through(attention, bits.to(attention.dtype))
 
 
-def odd_weight(weight):
-    """Round each row of a weight to ``scale * {-255, -253, ..., 255}``.
+def odd_weight(weight, bits=8):
+    """Round each row of a weight to odd numbers of `bits` bits: ``scale * {-255, -253, ..., 255}``.
 
     Returns
     -------
@@ -70,8 +70,9 @@ def odd_weight(weight):
         The odd integers.
     scale : tensor (rows, 1)
     """
-    scale = weight.detach().abs().amax(1, keepdim=True).clamp(min=1e-12) / 255
-    return (2 * torch.floor(weight.detach() / (2 * scale)) + 1).clamp(-255, 255), scale
+    limit = (1 << bits) - 1
+    scale = weight.detach().abs().amax(1, keepdim=True).clamp(min=1e-12) / limit
+    return (2 * torch.floor(weight.detach() / (2 * scale)) + 1).clamp(-limit, limit), scale
 
 
 class BinaryLinear(nn.Linear):
@@ -123,7 +124,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        self.patch_size = config.patch_size
+        self.patch_size, self.weight_bits = config.patch_size, config.stem_bits
         self.proj = nn.Conv2d(config.in_chans, config.embed_dim, config.patch_size,
                               config.patch_size)
 
@@ -136,7 +137,7 @@ class PatchEmbed(nn.Module):
 
 
 class OddPatchEmbed(PatchEmbed):
-    """Patch embedding whose weight is rounded to 8-bit odd numbers, one scale a row.
+    """Patch embedding whose weight is rounded to odd numbers of `stem_bits`, one scale a row.
 
     The result is rounded to multiples of `step`, if it is not zero.
     """
@@ -147,7 +148,7 @@ class OddPatchEmbed(PatchEmbed):
 
     def forward(self, x):
         weight = self.proj.weight.flatten(1)
-        odd, scale = odd_weight(weight)
+        odd, scale = odd_weight(weight, self.weight_bits)
         y = F.linear(self.patches(x), straight_through(weight / scale, odd))
         y = y * (scale[:, 0] / 255) + self.proj.bias
         if self.step > 0:

@@ -47,6 +47,12 @@ class Network:
     layers: dict
     eight_bits: dict
 
+    def with_stem(self, bits: int | None) -> "Network":
+        """The network with `bits` bits for each weight of its stem; None leaves what it has."""
+        if bits is None:
+            return self
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, stem_bits=bits))
+
     def build(self, *, eight_bits=False):
         """The network with random parameters.
 

@@ -24,7 +24,7 @@ def demands(frame: Frame, window: tuple[int, int]) -> dict[str, int]:
     begin, end = (frame.matrix[number] for number in window)
     found = {ARRAY: 0, LANES: 0}
     for step in frame.steps:
-        if not begin.pop <= step.pop <= end.done:
+        if not begin.pop <= step.pop <= end.pop:
             continue
         if step.unit is not Unit.MM:
             name = WAITS[step.unit]

@@ -44,9 +44,10 @@ class SimulationReport:
     observed_images : int
         Images that were compared at every observation point, not only in the output stream.
     observation_points : int
-    mismatches : int
+    mismatches : int or None
         Differing elements: bits and numbers; in RTL, also images and instructions whose cycles are
-        not the predicted ones; and one more if the machine stopped with an error.
+        not the predicted ones; and one more if the machine stopped with an error. None if bits were
+        not compared and nothing else is wrong.
     first_mismatch : str or None
         The first observation point that differs, in network order, with index and values; else the
         error, or the cycles.
@@ -76,7 +77,7 @@ class SimulationReport:
     checked: bool
     observed_images: int
     observation_points: int
-    mismatches: int
+    mismatches: int | None
     first_mismatch: str | None
     error: str | None
     cycles_per_image: int | float | None
@@ -91,7 +92,7 @@ class SimulationReport:
     @property
     def passed(self) -> bool:
         """Whether nothing differed."""
-        return self.mismatches == 0
+        return not self.mismatches
 
     def to_json(self) -> dict:
         """Everything but the logits, and the class of each image."""
@@ -166,7 +167,7 @@ def simulate(folder, images, *, engine="rtl", check=True, observe=16, ignore_has
     return SimulationReport(
         engine=engine, target=build.arch.name, images=given, batch=batch, checked=check,
         observed_images=observed, observation_points=len(build.manifest["observations"]),
-        mismatches=sum(count for count, _ in differences),
+        mismatches=sum(count for count, _ in differences) or (0 if check else None),
         first_mismatch=next((str(first) for count, first in differences if count), None),
         error=run.error,
         cycles_per_image=cycles_per_image(cycles.pop(), batch) if len(cycles) == 1 else None,

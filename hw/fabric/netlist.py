@@ -75,8 +75,7 @@ class Netlist:
         name = f"{kind.lower()}_{self.cells[kind]}"
         self.cells[kind] += 1
         values = ", ".join(f".{key}({value})" for key, value in parameters.items())
-        pins = ", ".join(f".{key}({'' if value is None else value})"
-                         for key, value in ports.items())
+        pins = ", ".join(f".{key}({value})" for key, value in ports.items() if value is not None)
         self._lines.append(f"  {kind} #({values}) {name} ({pins});")
 
     def number(self, name: str, bits: list[str]) -> None:

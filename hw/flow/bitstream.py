@@ -14,6 +14,7 @@ from bivit.hw.board.protocol import BAUD, TOP
 from bivit.hw.board.top import board_verilog
 from bivit.hw.boards import BOARDS, Board
 from bivit.hw.devices import DEVICES, RESOURCES
+from bivit.hw.flow import output_registers
 from bivit.hw.flow.packing import PACKINGS
 from bivit.hw.flow.store import Store, work_folder
 from bivit.hw.flow.synthesis import NETLIST, count_cells, too_small
@@ -129,9 +130,10 @@ def _netlist(design, device, versions):
         design.write(work)
         files = {str(path.relative_to(work)): hashlib.sha256(path.read_bytes()).hexdigest()
                  for path in sorted(work.rglob("*")) if path.is_file()}
-        store = Store("board", files, script, versions[yosys.name])
+        store = Store("board", files, script, output_registers.KEY, versions[yosys.name])
         if store.read() is None:
             yosys.run(["-q", "-p", "; ".join(script)], work)
+            output_registers.rewrite(work / NETLIST)
             used = count_cells(work / NETLIST, "").resources(device.family)
             store.write({"used": used}, work / NETLIST)
     return store, store.read()

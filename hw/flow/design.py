@@ -18,6 +18,9 @@ __all__ = ["CORE", "Design", "accelerator_design", "component_design"]
 CORE = "accelerator"
 """Module, and instance behind pins, whose cells are counted."""
 
+LONGEST_CHAIN = 512
+"""Stages of a shift register behind one pin."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Design:
@@ -57,26 +60,39 @@ class Design:
                                     for _ in range(size.depth)))
 
     def _pins(self):
-        """A top with few pins: ports of the core are the stages of two shift registers."""
+        """A top with few pins: ports of the core are the stages of shift registers."""
         taken, given = (sum(width for _, width in ports) for ports in (self.inputs, self.outputs))
+        into, out_of = _chains(taken), _chains(given)
         lines = [
-            "module pins(input clk, input rst, input shift, input d, output q);",
+            "module pins(input clk, input rst, input shift",
+            *(f"  , input d{pin}" for pin in range(len(into))),
+            *(f"  , output q{pin}" for pin in range(len(out_of))), ");",
             f"  reg [{taken - 1}:0] in;",
             f"  reg [{given - 1}:0] out;",
             f"  wire [{given - 1}:0] result;",
             "  always @(posedge clk) begin",
-            "    if (shift) in <= {in, d};",
-            "    out <= shift ? out << 1 : result;",
-            "  end",
-            f"  assign q = out[{given - 1}];",
-            f"  {CORE} {CORE} (.clk(clk), .rst(rst)",
         ]
+        for pin, (low, high) in enumerate(into):
+            lines.append(f"    if (shift) in[{high}:{low}] <= {{in[{high}:{low}], d{pin}}};")
+        for low, high in out_of:
+            part = f"[{high}:{low}]"
+            lines.append(f"    out{part} <= shift ? out{part} << 1 : result{part};")
+        lines.append("  end")
+        for pin, (_, high) in enumerate(out_of):
+            lines.append(f"  assign q{pin} = out[{high}];")
+        lines.append(f"  {CORE} {CORE} (.clk(clk), .rst(rst)")
         for ports, vector in ((self.inputs, "in"), (self.outputs, "result")):
             first = 0
             for name, width in ports:
                 lines.append(f"    , .{name}({vector}[{first + width - 1}:{first}])")
                 first += width
         return "\n".join([*lines, "  );", "endmodule", ""])
+
+
+def _chains(length: int) -> list[tuple[int, int]]:
+    """First and last stages of shift registers; Yosys follows long ones recursively."""
+    return [(low, min(low + LONGEST_CHAIN, length) - 1)
+            for low in range(0, length, LONGEST_CHAIN)]
 
 
 def accelerator_design(arch: Arch, verilog: str | None = None) -> Design:

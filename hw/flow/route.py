@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import resource
 import time
 
 from bivit.hw.devices import Device
@@ -14,6 +15,12 @@ from bivit.hw.flow.tools import nextpnr
 __all__ = ["CriticalPath", "Routed", "arguments", "critical_path", "run"]
 
 REPORT = "report.json"
+SITES = "sites"
+LOCATIONS = {
+    "nexus": (("--pdc", SITES), "ldc_set_location -site {{{site}}} [get_ports {port}]\n"),
+    "himbaechel-gowin": (("--vopt", f"cst={SITES}"), 'IO_LOC "{port}" {site};\n'),
+}
+"""Kind of nextpnr that finds no pins itself: how it is told of the file, and a line for a port."""
 STAGES = {"Info: Packing": "packing", "Info: Creating initial": "placing",
           "Info: Routing": "routing", "Info: Setting up routing": "routing"}
 """How lines begin that tell of a stage."""
@@ -61,8 +68,8 @@ class Routed:
     ----------
     seed : int
     fmax_mhz : float
-    seconds : float
-        Of the run.
+    seconds, processor_seconds : float
+        Of the run: on the clock, and of the processor.
     placed : dict of str to list of int
         Kind of site to sites used, and sites there are.
     critical_path : CriticalPath
@@ -71,6 +78,7 @@ class Routed:
     seed: int
     fmax_mhz: float
     seconds: float
+    processor_seconds: float
     placed: dict[str, list[int]]
     critical_path: CriticalPath
 
@@ -78,7 +86,8 @@ class Routed:
 def arguments(device: Device, seed: int) -> list[str]:
     """Arguments of nextpnr for a netlist in the working folder."""
     return [*device.route.arguments, "--json", NETLIST, "--report", REPORT, "--seed", str(seed),
-            "--freq", str(device.route.megahertz), "--timing-allow-fail"]
+            "--freq", str(device.route.megahertz), "--timing-allow-fail",
+            *(LOCATIONS[device.route.tool][0] if device.route.sites else ())]
 
 
 def run(device: Device, seed: int, folder: pathlib.Path, progress) -> Routed:
@@ -93,16 +102,34 @@ def run(device: Device, seed: int, folder: pathlib.Path, progress) -> Routed:
             if line.startswith(beginning):
                 progress(f"seed {seed}: {stage}")
 
-    start = time.monotonic()
+    if device.route.sites:
+        (folder / SITES).write_text(_sites(device, folder / NETLIST))
+    start, spent = time.monotonic(), _processor_seconds()
     nextpnr(device.route.tool).run(arguments(device, seed), folder, listen=listen)
     seconds = time.monotonic() - start
     report = json.loads((folder / REPORT).read_text())
     return Routed(
         seed=seed, seconds=round(seconds, 1),
+        processor_seconds=round(_processor_seconds() - spent, 1),
         fmax_mhz=round(min(clock["achieved"] for clock in report["fmax"].values()), 2),
         placed={kind: [count["used"], count["available"]]
                 for kind, count in report["utilization"].items() if count["used"]},
         critical_path=critical_path(report["critical_paths"]))
+
+
+def _processor_seconds():
+    """Of all processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _sites(device: Device, netlist: pathlib.Path) -> str:
+    """A pin of the package for each port, as far as there are pins."""
+    ports = next(module["ports"] for module in json.loads(netlist.read_text())["modules"].values()
+                 if "top" in module["attributes"])
+    _, line = LOCATIONS[device.route.tool]
+    return "".join(line.format(port=port, site=site)
+                   for port, site in zip(ports, device.route.sites, strict=False))
 
 
 def critical_path(paths: list[dict]) -> CriticalPath:

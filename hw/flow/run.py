@@ -6,7 +6,7 @@ import statistics
 import time
 
 from bivit.hw.devices import DEVICES, RESOURCES, Device
-from bivit.hw.flow import route, synthesis
+from bivit.hw.flow import output_registers, route, synthesis
 from bivit.hw.flow.design import Design
 from bivit.hw.flow.store import Store, work_folder
 from bivit.hw.flow.synthesis import NETLIST, Cells
@@ -91,7 +91,8 @@ class _Steps:
 
 def _netlist(design: Design, device: Device, version: str, steps):
     """Entry of the netlist in the cache, and its result."""
-    store = Store("netlist", design, synthesis.script(device), version)
+    store = Store("netlist", design, synthesis.script(device), device.family.rules,
+                  output_registers.KEY, version)
     result = store.read()
     if result is None:
         steps("Yosys")
@@ -109,7 +110,8 @@ def _netlist(design: Design, device: Device, version: str, steps):
 
 def _route(device: Device, netlist: Store, seed: int, versions, steps) -> dict:
     """Result of one run of place and route."""
-    store = Store("routed", netlist.key, route.arguments(device, seed), versions)
+    store = Store("routed", netlist.key, route.arguments(device, seed), device.route.sites,
+                  versions)
     result = store.read()
     if result is None:
         steps(f"seed {seed}")

@@ -6,7 +6,8 @@ import json
 import pathlib
 import re
 
-from bivit.hw.devices import Device, Family
+from bivit.hw.devices import RULES, Device, Family
+from bivit.hw.flow import output_registers
 from bivit.hw.flow.design import CORE, Design
 from bivit.hw.flow.tools import FlowError, yosys
 
@@ -41,9 +42,9 @@ def script(device: Device) -> list[str]:
     top = CORE if device.route is None else "pins"
     read = "design.v" if device.route is None else "design.v pins.v"
     return [f"read_verilog -sv {read}", f"setattr -mod -set keep_hierarchy 1 {CORE}",
-            f"{device.family.synthesis} -top {top}",
-            f"setattr -mod -unset keep_hierarchy {CORE}", f"hierarchy -top {top}",
-            "flatten", "opt_clean", "autoname", f"write_json {NETLIST}"]
+            f"{device.family.synthesis} {device.family.apart} -top {top}",
+            f"setattr -mod -unset keep_hierarchy {CORE}", f"hierarchy -top {top}", "flatten",
+            *device.family.joined, "opt_clean", "autoname", f"write_json {NETLIST}"]
 
 
 def run(design: Design, device: Device, folder: pathlib.Path, progress) -> Cells:
@@ -57,7 +58,9 @@ def run(design: Design, device: Device, folder: pathlib.Path, progress) -> Cells
         if match := re.match(r"[\d.]+ Executing (.*?)(?: pass)?(?: \(|\.$)", line):
             progress(f"Yosys: {match[1]}")
 
+    (folder / RULES).write_text(device.family.rules)
     yosys.run(["-p", "; ".join(script(device))], folder, listen=listen)
+    output_registers.rewrite(folder / NETLIST)
     prefix = "" if device.route is None else f"{CORE}."
     return count_cells(folder / NETLIST, prefix)
 

@@ -142,7 +142,8 @@ class _Converter:
         """Patches, the BatchNorm in the product's scale, and positions."""
         name, source = "vit.embeddings.patch_embeddings", self.source.vit["embeddings"]
         unit, proj = self.unit["stage 0"], source.patch_embeddings.proj
-        odd, scale = odd_weight(double(proj.weight).flatten(1))
+        odd, scale = odd_weight(double(proj.weight).flatten(1),
+                                source.patch_embeddings.weight_bits)
         gain, offset = folded(source.norm)
         constants = rescale_constants(scale[:, 0] / 255 * gain * unit,
                                       (double(proj.bias) * gain + offset) * unit, name)

@@ -69,7 +69,7 @@ def odd_linear(weight, bias, step, unit, name):
 def patch_projection(layer, unit, name, *, table=None, prefix=0):
     """Pixels to numbers of which `unit` are one, with a table of positions or without."""
     proj = layer.proj
-    odd, scale = odd_weight(double(proj.weight).flatten(1))
+    odd, scale = odd_weight(double(proj.weight).flatten(1), layer.weight_bits)
     constants = rescale_constants(scale[:, 0] / 255 * unit, double(proj.bias) * unit, name)
     if table is None:
         embed = integer.Rescale(**constants, bits=RESIDUAL_BITS)

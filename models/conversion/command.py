@@ -9,7 +9,8 @@ from bivit.sim.images import calibration_images
 __all__ = ["run"]
 
 
-def run(out, float_model=None, *, network=None, seed=None, calibration=None) -> dict:
+def run(out, float_model=None, *, network=None, seed=None, calibration=None,
+        stem_bits=None) -> dict:
     """Convert one of the two.
 
     Parameters
@@ -22,6 +23,8 @@ def run(out, float_model=None, *, network=None, seed=None, calibration=None) -> 
     seed : int, optional
     calibration : path-like, optional
         Images (.npy) that binary points come from.
+    stem_bits : int, optional
+        Bits of the patch embedding's weights; 8, or what the float network says, if not given.
 
     Returns
     -------
@@ -38,10 +41,12 @@ def run(out, float_model=None, *, network=None, seed=None, calibration=None) -> 
                         "SEED and --network NAME")
     if float_model is None:
         try:
-            shape = named(network).config.image_shape
+            own = named(network).with_stem(stem_bits)
         except ValueError as error:
             raise UserError(str(error)) from None
-        return convert_random(network, seed, out, calibration_images(shape, calibration))
+        images = calibration_images(own.config.image_shape, calibration)
+        return convert_random(network, seed, out, images, own=own)
     shape = load_float(float_model).config.image_shape
-    graph = convert_file(float_model, out, calibration_images(shape, calibration))
+    graph = convert_file(float_model, out, calibration_images(shape, calibration),
+                         stem_bits=stem_bits)
     return {"checkpoint": str(out), "layers": len(graph.nodes)}

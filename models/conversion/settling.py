@@ -35,7 +35,7 @@ def settle_blocks(blocks, unit):
 def settle_patches(patch_embed, unit):
     """The patch embedding's constants, and its result to the residual stream's grid."""
     proj = patch_embed.proj
-    odd, scale = odd_weight(proj.weight.double().flatten(1))
+    odd, scale = odd_weight(proj.weight.double().flatten(1), patch_embed.weight_bits)
     held = rescale_constants(scale[:, 0] / 255 * unit, proj.bias.double() * unit,
                              "patch_embed.proj")
     scale = held["scale"].double()[:, None] / 2.0**held["shift"] / unit * 255

@@ -107,6 +107,7 @@ def test_simulate(work, capsys):
 def test_simulate_on_digits(work, capsys):
     result = answer(capsys, "simulate", work / "build", "--engine", "iss", "--images", 5)
     assert result["images"] == 5 and not result["checked"] and 0 <= result["top1"] <= 1
+    assert result["mismatches"] is None and result["passed"]
 
 
 def test_a_mismatch_is_exit_status_1(work, capsys, monkeypatch):

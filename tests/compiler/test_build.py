@@ -122,11 +122,24 @@ def test_other_things_stay(path, folder, overwrite, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["build", "net.safetensors"]
 
 
+def test_a_folder_is_looked_through_up_to_the_first_other_file(path, tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "notes.txt").write_text("mine")
+
+    def walk(folder, pattern):
+        yield folder / "notes.txt"
+        pytest.fail("looked on")
+
+    monkeypatch.setattr(type(tmp_path), "rglob", walk)
+    with pytest.raises(BuildError, match=r"something else.*notes\.txt"):
+        compile(path, "odd", tmp_path / "disk")
+
+
 def test_nothing_is_left_after_a_refusal(path, tmp_path):
     arch = resolve_target("odd")
     (tmp_path / "small.toml").write_text(
         f"rows = {arch.rows}\ncols = {arch.cols}\nlanes = {arch.lanes}\nweight_depth = 3\n")
-    with pytest.raises(ValueError, match="target small has 3"):
+    with pytest.raises(ValueError, match="more than target small has"):
         compile(path, tmp_path / "small.toml", tmp_path / "build")
     assert not (tmp_path / "build").exists()
 

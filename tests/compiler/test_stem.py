@@ -109,7 +109,7 @@ def test_streamed_constants_are_refused():
 
 def test_programs_with_loops(monkeypatch):
     """The first instruction is STEM, and frames join; check_program has seen that."""
-    monkeypatch.setattr(passes, "_MANY", 10)
+    monkeypatch.setattr(passes, "_LONG", 10)
     monkeypatch.setattr(passes, "_IDLE", 1e9)
     program = lower(random_vit_graph(1, depth=6, embed_dim=20), ARCH)
     opcodes = [instruction.opcode for instruction in program.instructions]

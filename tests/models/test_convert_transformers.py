@@ -14,12 +14,9 @@ from bivit.models.conversion import ConvertError, convert, settle
 from bivit.models.headwise import HeadSign
 from bivit.models.registry import create
 from bivit.models.tracing import GraphModel, to_graph
+from named_networks import MICRO
 
-CONVERTED = ("bivit_deit_micro", "bivit_w1a8_deit_micro", "bi_vit_deit_micro",
-             "bi_real_deit_micro", "bibert_deit_micro", "bivit_swin_micro",
-             "bivit_fp_merging_swin_micro", "bivit_w1a8_swin_micro", "bi_vit_swin_micro",
-             "bi_real_swin_micro", "bibert_swin_micro", "bivit_nest_micro",
-             "bivit_w1a8_nest_micro", "bibert_nest_micro")
+CONVERTED = [name for name in MICRO if "binaryvit" not in name]
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,22 +7,15 @@ from bivit.models.conversion import convert, settle
 from bivit.models.photographs import photographs
 from bivit.models.random_networks import random_network
 from bivit.models.tracing import GraphModel, to_graph
+from named_networks import FULL
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-DEIT = ("bivit", "bivit_w1a8", "bi_vit", "bi_real", "bibert")
-SWIN = ("bivit", "bivit_fp_merging", *DEIT[1:])
-NAMES = [
-    *(f"{method}_deit_{size}" for size in ("tiny", "small", "base") for method in DEIT),
-    *(f"{method}_swin_{size}" for size in ("tiny", "small") for method in SWIN),
-    *(f"{method}_nest_tiny" for method in ("bivit", "bivit_w1a8", "bibert")),
-    "binaryvit", "some_fp_binaryvit"]
-"""Every network of 224x224 images that has an integer form."""
 QUICK = "bivit_deit_tiny"
 
 
 @pytest.mark.parametrize("name", [
-    name if name == QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES])
+    name if name == QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FULL])
 def test_float_conversion_and_integers(name):
     model = random_network(name, 0)
     images = photographs(model.config.image_shape)
