@@ -17,8 +17,8 @@ from bivit.sim.estimate import predict_cycles
 __all__ = ["measure"]
 
 _NETWORK = "bivit_deit_tiny"
-_DESIGNS = [(rows, columns, lanes, groups) for rows in (8, 16) for columns in (8, 16)
-            for lanes in (32, 64) for groups in (2, 4)]
+_SIZES = ((4, 8), (8, 8), (8, 16), (16, 16))
+_DESIGNS = [(*size, lanes, 4) for size in _SIZES for lanes in (32, 64)]
 """Arrays of the designs: rows, columns, lanes, rows of arithmetic lanes."""
 
 

@@ -25,6 +25,8 @@ def explore(
     device: Annotated[str | None, typer.Option(help=f"One of {', '.join(DEVICES)}.")] = None,
     memory: Annotated[str | None, typer.Option(
         help="Stream the weights from external memory: 16bit, 32bit, 64bit or 128bit.")] = None,
+    batch: Annotated[int | None, typer.Option(
+        help="Images that share a load of weights; 1 if not given.")] = None,
     clock: Annotated[float | None, typer.Option(help="MHz; 100 if not given.")] = None,
     fps: Annotated[float | None, typer.Option(help="Images a second, at least.")] = None,
     latency: Annotated[float | None, typer.Option(help="Milliseconds of an image, at most.")]
@@ -51,7 +53,8 @@ def explore(
     def action(progress):
         from bivit.compiler.ir.errors import UserError
 
-        options = {"network": network, "device": device, "memory": memory, "clock": clock,
+        options = {"network": network, "device": device, "memory": memory, "batch": batch,
+                   "clock": clock,
                    "fps": fps, "latency_ms": latency, "accuracy": accuracy, "designs": designs,
                    "seed": seed}
         options = {name: value for name, value in options.items() if value is not None}

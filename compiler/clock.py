@@ -27,7 +27,7 @@ class KnownDone:
 
     def waited(self, known: Sequence[int], unit: Unit, index: int) -> tuple[int, ...]:
         """`known`, and that instruction `index` of `unit` is done, with all that it knew."""
-        merged = [max(pair) for pair in zip(known, self._known[unit][index], strict=True)]
+        merged = list(map(max, known, self._known[unit][index]))
         merged[unit] = max(merged[unit], index)
         return tuple(merged)
 

@@ -1,6 +1,8 @@
 """The passes from a graph to a program, in one list, with a legality check after each."""
 
+import contextlib
 import dataclasses
+import gc
 import math
 
 from bivit.compiler.batch import batched
@@ -17,7 +19,7 @@ from bivit.compiler.place import place, spread
 from bivit.compiler.schedule import schedule
 from bivit.compiler.spill import spill
 from bivit.compiler.stream import stream
-from bivit.compiler.stream_parts import loop_room, stream_parts
+from bivit.compiler.stream_parts import cut_rolls, loop_room, stream_parts
 from bivit.compiler.streams import find_rolls
 from bivit.compiler.structures import Code, CompileError, Plan, Program, TooSmall
 from bivit.compiler.subroutines import assemble
@@ -108,7 +110,8 @@ def choose(graph: Graph, arch: Arch, batch: int = 1) -> tuple[Graph, Candidate]:
     graph = lift_signs(batched(graph, batch))
     fused = fuse(graph, arch)
     _check_operations(fused[0])
-    found = list(_candidates(graph, fused, arch))
+    with _uncollected():
+        found = list(_candidates(graph, fused, arch))
     fitting = [program for program in found if len(program.code.lines) <= arch.program_depth]
     if not fitting:
         needed = min(len(program.code.lines) for program in found)
@@ -117,6 +120,18 @@ def choose(graph: Graph, arch: Arch, batch: int = 1) -> tuple[Graph, Candidate]:
                        f"than PROGRAM of target {arch.name} has; raise program_depth to {needed}",
                        {"program_depth": needed})
     return graph, min(fitting, key=lambda program: program.cycles)
+
+
+@contextlib.contextmanager
+def _uncollected():
+    """Thousands of instructions are made, none of them in a cycle: nothing to look for."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _candidates(graph, fused, arch):
@@ -168,6 +183,7 @@ def _looped(plan, arch):
     if not fetched_memories(arch):
         parts = find_pipelines(apart.instructions, rolls, needs, plan.layers)
     else:
+        rolls = cut_rolls(plan, rolls, arch)
         parts = find_pipelines(apart.instructions, rolls, needs, plan.layers, loop_room(plan, arch))
         plan, parts, external = stream_parts(plan, parts, arch, apart.instructions)
         apart = spread(plan)

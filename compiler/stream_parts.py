@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from bivit.compiler.constant_reads import constant_reads
 from bivit.compiler.external import external_image, fetches
 from bivit.compiler.registers import signature
+from bivit.compiler.streams import Roll
 from bivit.compiler.structures import (
     Address,
     Instruction,
@@ -23,7 +24,7 @@ from bivit.compiler.structures import (
 from bivit.hw.arch import Arch
 from bivit.hw.memories import fetched_memories, memories
 
-__all__ = ["SHARE", "loop_room", "stream_parts"]
+__all__ = ["SHARE", "cut_rolls", "loop_room", "stream_parts"]
 
 SHARE = 2
 """What is needed at the same time takes at most this part of a memory, where there is a choice, so
@@ -32,19 +33,18 @@ that what is needed next has room beside it."""
 
 @dataclasses.dataclass
 class _Section:
-    """Parts that find their constants in place together.
+    """Parts that find their constants in one memory in place together.
 
-    `operations` are their operations and groups, `ranges` the words that they read by memory and
-    segment, in the order of first use; `late` the memories whose words come only when the section
-    before is through.
+    `operations` are their operations and groups, `ranges` the words that they read by segment, in
+    the order of first use; `late`: they come only when the section before is through.
     """
 
     parts: list[int]
     operations: set[tuple[int, int]]
-    ranges: dict[str, dict[str, tuple[int, int]]]
-    words: dict[str, int] = dataclasses.field(init=False)
-    starts: dict[str, int] = dataclasses.field(default_factory=dict)
-    late: set[str] = dataclasses.field(default_factory=set)
+    ranges: dict[str, tuple[int, int]]
+    words: int = dataclasses.field(init=False)
+    start: int = 0
+    late: bool = False
 
     def __post_init__(self):
         self.words = _words(self.ranges)
@@ -53,12 +53,26 @@ class _Section:
 def loop_room(plan: Plan, arch: Arch) -> Callable[[Sequence[int]], bool]:
     """Whether the constants of a loop of these instructions leave room for the next ones."""
     reads, sizes = constant_reads(plan, arch), memories(arch)
-    memory_of = {segment.name: segment.memory for segment in plan.segments}
+    return lambda indices: all(words * SHARE <= sizes[memory].depth
+                               for memory, words in _all_words(indices, reads, plan).items())
 
-    def has_room(indices):
-        words = _words(_ranges(indices, reads, memory_of))
-        return all(count * SHARE <= sizes[memory].depth for memory, count in words.items())
-    return has_room
+
+def cut_rolls(plan: Plan, rolls: Sequence[Roll], arch: Arch) -> list[Roll]:
+    """Rolls with fewer iterations, where each iteration reads constants of its own and there is no
+    room for those of all."""
+    reads, sizes = constant_reads(plan, arch), memories(arch)
+
+    def cut(roll):
+        count = len(roll.columns[0]) if roll.columns else 0
+        words = _all_words([index for column in roll.columns for index in column], reads, plan)
+        first = _all_words([column[0] for column in roll.columns], reads, plan)
+        wanted = [sizes[memory].depth // SHARE * count // words[memory] for memory in words
+                  if words[memory] * SHARE > sizes[memory].depth and first[memory] < words[memory]]
+        length = max(min(wanted, default=count), 1)
+        return [roll] if length >= count else [
+            Roll(tuple(column[begin:begin + length] for column in roll.columns))
+            for begin in range(0, count, length)]
+    return [piece for roll in rolls for piece in cut(roll)]
 
 
 def stream_parts(plan: Plan, parts: Sequence[Straight | Pipeline], arch: Arch,
@@ -75,19 +89,19 @@ def stream_parts(plan: Plan, parts: Sequence[Straight | Pipeline], arch: Arch,
     TooSmall
         If constants that are needed at the same time have no room.
     """
-    sections = _sections(plan, parts, arch)
-    for memory in fetched_memories(arch):
-        _place(sections, memory, plan, arch)
-    _pad(sections, parts, apart, arch)
+    sections = {memory: _sections(plan, parts, arch, memory) for memory in fetched_memories(arch)}
+    for memory, own in sections.items():
+        _place(own, memory, plan, arch)
+        _pad(own, parts, apart, memories(arch)[memory].depth)
     beats, image = _image(sections, plan, arch)
     before = collections.defaultdict(list)
-    for number, section in enumerate(sections):
-        for memory in section.starts:
-            early = number > 0 and memory not in section.late
-            place = sections[number - 1 if early else number].parts[0]
-            first = next(iter(_indices(parts[section.parts[0]])))
-            before[place] += fetches(arch, memory, beats[number, memory], section.starts[memory],
-                                     section.words[memory], plan.instructions[first])
+    for memory, own in sections.items():
+        for number, section in enumerate(own):
+            if section.words:
+                early = number > 0 and not section.late
+                reader = plan.instructions[_ends(section, parts)[0]]
+                before[own[number - 1 if early else number].parts[0]] += fetches(
+                    arch, memory, beats[memory, number], section.start, section.words, reader)
     return *_with_fetches(plan, parts, before, _located(sections, plan, parts)), image
 
 
@@ -98,12 +112,13 @@ def _indices(part):
     return sorted(index for stream in part.streams for index in stream)
 
 
-def _ranges(indices, reads, memory_of):
-    """Words that instructions read, by memory and segment."""
-    found = collections.defaultdict(dict)
+def _ranges(indices, reads, segments):
+    """Words that instructions read, of some segments."""
+    found = {}
     for index in indices:
         for name, words in reads[index].items():
-            _extend(found[memory_of[name]], name, words)
+            if name in segments:
+                _extend(found, name, words)
     return found
 
 
@@ -114,41 +129,48 @@ def _extend(ranges, name, words):
 
 
 def _words(ranges):
-    return {memory: sum(high - low for low, high in own.values())
-            for memory, own in ranges.items()}
+    return sum(high - low for low, high in ranges.values())
 
 
-def _sections(plan, parts, arch):
-    """Parts that share an operation, and straight ones behind each other where there is room."""
-    reads = constant_reads(plan, arch)
+def _all_words(indices, reads, plan):
+    """Words of each memory that instructions read."""
+    words = collections.Counter()
     memory_of = {segment.name: segment.memory for segment in plan.segments}
+    for name, (low, high) in _ranges(indices, reads, memory_of).items():
+        words[memory_of[name]] += high - low
+    return words
+
+
+def _sections(plan, parts, arch, memory):
+    """Parts that share an operation, and straight ones behind each other where there is room."""
+    reads, depth = constant_reads(plan, arch), memories(arch)[memory].depth
+    segments = {segment.name for segment in plan.segments if segment.memory == memory}
     sections = []
     for position, part in enumerate(parts):
         indices = _indices(part)
         new = _Section([position], {(plan.instructions[index].operation,
                                      plan.instructions[index].group) for index in indices},
-                       _ranges(indices, reads, memory_of))
-        if not (sections and _join(sections[-1], new, parts, memories(arch))):
+                       _ranges(indices, reads, segments))
+        if not (sections and _join(sections[-1], new, parts, depth)):
             sections.append(new)
     ends = [index for section in sections for index in _ends(section, parts)]
     assert ends == sorted(ends), "sections overlap in canonical order"
     return sections
 
 
-def _join(section, new, parts, sizes):
+def _join(section, new, parts, depth):
     """Take a part into the section before it, if their constants can be in place together."""
     same = section.operations & new.operations
     straight = all(isinstance(parts[position], Straight)
                    for position in (*section.parts, *new.parts))
     if not (same or straight):
         return False
-    ranges = {memory: dict(own) for memory, own in section.ranges.items()}
-    for memory, own in new.ranges.items():
-        for name, words in own.items():
-            _extend(ranges.setdefault(memory, {}), name, words)
-    words, share = _words(ranges), 1 if same else SHARE
-    if any(words[memory] * share > sizes[memory].depth
-           for memory in section.words.keys() & new.words.keys()):
+    ranges = dict(section.ranges)
+    for name, words in new.ranges.items():
+        _extend(ranges, name, words)
+    words = _words(ranges)
+    if section.words and new.words and words * (1 if same and words == section.words
+                                                else SHARE) > depth:
         return False
     section.parts += new.parts
     section.operations |= new.operations
@@ -166,23 +188,21 @@ def _place(sections, memory, plan, arch):
     """The two ends of a memory in turns."""
     size, last = memories(arch)[memory], None
     for number, section in enumerate(sections):
-        if memory not in section.words:
+        if not section.words:
             continue
-        if section.words[memory] > size.depth:
-            raise _too_large(section, sections, memory, size, plan, arch)
-        low = last is None or sections[last].starts[memory] > 0
-        section.starts[memory] = 0 if low else size.depth - section.words[memory]
-        if last == number - 1 and (sections[last].words[memory] + section.words[memory]
-                                   > size.depth):
-            section.late.add(memory)
+        if section.words > size.depth:
+            raise _too_small(section, sections, memory, plan, arch)
+        if last is not None and not sections[last].start:
+            section.start = size.depth - section.words
+        section.late = last == number - 1 and sections[last].words + section.words > size.depth
         last = number
 
 
-def _too_large(section, sections, memory, size, plan, arch):
+def _too_small(section, sections, memory, plan, arch):
     segments = {segment.name: segment for segment in plan.segments}
-    ranges = section.ranges[memory]
+    size, ranges = memories(arch)[memory], section.ranges
     largest = max(ranges, key=lambda name: ranges[name][1] - ranges[name][0])
-    needed = max(other.words.get(memory, 0) for other in sections)
+    needed = max(other.words for other in sections)
     return TooSmall(
         f"layer {segments[largest].layer}: its constants in {memory.upper()} are "
         f"{ranges[largest][1] - ranges[largest][0]} words of {size.width} bits; with the others "
@@ -190,67 +210,70 @@ def _too_large(section, sections, memory, size, plan, arch):
         f"target {arch.name} has; raise {memory}_depth to {needed}", {f"{memory}_depth": needed})
 
 
-def _pad(sections, parts, apart, arch):
+def _pad(sections, parts, apart, depth):
     """Pieces somewhat shorter than those that are fetched in front of loops that are alike."""
     alike = collections.defaultdict(list)
     for number, section in enumerate(sections[:-1]):
         if isinstance(part := parts[section.parts[0]], Pipeline):
             alike[signature(apart, part)].append(number + 1)
     for numbers in alike.values():
-        for memory in fetched_memories(arch):
-            words = [sections[number].words.get(memory, 0) for number in numbers]
-            usual = max(set(words), key=lambda count: (words.count(count), count))
-            for number in numbers:
-                if usual <= 2 * sections[number].words.get(memory, 0) < 2 * usual:
-                    _lengthen(sections, number, memory, usual, memories(arch)[memory].depth)
+        words = [sections[number].words for number in numbers]
+        usual = max(set(words), key=lambda count: (words.count(count), count))
+        for number in numbers:
+            if usual <= 2 * sections[number].words < 2 * usual:
+                _lengthen(sections, number, usual, depth)
 
 
-def _lengthen(sections, number, memory, words, depth):
+def _lengthen(sections, number, words, depth):
     """Let a piece take more words, if all can come as early as before."""
     section = sections[number]
-    beside = [sections[other] for other in (number - 1, number + 1)
-              if other < len(sections) and memory in sections[other].words]
-    if any(other.words[memory] + words > depth for other in beside):
+    if any(other.words + words > depth for other in sections[max(number - 1, 0):number + 2]
+           if other is not section):
         return
-    if section.starts[memory]:
-        section.starts[memory] = depth - words
-    section.words[memory] = words
+    if section.start:
+        section.start = depth - words
+    section.words = words
 
 
 def _image(sections, plan, arch):
-    """First beat of each piece by section and memory, and the bytes; equal pieces lie there once.
-    """
+    """First beat of each piece by memory and number of the section, and the bytes; equal pieces lie
+    there once."""
     segments = {segment.name: segment for segment in plan.segments}
     pieces, names = {}, {}
-    for number, section in enumerate(sections):
-        for memory, ranges in section.ranges.items():
-            words = tuple(word for name, (low, high) in ranges.items()
+    for memory, own in sections.items():
+        for number, section in enumerate(own):
+            if not section.words:
+                continue
+            words = tuple(word for name, (low, high) in section.ranges.items()
                           for word in segments[name].words[low:high])
-            words += (0,) * (section.words[memory] - len(words))
-            layer = segments[next(iter(ranges))].layer
+            words += (0,) * (section.words - len(words))
+            layer = segments[next(iter(section.ranges))].layer
             piece = pieces.setdefault((memory, words), Segment(str(len(pieces)), memory, words,
                                                                layer))
-            names[number, memory] = piece.name
+            names[memory, number] = piece.name
     beats, image = external_image(tuple(pieces.values()), arch)
     return {key: beats[name] for key, name in names.items()}, image
 
 
 def _located(sections, plan, parts):
     """All instructions, with numbers for the addresses of their constants."""
-    result = list(plan.instructions)
-    for section in sections:
-        places = {}
-        for memory, ranges in section.ranges.items():
-            start = section.starts[memory]
-            for name, (low, high) in ranges.items():
-                places[name] = start - low
+    places = {}
+    for own in sections.values():
+        for section in own:
+            start, found = section.start, {}
+            for name, (low, high) in section.ranges.items():
+                found[name] = start - low
                 start += high - low
-        for part in section.parts:
-            for index in _indices(parts[part]):
-                fields = {name: places[value.region] + value.offset
-                          if isinstance(value, Address) and value.region in places else value
-                          for name, value in result[index].fields.items()}
-                result[index] = dataclasses.replace(result[index], fields=fields)
+            for part in section.parts:
+                places.setdefault(part, {}).update(found)
+    result = list(plan.instructions)
+    for position, part in enumerate(parts):
+        found = places[position]
+        for index in _indices(part):
+            fields = {name: found[value.region] + value.offset
+                      if isinstance(value, Address) and value.region in found else value
+                      for name, value in result[index].fields.items()}
+            result[index] = dataclasses.replace(result[index], fields=fields)
     return result
 
 

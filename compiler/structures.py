@@ -250,7 +250,7 @@ class Instruction:
     def with_fields(self, fields: dict) -> "Instruction":
         """The same with other fields."""
         return Instruction(self.opcode, fields, self.layer, self.observe, self.observe_bits,
-                           self.operation, self.iteration)
+                           self.operation, self.iteration, self.group)
 
     def description(self) -> dict:
         """What the manifest says of it: layer and observed results, those that there are."""

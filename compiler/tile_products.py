@@ -10,7 +10,7 @@ from bivit.compiler.ir.operation import images_of
 from bivit.compiler.layout import runs
 from bivit.compiler.post import Post
 from bivit.compiler.stream_parts import SHARE
-from bivit.compiler.structures import CompileError, Observe, Operation
+from bivit.compiler.structures import CompileError, Observe, Operation, TooSmall
 from bivit.compiler.verify import weight_planes
 from bivit.hw.isa import ASource, BSource, Opcode
 
@@ -144,9 +144,10 @@ def _linear(tiler, operation):
 def _check_patches(patches, groups, arch, linear):
     """Pixels are loaded once, so all of them must stay for a second group of tiles."""
     if len(groups) > 1 and not patches.stay:
+        needed = len(patches.blocks) * patches.stored.block_words
         words = sum(len(run.tiles) for group in groups for run in group)
-        raise CompileError(
+        raise TooSmall(
             f"layer {linear.name}: its {words} tiles of weights take more than the "
             f"{arch.weight_depth} words of WEIGHT of target {arch.name}, and its pixels more than "
             f"the {arch.imem_depth} of IMEM; raise weight_depth, or imem_depth to "
-            f"{len(patches.blocks) * patches.stored.block_words}")
+            f"{needed}", {"imem_depth": needed})

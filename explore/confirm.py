@@ -9,11 +9,13 @@ from bivit.explore.networks import prepare, variant_of
 from bivit.explore.space import Space
 from bivit.hw.arch import Arch
 from bivit.hw.devices import RESOURCES
+from bivit.sim.report import cycles_per_image
 from bivit.sim.simulate import simulate
 
 __all__ = ["confirm_designs", "simulate_design"]
 
 _IMAGES = 2
+"""Batches that are simulated."""
 
 
 def confirm_designs(records: list[dict], space: Space, folder: Path, progress) -> list[dict]:
@@ -37,7 +39,7 @@ def confirm_designs(records: list[dict], space: Space, folder: Path, progress) -
         run = simulate_design(record, space, build)
         progress(index, len(records), f"design {record['number']}: synthesis")
         used = _synthesised(build, record["design"]["device"])
-        figures = [{"name": "cycles", "predicted": record["cycles"],
+        figures = [{"name": "cycles", "predicted": _per_image(record),
                     "measured": run.cycles_per_image}]
         figures += [{"name": name, "predicted": record[name], "measured": used[name]}
                     for name in RESOURCES]
@@ -50,7 +52,11 @@ def confirm_designs(records: list[dict], space: Space, folder: Path, progress) -
 
 
 def _passed(run, record):
-    return not run.mismatches and run.cycles_per_image == record["cycles"]
+    return not run.mismatches and run.cycles_per_image == _per_image(record)
+
+
+def _per_image(record):
+    return cycles_per_image(record["cycles"], record["design"].get("batch", 1))
 
 
 def simulate_design(record: dict, space: Space, build: Path):
@@ -67,12 +73,13 @@ def simulate_design(record: dict, space: Space, build: Path):
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "network.safetensors"
         checkpoint.save(graph, file)
-        compile(file, arch, build, overwrite=True)
+        compile(file, arch, build, batch=record["design"].get("batch", 1), overwrite=True)
+    images = _IMAGES * record["design"].get("batch", 1)
     if tuple(graph.input_shape) == DIGIT_SHAPE:
-        images, _ = held_out_digits(graph.input_shape, _IMAGES)
+        pixels, _ = held_out_digits(graph.input_shape, images)
     else:
-        images = calibration_images(graph.input_shape)[:_IMAGES].numpy()
-    return simulate(build, images, engine="rtl", check=True)
+        pixels = calibration_images(graph.input_shape)[:images].numpy()
+    return simulate(build, pixels, engine="rtl", check=True)
 
 
 def _synthesised(build, device):

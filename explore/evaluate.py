@@ -9,21 +9,22 @@ import json
 import math
 import time
 
-from bivit.compiler.expand import expand
+from bivit.compiler.encode import encode_program
 from bivit.compiler.ir.graph import Graph
-from bivit.compiler.passes import lower
-from bivit.compiler.structures import CompileError, Program, TooSmall
+from bivit.compiler.passes import Candidate, choose, lower
+from bivit.compiler.structures import CompileError, TooSmall
 from bivit.explore.costs import costs_of, least_costs, modelled
 from bivit.explore.hardware import FITTED, arch_of, check_hardware, device_of, fitted
 from bivit.explore.networks import Prepared
 from bivit.explore.space import AT_LEAST
 from bivit.hw.arch import Arch, ArchError
 from bivit.hw.devices import RESOURCES
-from bivit.hw.memories import constant_memories
+from bivit.hw.memories import fetched_memories
 from bivit.sim.accounting import CAUSES, account, binary_window, product_slots
 from bivit.sim.cycles import simulate_cycles
+from bivit.sim.estimate import execution_of, sent
 from bivit.sim.frame import Frame, frame_of, product_lengths
-from bivit.sim.report import Report, analyse
+from bivit.sim.report import Report, analyse, cycles_per_image
 
 __all__ = ["BOUNDS", "design_key", "evaluate", "report_of"]
 
@@ -100,6 +101,7 @@ def _figures(design, network):
                                f"and {design['device']} has {device.available[name]:,}", least,
                                device.available[name])
         arch, program = _fit(graph, arch, design)
+        encode_program(program.plan, program.code, program.waits)  # fields hold what they must
         costs = costs_of(arch, device)
     except ArchError as error:
         raise _Refusal("architecture", str(error)) from None
@@ -108,40 +110,41 @@ def _figures(design, network):
         raise _Refusal(name, str(error), needed, getattr(arch, name)) from None
     except CompileError as error:
         raise _Refusal("compiler", str(error)) from None
-    return _times(design, arch, program) | costs | {
+    return _times(design, graph, arch, program) | costs | {
         "target": {name: value for name, value in dataclasses.asdict(arch).items()
                    if name != "name"}}
 
 
-def _fit(graph: Graph, arch: Arch, design: dict) -> tuple[Arch, Program]:
+def _fit(graph: Graph, arch: Arch, design: dict) -> tuple[Arch, Candidate]:
     """The target with depths as the network needs them, and the program for it."""
     needed = dict.fromkeys(FITTED, 1) | {
         "program_depth": arch.program_depth, "pmem_depth": _PROBABILITIES,
         "score_tiles": _score_tiles(graph, arch)}
-    held = set()
+    batch = design.get("batch", 1)
     if arch.weights == "streamed":
         share = design.get("constants", 1)
-        whole = _needs(graph, fitted(dataclasses.replace(arch, weights="rom"), design, needed))
-        held = {f"{name}_depth" for name in constant_memories(arch)} - {"program_depth"}
-        needed |= {name: math.ceil(share * whole.get(name, 1)) for name in held}
+        whole = _needs(graph, fitted(dataclasses.replace(arch, weights="rom"), design, needed),
+                       batch)
+        needed |= {f"{name}_depth": math.ceil(share * whole.get(f"{name}_depth", 1))
+                   for name in fetched_memories(arch)}
     for _ in range(_TRIES):
         target = fitted(arch, design, needed)
         try:
-            program = lower(graph, target)
+            _, program = choose(graph, target, batch)
             break
         except TooSmall as error:
-            if not error.needed.keys() <= set(FITTED) - set(design) - held:
+            if not error.needed.keys() <= set(FITTED) - set(design):
                 raise
             needed |= _with_room(error.needed, design.get("room", 1))
     else:
         raise CompileError(f"its memories found no depth that fits in {_TRIES} rounds; name depths")
-    return fitted(target, design, {"program_depth": len(program.words)}), program
+    return fitted(target, design, {"program_depth": len(program.code.lines)}), program
 
 
-def _needs(graph, arch):
+def _needs(graph, arch, batch):
     """Depths that a network needs at least, of memories that are too small."""
     try:
-        lower(graph, arch)
+        choose(graph, arch, batch)
     except TooSmall as error:
         return error.needed
     return {}
@@ -160,38 +163,49 @@ def _score_tiles(graph, arch):
     return -(-max(keys, default=1) // arch.keys_per_group)
 
 
-def _times(design, arch, program):
+def _times(design, graph, arch, program):
     """Cycles, and what they are spent on."""
-    frame = _frame(arch, program)
+    frame, batch = _frame(graph, arch, program), design.get("batch", 1)
     products = product_slots(frame)
     slots, window = account(frame, products), binary_window(frame)
     every = sum(slots.values())
     bounds = {name: sum(slots[cause] for cause in causes) / every
               for name, causes in BOUNDS.items()}
     binary = account(frame, products, window) if window else {}
-    ends = simulate_cycles(arch, program.words, frames=2 + bool(arch.stem_macs)).frame_cycles
-    interval, hertz = ends[1] - ends[0], 1e6 * design["clock"]
+    interval = cycles_per_image(_interval(graph, arch, batch, frame), batch)
+    hertz = 1e6 * design["clock"]
     return {"cycles": frame.cycles, "interval": interval,
             "latency_ms": 1e3 * frame.cycles / hertz, "fps": hertz / interval,
             "utilization": binary["useful"] / sum(binary.values()) if binary else None,
-            "instructions": len(program.words), "bounds": bounds,
+            "instructions": len(program.code.lines), "bounds": bounds,
             "bound": max(bounds, key=bounds.get)}
 
 
 def report_of(record: dict, graph: Graph) -> Report:
     """What pictures of a finished design need; the memories are left out."""
     arch = Arch(name="design", **record["target"])
-    frame = _frame(arch, lower(graph, arch))
+    batch = record["design"].get("batch", 1)
+    frame = _frame(graph, arch, choose(graph, arch, batch)[1])
     products = product_slots(frame)
-    return Report(analyse(frame, products), frame, products, {})
+    return Report(analyse(frame, products, batch), frame, products, {})
 
 
-def _frame(arch: Arch, program: Program) -> Frame:
-    """One image through a compiled program."""
-    return frame_of(arch, expand(arch, program.words),
-                    [dataclasses.asdict(layer) for layer in program.layers],
-                    [instruction.description() for instruction in program.executed],
-                    product_lengths(program.graph))
+def _frame(graph: Graph, arch: Arch, program: Candidate) -> Frame:
+    """One run of a program, before it is made of words."""
+    plan = program.plan
+    entries = [plan.instructions[index].description() for index, _ in sent(program)]
+    return frame_of(arch, execution_of(program), [dataclasses.asdict(layer)
+                                                  for layer in plan.layers],
+                    entries, product_lengths(graph))
+
+
+def _interval(graph, arch, batch, frame):
+    """Cycles from one run to the next: only a stem engine works ahead."""
+    if not arch.stem_macs:
+        return frame.cycles
+    words = lower(graph, arch, batch).words
+    first, second, _ = simulate_cycles(arch, words, frames=3).frame_cycles
+    return second - first
 
 
 def _over_device(record, device):

@@ -32,6 +32,8 @@ class Goal:
         MHz.
     memory : str, optional
         External memory that weights are streamed from, by its data bits: ``16bit``.
+    batch : int
+        Images that share a load of weights.
     fps, latency_ms, accuracy : float, optional
         Images a second at least, milliseconds of one at most, top-1 at least.
     designs : int
@@ -42,6 +44,7 @@ class Goal:
     device: str
     clock: float = 100.0
     memory: str | None = None
+    batch: int = 1
     fps: float | None = None
     latency_ms: float | None = None
     accuracy: float | None = None
@@ -56,7 +59,8 @@ def space_of(goal: Goal) -> Space:
     ------
     ExploreError
     """
-    hardware = {"device": (goal.device,), "clock": (goal.clock,), **_ARRAYS}
+    hardware = {"device": (goal.device,), "clock": (goal.clock,),
+                "batch": (goal.batch,), **_ARRAYS}
     if goal.memory is not None:
         found = re.fullmatch(r"(\d+) ?-?bit", goal.memory)
         if not found or int(found[1]) not in PORT_BITS:

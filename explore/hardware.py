@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from bivit.compiler.batch import LARGEST_BATCH
 from bivit.hw.arch import LARGEST, Arch, ArchError
 from bivit.hw.devices import DEVICES, Device
 
@@ -9,7 +10,8 @@ __all__ = ["FITTED", "HARDWARE", "arch_of", "check_hardware", "device_of", "fitt
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Arch) if field.name != "name"}
 HARDWARE = {name: field.type for name, field in _FIELDS.items()} | {
-    "device": str, "clock": float, "constants": float, "room": float}
+    "device": str, "clock": float, "constants": float, "room": float,
+    "batch": int}
 """Hardware parameter to the type of its values."""
 
 FITTED = tuple(name for name in _FIELDS
@@ -44,6 +46,8 @@ def check_hardware(design: dict) -> None:
         raise ArchError(f"constants must be a share above 0 and up to 1, not {design['constants']}")
     if design.get("room", 1) < 1:
         raise ArchError(f"room must be 1 or more, not {design['room']}")
+    if not 1 <= design.get("batch", 1) <= LARGEST_BATCH:
+        raise ArchError(f"batch must be 1 to {LARGEST_BATCH} images, not {design['batch']}")
     if not 0 < design["clock"] <= 1000:
         raise ArchError(f"clock must be above 0 and at most 1000 MHz, not {design['clock']}")
 

@@ -95,6 +95,8 @@ class Device:
     family : Family
     luts, registers, block_ram, multipliers : int
         How many it has.
+    ultra_ram : int
+        Memories of 4096 words of 72 bits.
     route : Route, optional
         None: synthesis only.
     part : str, optional
@@ -107,6 +109,7 @@ class Device:
     registers: int
     block_ram: int
     multipliers: int
+    ultra_ram: int = 0
     route: Route | None = None
     part: str | None = None
 
@@ -233,7 +236,7 @@ DEVICES = {
         luts=53200, registers=106400, block_ram=280, multipliers=220, part="xc7z020clg400-1"),
     "k26": Device(
         title="AMD Kria K26 (Zynq UltraScale+ XCK26)", family=_xilinx("xcup", "lut6-xcup"),
-        luts=117120, registers=234240, block_ram=288, multipliers=1248,
+        luts=117120, registers=234240, block_ram=288, multipliers=1248, ultra_ram=64,
         part="xck26-sfvc784-2LV-c"),
 }
 """Device name to device."""

@@ -20,12 +20,12 @@ from bivit.hw.blocks.registers import Registers
 from bivit.hw.blocks.sequencer import Sequencer
 from bivit.hw.blocks.softmax import SoftmaxThreshold
 from bivit.hw.blocks.vector import VectorUnit
-from bivit.hw.devices import RESOURCES, Family
+from bivit.hw.devices import RESOURCES, Device, Family
 from bivit.hw.fabric.element import make_netlist, make_unit
 from bivit.hw.memories import constant_memories, memories, write_granularity
 
 __all__ = ["COEFFICIENTS", "FEATURES", "UNITS", "UNIT_FEATURES", "block_ram", "elements",
-           "memory_block_ram", "predict"]
+           "memory_block_ram", "memory_places", "predict"]
 
 COEFFICIENTS = pathlib.Path(__file__).with_name("resources.json")
 """Fabric to unit to resource to feature to coefficient."""
@@ -73,6 +73,10 @@ UNIT_FEATURES = {
 _READ_PORTS = {"resid": 2, "vmem": 2, "xmem": 2, "hmem": 2}
 """Memories with more than one read port, each a copy."""
 
+_SHALLOW = 64
+"""Words up to which a memory is made of LUTs of six inputs."""
+_SHORT = 1024
+"""Words up to which a memory fills too little of an ultra RAM."""
 _IN_UNITS = ("score", "sums", "pv")
 """Memories that lie in a unit."""
 
@@ -134,6 +138,27 @@ def memory_block_ram(arch: Arch, family: Family) -> dict[str, int]:
                 width=size.width, depth=size.depth, granularity=parts.get(name, size.width),
                 family=family)
             for name, size in memories(arch).items() if name not in _IN_UNITS}
+
+
+def memory_places(arch: Arch, device: Device) -> dict[str, int]:
+    """Block RAMs and ultra RAMs of the memories between the units, where each lies best.
+
+    Memories of few words are made of LUTs; of the others, those with the most block RAMs become
+    ultra RAM, two ports a copy, as long as there is some.
+    """
+    sizes, found = memories(arch), {"block_ram": 0, "ultra_ram": 0}
+    counts = memory_block_ram(arch, device.family)
+    for name, count in sorted(counts.items(), key=lambda item: -item[1]):
+        memory = name.rsplit("_", 1)[0]
+        width, depth = sizes[memory]
+        ultra = _READ_PORTS.get(memory, 1) * -(-width // 72) * -(-depth // 4096)
+        if depth <= _SHALLOW:
+            continue
+        if depth > _SHORT and found["ultra_ram"] + ultra <= device.ultra_ram:
+            found["ultra_ram"] += ultra
+        else:
+            found["block_ram"] += count
+    return found
 
 
 def _coefficients(arch):

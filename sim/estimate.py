@@ -19,7 +19,7 @@ from bivit.hw.isa import CONTROL, UNIT_OF, WAIT_FIELDS, Opcode, Unit
 from bivit.hw.memories import constant_order
 from bivit.sim.cycles import executed_cycles
 
-__all__ = ["Estimate", "execution_of", "predict_cycles"]
+__all__ = ["Estimate", "execution_of", "predict_cycles", "sent"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def predict_cycles(graph: Graph, arch: Arch, *, batch: int = 1,
     """
     _, best = choose(graph, arch, batch)
     encode_program(best.plan, best.code, best.waits)  # what does not fit into its field is refused
-    indices = [index for index, _ in _sent(best)]
+    indices = [index for index, _ in sent(best)]
     report = executed_cycles(arch, execution_of(best), memory=memory)
     layers, instructions = best.plan.layers, best.plan.instructions
     window = [place for place, index in enumerate(indices)
@@ -94,13 +94,13 @@ def execution_of(program: Candidate) -> Execution:
     found, none = [], dict.fromkeys(WAIT_FIELDS.values(), 0)
     waits = [none | {WAIT_FIELDS[unit]: distance for unit, distance in own.items()}
              for own in program.waits]
-    for index, (line, delay) in _sent(program):
+    for index, (line, delay) in sent(program):
         instruction = program.plan.instructions[index]
         found.append(Executed(instruction.opcode, instruction.fields | waits[line], line, delay))
     return Execution(found, None, None, set(range(len(program.code.lines))))
 
 
-def _sent(program):
+def sent(program: Candidate):
     """Instructions in the order of dispatch: their number in canonical order, their line, and what
     the sequencer spends on other lines before each."""
     lines, delay = program.code.lines, 0

@@ -121,7 +121,7 @@ def _causes(figures):
         for cause, text in CAUSES.items() if frame[cause] or window[cause])
     second = ("<h3>From the first binary layer's start to the last one's end: "
               f"{part:,} cycles</h3>{_bar(window, label=True)}"
-              f"<p id='limit'>{limit_text(figures)}.</p>" if part else "")
+              f"<p id='limit'>The {limit_text(figures)}.</p>" if part else "")
     return (f"<h3>Whole frame: {total:,} cycles</h3>{_bar(frame, label=True)}{second}"
             '<div class="scroll whole"><table id="causes"><thead><tr><th class="text">cycles</th>'
             "<th>frame</th><th>share</th><th>binary layers</th><th>share</th>"

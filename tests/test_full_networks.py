@@ -6,7 +6,8 @@ import pytest
 
 from bivit.compiler.ir import checkpoint
 from bivit.compiler.passes import lower
-from bivit.hw.isa import INSTR_BITS, UNIT_OF, Unit
+from bivit.hw.isa import INSTR_BITS, UNIT_OF, ConstantMemory, Opcode, Unit
+from bivit.hw.memories import memories
 from bivit.hw.targets import TARGETS
 from bivit.models.photographs import photographs
 from bivit.models.random_networks import convert_random
@@ -49,6 +50,23 @@ def test_every_observation_point(name, tmp_path):
     expected, logits = Reference(tmp_path, graph).values(images.numpy(), 1, list(found))
     assert compare(found, expected)[0] == 0, compare(found, expected)[1]
     assert (run.logits == logits).all() and len(set(run.logits[0].tolist())) > 500
+
+
+@pytest.mark.parametrize("name, target", [
+    ("bivit_deit_tiny", "zynq-7020-streamed"),
+    pytest.param("bivit_deit_tiny", "k26-streamed", marks=pytest.mark.slow),
+    pytest.param("bivit_deit_small", "k26-streamed", marks=pytest.mark.slow)])
+def test_streamed_targets_hold_networks_of_full_size(name, target, tmp_path):
+    """A program of at most 64 kbit, whose weights come once a frame."""
+    convert_random(name, 0, tmp_path / "net.safetensors", photographs((3, 224, 224))[:1])
+    graph = checkpoint.load(tmp_path / "net.safetensors")
+    program = lower(graph, TARGETS[target])
+    assert len(program.words) * INSTR_BITS <= 1 << 16
+    fetched = sum(instruction.fields["words"] for instruction in program.executed
+                  if instruction.opcode is Opcode.FETCH
+                  and instruction.fields["memory"] == ConstantMemory.WEIGHT.value)
+    width = memories(TARGETS[target])["weight"].width
+    assert fetched * width < 1.1 * 8 * len(program.external)
 
 
 @pytest.mark.parametrize("name, depth, utilisation", [

@@ -22,6 +22,7 @@ from bivit.hw.resources import (
     block_ram,
     elements,
     memory_block_ram,
+    memory_places,
     predict,
 )
 from bivit.hw.targets import TARGETS
@@ -120,6 +121,15 @@ def test_block_ram_of_a_target():
     """As Yosys made them on the ECP5: what cannot be synthesised in a test."""
     found = memory_block_ram(TARGETS["ecp5-25f"], DEVICES["ecp5-25f"].family)
     assert found["weight_rom"] == 114 and found["hmem_ram"] == 64 and found["bmem_ram"] == 32
+
+
+@pytest.mark.parametrize("device", ["zynq-7020", "k26"])
+def test_memories_of_streamed_targets_fit_their_devices(device):
+    places = memory_places(TARGETS[f"{device}-streamed"], DEVICES[device])
+    assert 0.9 * DEVICES[device].block_ram < places["block_ram"] <= DEVICES[device].block_ram
+    assert places["ultra_ram"] <= DEVICES[device].ultra_ram
+    larger = dataclasses.replace(TARGETS[f"{device}-streamed"], lanes=128)
+    assert memory_places(larger, DEVICES[device])["block_ram"] > DEVICES[device].block_ram
 
 
 def test_units_have_features_that_are_there():
