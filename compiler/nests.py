@@ -53,11 +53,19 @@ class Nest:
 
 def find_nests(pairs, limit: int = _SUMS) -> list[Nest]:
     """Loops that visit `pairs` in their order; `limit` bounds the steps along sum rows."""
+    return min((_found(pairs, limit, alike) for alike in (False, True)), key=len)
+
+
+def _found(pairs, limit, alike):
+    """The nests; if `alike`, no loop is longer than the one before it that has the same steps."""
     nests = [Nest(*pair) for pair in pairs]
     for _ in range(LEVELS):
         merged, index = [], 0
         while index < len(nests):
             count, step = _run(nests, index, limit)
+            before = merged[-1].loops[-1] if alike and merged else (1, 0, 0)
+            if before[0] > 1 and before[1:] == step:
+                count = min(count, before[0])
             nest = nests[index]
             loops = nest.loops + ((count, *step),) if count > 1 else nest.loops + ((1, 0, 0),)
             merged.append(dataclasses.replace(nest, loops=loops))

@@ -14,7 +14,7 @@ from bivit.hw.isa import FORMATS, INDEXED, REGISTER_BITS, REGISTERS, STEPS
 __all__ = ["END_LINES", "Indexing", "Unrolled", "courses_of", "ends_needed", "index_fields",
            "signature"]
 
-END_LINES = 3
+END_LINES = 5
 """Lines that the steps of a loop may take."""
 
 _BITS = {name for fields in FORMATS.values() for name, width in fields.items() if width == 1}
@@ -118,8 +118,8 @@ def _shifted(course, stage):
     if not course.period:
         return -course.step * stage
     later = course.later(stage)
-    return -course.step * stage + course.wrap * ((course.phase - stage - later.phase)
-                                                 // course.period)
+    return (-course.step * stage + sum(_shifted(other, stage) for other in course.more)
+            + course.wrap * ((course.phase - stage - later.phase) // course.period))
 
 
 def _width(opcode, name):
@@ -147,16 +147,18 @@ class _Registers:
             return 0, 0
         if course.pulse:
             return self._pulse(course, offsets, at_start=narrow and begun == 0), 0
-        if same and course.period and course.wrap == -course.step * course.period:
+        if (same and course.period and course.wrap == -course.step * course.period
+                and not course.more):
             return self._ring(course), course.step * course.phase
         key = course, offsets
         if key not in self._numbers:
             number = self._numbers[key] = self._new(0, offsets)
             if course.step:
                 self._plain.append((number, course.step % _MODULUS, 0, 0))
-            if course.wrap:
-                self._wrapped[self._counter(course)].append(
-                    (number, course.wrap % _MODULUS, 0, 1))
+            for part in (course, *course.more):
+                if part.wrap:
+                    self._wrapped[self._counter(part)].append(
+                        (number, part.wrap % _MODULUS, 0, 1))
         return self._numbers[key], 0
 
     def _new(self, value, offsets):

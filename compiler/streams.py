@@ -15,6 +15,10 @@ __all__ = ["Course", "Roll", "course_of", "find_rolls", "fixed_fields"]
 
 _ONCE = 16
 """A wrap that comes once has a period longer than any loop."""
+_LAYERS = 4
+"""Most kinds of wraps in a course."""
+_SHORTEST_LAYERED = 14
+"""Iterations from which on a course may have wraps of several kinds."""
 _LONGEST_PATTERN = 64
 """Instructions that may repeat as a whole in an operation without iterations."""
 _OVERHEAD = 3
@@ -25,7 +29,8 @@ _OVERHEAD = 3
 class Course:
     """What a field adds up: ``step * i + wrap * ((i + phase) // period)``; no period, no wraps.
 
-    With `pulse` it is 1 where ``(i + phase) % period`` is 0, and 0 elsewhere.
+    With `pulse` it is 1 where ``(i + phase) % period`` is 0, and 0 elsewhere. `more` are courses
+    of wraps alone that are added.
     """
 
     step: int = 0
@@ -33,12 +38,15 @@ class Course:
     period: int = 0
     phase: int = 0
     pulse: bool = False
+    more: tuple["Course", ...] = ()
 
     def later(self, iterations: int) -> "Course":
         """The same course, begun some iterations later."""
         if not self.period:
             return self
-        return dataclasses.replace(self, phase=(self.phase - iterations) % self.period)
+        return dataclasses.replace(
+            self, phase=(self.phase - iterations) % self.period,
+            more=tuple(course.later(iterations) for course in self.more))
 
     @property
     def moves(self) -> bool:
@@ -81,13 +89,48 @@ def course_of(values: Sequence[int]) -> Course | None:
         if ones[0] < period:
             return Course(period=period, phase=-ones[0] % period, pulse=True)
     if len(kinds) > 2:
-        return None
+        return _layered(steps)
     common, other = sorted(kinds, key=lambda step: (-steps.count(step), step))
     for usual, rare in ((common, other), (other, common)):
         wraps = [index + 1 for index, step in enumerate(steps) if step == rare]
         if period := _period(wraps, len(values)):
             return Course(usual, rare - usual, period, -wraps[0] % period)
-    return None
+    return _layered(steps)
+
+
+def _layered(steps):
+    """A course with wraps of several kinds, the most frequent first, or None."""
+    length = len(steps) + 1
+    if length < _SHORTEST_LAYERED:
+        return None
+    usual = max(sorted(set(steps)), key=steps.count)
+    rest = {index + 1: step - usual for index, step in enumerate(steps) if step != usual}
+    layers = []
+    while rest and len(layers) < _LAYERS:
+        rest, layer = min((_without(rest, length, period) for period in _periods(rest, length)),
+                          key=lambda found: len(found[0]))
+        layers.append(layer)
+    if rest:
+        return None
+    first, *more = sorted(layers, key=lambda layer: layer.period)
+    return dataclasses.replace(first, step=usual, more=tuple(more))
+
+
+def _periods(rest, length):
+    """Distances from the first wrap to others like it, and one longer than any loop."""
+    first, *others = rest
+    return [place - first for place in others
+            if rest[place] == rest[first] and place - first >= first] + [2 * length + _ONCE]
+
+
+def _without(rest, length, period):
+    """What is left without the first wrap and those that follow it at a period; their course."""
+    first = next(iter(rest))
+    left, wrap = dict(rest), rest[first]
+    for place in range(first, length, period):
+        left[place] = left.get(place, 0) - wrap
+    left = {place: left[place] for place in sorted(left) if left[place]}
+    return left, Course(0, wrap, period, -first % period)
 
 
 def _period(places, length):

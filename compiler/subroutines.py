@@ -15,7 +15,7 @@ from bivit.hw.isa import SETS, Opcode, register_of
 
 __all__ = ["assemble"]
 
-_EFFORT = 600_000
+_EFFORT = 2_400_000
 """Instructions that may be looked at to find the orders of all loops; each gets its share."""
 
 

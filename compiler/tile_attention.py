@@ -68,23 +68,22 @@ class _Attention:
         probabilities = self.tiler.region(f"{self.operation.name}/attention", "pmem",
                                           pieces * words, self.softmax.name)
         window_blocks = len(blocks) // self.key_layout.windows
+        # Scores of many heads go ahead of the weighted values: SOFTMAX takes its time.
+        slots = self.arch.score_slots
+        ahead = min(slots, pieces) - 1 if self.heads > slots else 0
         for number, (block, low, high, begin, end) in enumerate(blocks):
             self.tiler.iteration = number
             window = block // window_blocks if self.key_layout.windows > 1 else 0
             bias = self._bias_words(low, begin, end)
-            for head in range(self.heads):
-                slot = head % self.arch.score_slots
-                bits_at = probabilities.plus((number * self.heads + head) % pieces * words)
-                self._score(block, head, window, slot, bias)
-                copies = 1 + abs(self.value_layout.zeros[head])
-                for copy in range(copies):
-                    self.tiler.emit(
-                        Opcode.SOFTMAX, self.layers[1],
-                        Observe(self.softmax.name, head, (begin, end), (0, self.keys), low),
-                        slot=slot, n_tiles=self.groups, keys=self.keys,
-                        dst_addr=bits_at.plus(copy * self.value_layout.window_words),
-                        **self._softmax_fields(head))
-                self._outputs.emit(block, low, high, begin, end, head, window, bits_at)
+            at = [probabilities.plus((number * self.heads + head) % pieces * words)
+                  for head in range(self.heads)]
+            for head in range(self.heads + ahead):
+                if head < self.heads:
+                    self._score(block, head, window, bias)
+                    self._attend_to(head, low, begin, end, at[head])
+                if head >= ahead:
+                    self._outputs.emit(block, low, high, begin, end, head - ahead, window,
+                                       at[head - ahead])
             self._outputs.finish(block)
 
     def _bias_words(self, low, begin, end):
@@ -103,12 +102,22 @@ class _Attention:
                     node.name)} for head in range(self.heads)]
         return self._biases[place]
 
-    def _score(self, block, head, window, slot, bias):
+    def _score(self, block, head, window, bias):
         self.tiler.emit(
             Opcode.MM_SCORE, self.layers[0], a_src=self.query.source,
             a_addr=self.query.at(block, head * self.key.k_words), b_src=self.key.source,
             b_addr=self.key.base.plus(self.key_layout.word(head, window)), n_tiles=self.groups,
-            k_words=self.key.k_words, slot=slot, keys=self.keys, **bias[head])
+            k_words=self.key.k_words, slot=head % self.arch.score_slots,
+            keys=self.keys, **bias[head])
+
+    def _attend_to(self, head, low, begin, end, bits_at):
+        for copy in range(1 + abs(self.value_layout.zeros[head])):
+            self.tiler.emit(
+                Opcode.SOFTMAX, self.layers[1],
+                Observe(self.softmax.name, head, (begin, end), (0, self.keys), low),
+                slot=head % self.arch.score_slots, n_tiles=self.groups, keys=self.keys,
+                dst_addr=bits_at.plus(copy * self.value_layout.window_words),
+                **self._softmax_fields(head))
 
     def _softmax_fields(self, head):
         """Mode and limits; scores without a bias count sixteenths, too."""

@@ -158,8 +158,8 @@ class _Rows:
 
     def _strip_size(self):
         """Rows of a strip: strips are alike if they are equally long and lie alike in blocks."""
-        arch = self.arch
-        most = min(max(1, arch.sums_depth // self.tiles) * arch.post_rows, _ROWS)
+        arch, tiles = self.arch, max(one.tiles for one in self.passes)
+        most = min(max(1, arch.sums_depth // tiles) * arch.post_rows, _ROWS)
         most -= most % (arch.rows if most >= arch.rows else arch.post_rows)
         even = [size for size in range(1, most + 1) if not self.tokens % size
                 and (not arch.rows % size or not size % arch.rows)]

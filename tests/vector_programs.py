@@ -23,6 +23,8 @@ ARCHS = (
     Arch(name="narrow", rows=1, cols=3, lanes=4, resid_bits=6, **_DEPTHS),
 )
 """Small machines whose memories have powers of two for depths, so that any address is legal."""
+HIGH = Arch(name="high", rows=7, cols=8, lanes=32, post_rows=5, resid_bits=8, **_DEPTHS)
+"""One with many rows, for those that are taken together."""
 
 
 def random_walk(arch, words, rng, most=40):
@@ -59,6 +61,9 @@ def random_fields(arch, opcode, rng):
     if opcode is Opcode.MOVE:
         words, to_keys = rng.integers(1, 4), rng.integers(2)
         fields = random_walk(arch, words, rng) | {"words": words, "to_keys": to_keys}
+        if rng.random() < 0.7:
+            fields |= {"count_0": rng.integers(1, 14), "count_1": rng.integers(1, 4),
+                       "blocks_0": 0, "rows_0": min(1, arch.rows - 1)}
         fields |= random_destination(arch.keys_per_group if to_keys else arch.rows, rng)
         fields["src"] = rng.integers(2)
     elif opcode is Opcode.ROWS_ADD:

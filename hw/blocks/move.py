@@ -4,9 +4,11 @@ Stages count from the counters of the walk: the address is on the port in stage 
 in stage 5, its row is written in stage 6.
 """
 
+import functools
+import itertools
 import math
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -21,14 +23,38 @@ __all__ = ["RowMover", "move_timing"]
 WRITE_STAGE = STEP_STAGE + 1 + MEM_LATENCY + 1
 
 
-def move_timing(fields: dict[str, int]) -> tuple[int, int]:
+def move_timing(arch: Arch, fields: dict[str, int]) -> tuple[int, int]:
     """Occupancy and completion of MOVE."""
-    steps = fields["words"] * math.prod(fields[f"count_{level}"] for level in range(LEVELS))
+    together = not (fields["to_keys"] or fields["blocks_0"]) and fields["rows_0"] == 1
+    steps = fields["words"] * _row_steps(
+        arch, together, fields["src_row"], fields["dst_row"], fields["segment"],
+        fields["segment_left"], tuple(fields[f"count_{level}"] for level in range(LEVELS)),
+        tuple(fields[f"rows_{level}"] for level in range(1, LEVELS)))
     return steps + WRITE_STAGE, steps + WRITE_STAGE
 
 
+@functools.lru_cache(1 << 12)
+def _row_steps(arch, together, first, row, segment, left, counts, rows):
+    """Steps for one word of every row: a run of rows ends with a block or a segment."""
+    count, *outer = counts
+    if not together:
+        return count * math.prod(outer)
+    steps, room = 0, left if segment else count * math.prod(outer)
+    for places in itertools.product(*(range(times) for times in reversed(outer))):
+        source = first + sum(place * step for place, step in
+                             zip(reversed(places), rows, strict=True))
+        todo, source = count, source % arch.rows
+        while todo:
+            taken = min(todo, room, arch.rows - source, arch.rows - row,
+                        arch.post_rows - row % arch.post_rows)
+            todo, room, steps = todo - taken, room - taken, steps + 1
+            source, row = (source + taken) % arch.rows, (row + taken) % arch.rows if room else 0
+            room = room or segment
+    return steps
+
+
 class RowMover(wiring.Component):
-    """Runs MOVE, a word of one row a cycle.
+    """Runs MOVE, a word of some rows a cycle.
 
     Parameters
     ----------
@@ -41,9 +67,11 @@ class RowMover(wiring.Component):
     step : of the source
     address : of what is read
     xmem_data, hmem_data : two cycles later
-    row_address, row : block and row of the destination
-    advance : go on to its next row
-    writes_xmem, writes_kmem, write_address, write_row, bits : the write, registered
+    rows : how many rows go together, in stage 0
+    row_address, row : block and row of the destination in stage 0
+    writes_xmem, writes_kmem, write_address : the write, registered
+    write_rows, bits : of XMEM
+    write_column : of KMEM, which gets the first row of `bits`
     """
 
     def __init__(self, arch: Arch):
@@ -58,14 +86,15 @@ class RowMover(wiring.Component):
             "address": Out(16),
             "xmem_data": In(sizes["xmem"].width),
             "hmem_data": In(sizes["hmem"].width),
+            "rows": In(range(arch.post_rows + 1)),
             "row_address": In(16),
             "row": In(8),
-            "advance": Out(1),
             "writes_xmem": Out(1),
             "writes_kmem": Out(1),
             "write_address": Out(16),
-            "write_row": Out(8),
-            "bits": Out(arch.lanes),
+            "write_rows": Out(arch.rows),
+            "write_column": Out(8),
+            "bits": Out(arch.rows * arch.lanes),
         })
 
     def elaborate(self, platform):
@@ -82,19 +111,28 @@ class RowMover(wiring.Component):
         word = Signal(len(words))
         m.d.comb += word.eq(Mux(step.first_word, 0, next_word))
         m.d.sync += [next_word.eq(word + 1), self.address.eq(step.address + word)]
-        # Stage 5: its row, to the present row of the destination.
+        # Stage 5: its rows, to the present ones of the destination.
         later = WRITE_STAGE - 1 - STEP_STAGE
         valid = delayed(m, step.valid, later, name="valid", init=0)
         source_row = delayed(m, step.row, later, name="source_row")
         offset = delayed(m, word, later, name="offset")
-        last_word = delayed(m, word == words - 1, later, name="last_word")
+        count, address, row = (delayed(m, value, WRITE_STAGE - 1, name=name) for name, value in (
+            ("rows", self.rows), ("row_address", self.row_address), ("row", self.row)))
         data = Mux(from_hmem, self.hmem_data, self.xmem_data)
-        rows = Array([data.word_select(row, arch.lanes) for row in range(arch.rows)])
-        m.d.comb += self.advance.eq(valid & last_word)
+        shift = Signal(6)  # row l of the destination takes row l + shift
+        with m.If(to_keys):
+            m.d.comb += shift.eq(source_row)
+        with m.Else():
+            m.d.comb += shift.eq(Mux(source_row < row, source_row + arch.rows, source_row) - row)
+        words_of_rows = [data.word_select(index, arch.lanes) for index in range(arch.rows)]
+        rows = [Array([words_of_rows[(index + turn) % arch.rows]
+                       for turn in range(arch.rows)])[shift] for index in range(arch.rows)]
         m.d.sync += [
-            self.bits.eq(rows[source_row]),
-            self.write_address.eq(self.row_address + offset),
-            self.write_row.eq(self.row),
+            self.bits.eq(Cat(rows)),
+            self.write_address.eq(address + offset),
+            self.write_rows.eq(Cat((row <= index) & (index < row + count)
+                                   for index in range(arch.rows))),
+            self.write_column.eq(row),
             self.writes_xmem.eq(valid & ~to_keys),
             self.writes_kmem.eq(valid & to_keys),
             self.done.eq(valid & delayed(m, step.last, later, name="last")),

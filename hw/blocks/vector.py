@@ -41,7 +41,7 @@ def timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int
     if opcode is Opcode.ROWS_OUT:
         return rows_out_timing(arch, fields)
     if opcode is Opcode.MOVE:
-        return move_timing(fields)
+        return move_timing(arch, fields)
     if opcode is Opcode.STORE:
         return store_estimate(arch, fields)
     return norm_timing(arch, opcode, n_tiles=fields["n_tiles"], groups=fields["groups"])
@@ -161,7 +161,8 @@ class VectorUnit(wiring.Component):
             sums.address.eq(Mux(running[writer], writer.sums_addr, adder.sums_addr)),
             sums.update.eq(adder.update),
             writer.sums_data.eq(sums.words), writer.room.eq(target.room),
-            target.advance.eq(Mux(mover.advance, 1, writer.advance)),
+            source.room.eq(target.room), mover.rows.eq(source.rows),
+            target.advance.eq(Mux(source.taken != 0, source.taken, writer.advance)),
         ]
         for unit in (writer, mover):
             m.d.comb += [unit.row_address.eq(target.address), unit.row.eq(target.row)]
@@ -179,7 +180,8 @@ class VectorUnit(wiring.Component):
         is_move = opcode == Opcode.MOVE
         plan, goal = Signal(PLAN), Signal(TARGET)
         m.d.comb += [plan.address.eq(move.src_addr), plan.row.eq(move.src_row),
-                     plan.stride.eq(move.src_stride), plan.words.eq(move.words)]
+                     plan.stride.eq(move.src_stride), plan.words.eq(move.words),
+                     plan.alone.eq(move.to_keys)]
         for level, loop in enumerate(plan.levels):
             m.d.comb += [loop[name].eq(move[f"{name}_{level}"])
                          for name in ("count", "blocks", "rows")]
@@ -227,20 +229,20 @@ class VectorUnit(wiring.Component):
             m.d.comb += unit.norm_data.eq(self.norm_data)
 
     def _connect_writes(self, m, norm, writer, mover, tag):
-        """LayerNorm writes words or chunks of a row group, ROWS_OUT rows of it, MOVE one row."""
+        """LayerNorm writes words or chunks of a row group, ROWS_OUT rows of it, MOVE rows."""
         arch = self.arch
         bits, number_bits = arch.lanes, arch.cols * arch.resid_bits
         written, mask, row_address = Signal(arch.rows), Signal(bits), Signal(16)
-        row_bits = [Signal(bits, name=f"row_bits_{index}") for index in range(arch.post_rows)]
+        row_bits = Signal(arch.rows * bits)
         with m.If(mover.writes_xmem):
-            m.d.comb += [written.eq(Cat(mover.write_row == index for index in range(arch.rows))),
-                         mask.eq(~0), row_address.eq(mover.write_address)]
-            m.d.comb += [row.eq(mover.bits) for row in row_bits]
+            m.d.comb += [written.eq(mover.write_rows), mask.eq(~0),
+                         row_address.eq(mover.write_address), row_bits.eq(mover.bits)]
         with m.Else():
             m.d.comb += [written.eq(writer.write_rows),
                          mask.eq(Mux(writer.writes_xmem, writer.mask, 0)),
                          row_address.eq(writer.write_address)]
-            m.d.comb += [row.eq(writer.bits[index]) for index, row in enumerate(row_bits)]
+            m.d.comb += row_bits.eq(Cat(writer.bits[index % arch.post_rows]
+                                        for index in range(arch.rows)))
         row_mask = Cat(mask & spread(written[index], bits) for index in range(arch.rows))
         number_mask = Cat(spread(writer.lanes[index], number_bits)
                           for index in range(arch.post_rows))
@@ -248,10 +250,10 @@ class VectorUnit(wiring.Component):
             self.tag.eq(Mux(norm.writing, norm.tag, tag)),
             self.xmem_we.eq(norm.xmem_we | row_mask),
             self.vmem_we.eq(norm.vmem_we | number_mask),
-            self.kmem_we.eq(Cat(spread(mover.writes_kmem & (mover.write_row == column), bits)
+            self.kmem_we.eq(Cat(spread(mover.writes_kmem & (mover.write_column == column), bits)
                                 for column in range(arch.cols))),
             self.kmem_addr.eq(mover.write_address),
-            self.kmem_data.eq(mover.bits.replicate(arch.cols)),
+            self.kmem_data.eq(mover.bits[:bits].replicate(arch.cols)),
         ]
         with m.If(norm.writing):
             m.d.comb += [self.xmem_addr.eq(norm.write_address),
@@ -261,8 +263,7 @@ class VectorUnit(wiring.Component):
                          self.vmem_write_addr.eq(writer.write_address)]
         m.d.comb += [
             self.xmem_data.eq(Mux(norm.writing, norm.xmem_data,
-                                  Cat(row_bits[index % arch.post_rows]
-                                      for index in range(arch.rows)))),
+                                  row_bits)),
             self.vmem_write_data.eq(Mux(norm.writing, norm.vmem_write_data,
                                         writer.numbers)),
         ]

@@ -15,6 +15,7 @@ LEVEL = data.StructLayout({"count": 12, "blocks": 12, "rows": 6})
 PLAN = data.StructLayout({
     "address": 16, "row": 6, "stride": 12,
     "words": 12,  # of a row
+    "alone": 1,   # one row at a time
     "levels": data.ArrayLayout(LEVEL, LEVELS),
 })
 """What a :class:`SourceWalk` is told."""
@@ -23,7 +24,7 @@ STEP = data.StructLayout({
     "valid": 1,
     "address": 16,    # of the block of the row
     "row": 6,
-    "first_word": 1,  # of the row
+    "first_word": 1,  # of the rows
     "last": 1,        # of all
 })
 """One step, in stage `STEP_STAGE`."""
@@ -65,8 +66,9 @@ def least(first: Value, *others: Value) -> Value:
 class SourceWalk(wiring.Component):
     """Nested loops over rows, and the words of each: one word a cycle.
 
-    The first word is in stage 0 in the cycle after `start`. Steps of rows and the first row must be
-    below the rows of a block.
+    If the innermost loop goes through rows behind each other, those of one block go together, as
+    many as there is room for. The first word is in stage 0 in the cycle after `start`. Steps of
+    rows and the first row must be below the rows of a block.
 
     Parameters
     ----------
@@ -75,14 +77,17 @@ class SourceWalk(wiring.Component):
     Members
     -------
     start, plan : begin; the plan is kept
-    last_word : the word in stage 0 is the last one of its row
+    room : rows that can be taken together, at least 1
+    rows : how many rows go together in stage 0
+    taken : the same with their last word, else 0
     step : the word in stage `STEP_STAGE`
     """
 
     def __init__(self, arch: Arch):
         self.arch = arch
-        super().__init__({"start": In(1), "plan": In(PLAN), "last_word": Out(1),
-                          "step": Out(STEP)})
+        rows = range(arch.post_rows + 1)
+        super().__init__({"start": In(1), "plan": In(PLAN), "room": In(rows), "rows": Out(rows),
+                          "taken": Out(rows), "step": Out(STEP)})
 
     def elaborate(self, platform):
         m = Module()
@@ -94,25 +99,33 @@ class SourceWalk(wiring.Component):
         words_left = Signal(12, reset_less=True)
         first_word = Signal(reset_less=True)
         active = Signal()
-        ended = Cat(count == 0 for count in left)
-        last = Signal()
-        m.d.comb += [self.last_word.eq(words_left == 0), last.eq(self.last_word & ended.all())]
+        together, rows = Signal(reset_less=True), self.rows
+        m.d.comb += rows.eq(Mux(together, least(
+            self.room, self.arch.rows - position[0].row,
+            Mux(left[0] >= self.arch.post_rows, self.arch.post_rows, left[0] + 1)), 1))
+        ended = Cat(count == (rows - 1 if level == 0 else 0) for level, count in enumerate(left))
+        last_word, last = Signal(), Signal()
+        m.d.comb += [last_word.eq(words_left == 0), last.eq(last_word & ended.all()),
+                     self.taken.eq(Mux(active & last_word, rows, 0))]
 
         following = Signal(_POSITION)
-        self._next_position(m, plan, position, ended, following)
+        self._next_position(m, plan, position, ended, Mux(together, rows, plan.levels[0].rows),
+                            following)
         with m.If(active):
-            m.d.sync += [first_word.eq(self.last_word), words_left.eq(words_left - 1)]
-            with m.If(self.last_word):
+            m.d.sync += [first_word.eq(last_word), words_left.eq(words_left - 1)]
+            with m.If(last_word):
                 m.d.sync += [words_left.eq(plan.words - 1), active.eq(~last)]
                 for level in range(LEVELS):
                     with m.If(Cat(C(1, 1), ended[:level]).all()):
                         m.d.sync += [
                             position[level].eq(following),
-                            left[level].eq(Mux(ended[level], plan.levels[level].count,
-                                               left[level]) - 1),
+                            left[level].eq(Mux(ended[level], plan.levels[level].count - 1,
+                                               left[level] - (rows if level == 0 else 1))),
                         ]
         with m.If(self.start):
-            m.d.sync += [plan.eq(self.plan), active.eq(1), first_word.eq(1),
+            inner = self.plan.levels[0]
+            m.d.sync += [together.eq((inner.blocks == 0) & (inner.rows == 1) & ~self.plan.alone),
+                         plan.eq(self.plan), active.eq(1), first_word.eq(1),
                          words_left.eq(self.plan.words - 1)]
             for level in range(LEVELS):
                 m.d.sync += [
@@ -131,16 +144,18 @@ class SourceWalk(wiring.Component):
             m.d.comb += self.step[name].eq(delayed(m, value, STEP_STAGE, name=name))
         return m
 
-    def _next_position(self, m, plan, position, ended, following):
+    def _next_position(self, m, plan, position, ended, inner_rows, following):
         """The position of the next row: the innermost loop that has not ended goes on."""
         present, level = Signal(_POSITION), Signal(LEVEL)
+        rows = Signal(6)
+        m.d.comb += rows.eq(Mux(ended[0], level.rows, inner_rows))
         m.d.comb += [present.eq(position[-1]), level.eq(plan.levels[-1])]
         for index in reversed(range(LEVELS - 1)):
             with m.If(~ended[index]):
                 m.d.comb += [present.eq(position[index]), level.eq(plan.levels[index])]
         row, carry = Signal(7), Signal()
         m.d.comb += [
-            row.eq(present.row + level.rows),
+            row.eq(present.row + rows),
             carry.eq(row >= self.arch.rows),
             following.row.eq(Mux(carry, row - self.arch.rows, row)),
             following.block.eq(present.block + level.blocks + carry),

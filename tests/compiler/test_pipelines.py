@@ -59,8 +59,10 @@ def values_of(course, first, count):
     """What a field holds in the iterations of a loop."""
     if course.pulse:
         return [int((i + course.phase) % course.period == 0) for i in range(count)]
-    wraps = [(i + course.phase) // course.period if course.period else 0 for i in range(count)]
-    return [first + course.step * i + course.wrap * wraps[i] for i in range(count)]
+    layers = [layer for layer in (course, *course.more) if layer.period]
+    return [first + course.step * i
+            + sum(layer.wrap * ((i + layer.phase) // layer.period) for layer in layers)
+            for i in range(count)]
 
 
 @given(st.integers(-50, 50), st.integers(-50, 50), st.integers(2, 9), st.integers(0, 8),
@@ -72,6 +74,15 @@ def test_courses_are_found(step, wrap, period, phase, count):
     found = course_of(values)
     assert found is not None
     assert values_of(found, values[0], count) == values
+
+
+@pytest.mark.parametrize("windows", [4, 8])
+def test_courses_of_shifted_windows(windows):
+    """Rows of biases by the kind of window: inside, last of a row, last row, both."""
+    values = [5 * row + 100 * (column == windows - 1) + 200 * (line == windows - 1)
+              for line in range(windows) for column in range(windows) for row in range(7)]
+    found = course_of(values)
+    assert found.more and values_of(found, 0, len(values)) == values
 
 
 @given(st.lists(st.integers(0, 1), min_size=2, max_size=12))

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from bivit.hw.blocks.vector import timing
-from bivit.hw.isa import LEVELS, MoveSource, Opcode
+from bivit.hw.isa import FORMATS, LEVELS, MoveSource, Opcode
 from vector_model import VectorModel
-from vector_programs import ARCHS, check, random_model, random_program
+from vector_programs import ARCHS, HIGH, check, random_model, random_program
 
 ONE_ROW = {f"count_{level}": 1 for level in range(LEVELS)}
 
 
-@pytest.mark.parametrize("arch", ARCHS, ids=lambda arch: arch.name)
+@pytest.mark.parametrize("arch", (*ARCHS, HIGH), ids=lambda arch: arch.name)
 def test_random_moves_back_to_back(arch):
     rng = np.random.default_rng(1)
     model = random_model(arch, rng)
@@ -42,5 +42,10 @@ def test_windows_of_an_image(to_keys):
 
 
 def test_steps_take_a_cycle():
-    fields = ONE_ROW | {"count_0": 7, "count_3": 7, "words": 3}
-    assert timing(ARCHS[0], Opcode.MOVE, fields)[0] <= 7 * 7 * 3 + 6
+    fields = dict.fromkeys(FORMATS[Opcode.MOVE], 0) | ONE_ROW
+    fields |= {"count_0": 7, "count_3": 7, "words": 3}
+    assert timing(ARCHS[0], Opcode.MOVE, fields)[0] == 7 * 7 * 3 + 6
+    # 7 rows from 0 on to 0, 0 to 7 and 7 to 0: words of 5 and 2, of blocks of 7.
+    run = fields | {"rows_0": 1, "count_3": 2, "rows_3": 0}
+    assert timing(HIGH, Opcode.MOVE, run)[0] == 2 * 2 * 3 + 6
+    assert timing(HIGH, Opcode.MOVE, run | {"src_row": 3})[0] == 2 * 3 * 3 + 6

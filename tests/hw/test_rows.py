@@ -5,21 +5,15 @@ import pytest
 from amaranth.sim import Simulator
 
 from bivit.compiler.ir.numeric import gelu
-from bivit.hw.arch import Arch
 from bivit.hw.blocks.gelu import GELU_CYCLES, Gelu
 from bivit.hw.blocks.vector import timing
 from bivit.hw.isa import FORMATS, LEVELS, Opcode, RowKind, RowOperation
 from vector_model import VectorModel
-from vector_programs import ARCHS, check, random_model, random_program
+from vector_programs import ARCHS, HIGH, check, random_model, random_program
 
 ADD, OUT = Opcode.ROWS_ADD, Opcode.ROWS_OUT
 ODD = ARCHS[0]
 ONE_ROW = {"src_addr": 0} | {f"count_{level}": 1 for level in range(LEVELS)}
-
-
-HIGH = Arch(name="high", rows=7, cols=8, lanes=32, post_rows=5, resid_bits=8, resid_depth=64,
-            vmem_depth=64, norm_depth=32, xmem_depth=64, hmem_depth=32, kmem_depth=32,
-            sums_depth=256)
 
 
 @pytest.mark.parametrize("arch", (*ARCHS, HIGH), ids=lambda arch: arch.name)
