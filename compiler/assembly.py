@@ -135,6 +135,8 @@ def _memory(opcode, name, values):
     if opcode is Opcode.FETCH:
         return {"ext_addr": "EXTERNAL",
                 "const_addr": ConstantMemory(values["memory"]).name}.get(name)
+    if opcode is Opcode.STORE and name == "ext_addr":
+        return "EXTERNAL"
     if name == "dst_addr" and opcode is Opcode.MM_BITS:
         return Destination(values["dst"]).name
     if name == "dst_addr" and opcode is Opcode.ROWS_OUT:

@@ -17,6 +17,7 @@ from bivit.compiler.pack import pack
 from bivit.compiler.pipeline import find_pipelines
 from bivit.compiler.place import place, spread
 from bivit.compiler.schedule import schedule
+from bivit.compiler.spill import spill
 from bivit.compiler.stream import stream
 from bivit.compiler.stream_parts import cut_rolls, loop_room, stream_parts
 from bivit.compiler.streams import find_rolls
@@ -169,7 +170,7 @@ def _large(graph, fused, plan, arch):
 def _straight(plan, arch):
     external = b""
     if fetched_memories(arch):
-        plan, external = stream(plan, arch)
+        plan, external = stream(spill(plan, arch), arch)
     placed, where = place(plan, arch, lifetimes_of_order(plan))
     needs = dependencies(placed.instructions, arch)
     return _candidate(placed, where, schedule(placed, arch, needs), needs, arch,

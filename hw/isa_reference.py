@@ -152,6 +152,11 @@ Writes `words` words of a constant memory from word `const_addr` on, from extern
 word takes whole beats of the port, lowest bits first; `ext_addr` is the first of them, counted from
 the address in MEMORY_BASE. Only on `streamed` targets; see [memory.md](memory.md)."""
 
+_ACTIONS[Opcode.STORE] = """\
+Writes `words` words of RESID or VMEM from word `src_addr` on to external memory, where FETCH finds
+them as words of POS: each takes whole beats of the port, lowest bits first; `ext_addr` is the first
+of them. Only on `streamed` targets; see [memory.md](memory.md)."""
+
 _FIELDS = {
     "memory": "constant memory that is written", "const_addr": "its first word",
     "ext_addr": "first beat in external memory",

@@ -90,10 +90,13 @@ def units_of(arch: Arch) -> tuple[Unit, ...]:
 
 
 def opcodes_of(arch: Arch) -> tuple[Opcode, ...]:
-    """The legal opcodes of a target: those with a stem engine have STEM in the place of LOAD."""
-    absent = Opcode.LOAD if arch.stem_macs else Opcode.STEM
+    """The legal opcodes of a target: those with a stem engine have STEM in the place of LOAD,
+    only those whose weights are streamed have STORE."""
+    absent = {Opcode.LOAD if arch.stem_macs else Opcode.STEM}
+    if arch.weights != "streamed":
+        absent |= {Opcode.STORE}
     return tuple(opcode for opcode in Opcode
-                 if opcode is not absent and UNIT_OF.get(opcode) in (None, *units_of(arch)))
+                 if opcode not in absent and UNIT_OF.get(opcode) in (None, *units_of(arch)))
 
 
 def control_faults(arch: Arch, opcode: Opcode, fields):
