@@ -217,8 +217,9 @@ def simulate(
         "--in-a-row", help="Run all images in one start and tell latency from interval; rtl "
                            "only.")] = False,
     memory: Annotated[str | None, typer.Option(
-        metavar="latency=N,interval=N,stalls=SEED", help="External memory of a streamed target: "
-        "cycles to the first beat, cycles from beat to beat, stalls from a seed.")] = None,
+        metavar="latency=N,interval=N,write_latency=N,stalls=SEED",
+        help="External memory of a streamed target: cycles to the first beat, from beat to beat, "
+             "to the answer of a write, stalls from a seed.")] = None,
     as_json: Json = False, debug: Debug = False,
 ):
     """Run a build on images; with --check compare it with PyTorch, bit for bit."""

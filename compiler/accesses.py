@@ -15,6 +15,8 @@ import numpy as np
 
 from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.arch import Arch
+from bivit.hw.blocks.fetch import port_beats
+from bivit.hw.blocks.store import STORED_AS
 from bivit.hw.isa import (
     LEVELS,
     AddSource,
@@ -29,10 +31,13 @@ from bivit.hw.isa import (
 )
 from bivit.hw.memories import constant_order
 
-__all__ = ["Accesses", "CONSTANTS", "WordKeys", "accesses"]
+__all__ = ["Accesses", "CONSTANTS", "EXTERNAL", "WordKeys", "accesses"]
 
 CONSTANTS = constant_order[1:]
 """Memories that only FETCH writes."""
+
+EXTERNAL = "external"
+"""External memory, its words beats: constants, and what STORE writes."""
 
 _A_MEMORIES = {source.value: source.name.lower() for source in ASource}
 _B_MEMORIES = {source.value: source.name.lower() for source in BSource}
@@ -59,7 +64,7 @@ class WordKeys:
     """Numbers from 0 on for the words of memories: two accesses share one where they share a word.
 
     Words that are always touched together have one number. Constants have none if no instruction
-    writes any.
+    writes any, nor has external memory then.
 
     Parameters
     ----------
@@ -68,14 +73,14 @@ class WordKeys:
     """
 
     def __init__(self, touched: Iterable[Accesses]):
-        ranges, fetched = set(), False
+        ranges, written = set(), set()
         for access in touched:
-            fetched = fetched or any(memory in CONSTANTS for memory, _ in access.writes)
+            written |= {memory for memory, _ in access.writes}
             for memory, words in (*access.reads, *access.writes, *access.updates):
                 ranges.add((memory, words if isinstance(words, range) else tuple(words)))
-        edges = collections.defaultdict(set)
+        edges, fetched = collections.defaultdict(set), written & set(CONSTANTS)
         for memory, words in ranges:
-            if fetched or memory not in CONSTANTS:
+            if memory in written or memory != EXTERNAL and (fetched or memory not in CONSTANTS):
                 edges[memory].update(_edges(words))
         self._edges = {memory: sorted(found) for memory, found in edges.items()}
         self._first, self._found = {}, {}
@@ -107,9 +112,13 @@ class WordKeys:
 
     def name(self, number: int) -> str:
         """Memory and word of a number, for people."""
-        memory = max((memory for memory, first in self._first.items() if first <= number),
-                     key=self._first.get)
+        memory = self.memory(number)
         return f"{memory.upper()} word {self._edges[memory][number - self._first[memory]]}"
+
+    def memory(self, number: int) -> str:
+        """Memory of the word of a number."""
+        return max((memory for memory, first in self._first.items() if first <= number),
+                   key=self._first.get)
 
 
 def _dense(words):
@@ -130,7 +139,15 @@ def accesses(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> Accesses:
 
 
 def _fetch(arch, f):
-    return Accesses(writes=((constant_order[f["memory"]], _span(f["const_addr"], f["words"])),))
+    memory = constant_order[f["memory"]]
+    beats = _span(f["ext_addr"], f["words"] * port_beats(arch, memory))
+    return Accesses(((EXTERNAL, beats),), ((memory, _span(f["const_addr"], f["words"])),))
+
+
+def _store(arch, f):
+    beats = _span(f["ext_addr"], f["words"] * port_beats(arch, STORED_AS))
+    return Accesses(((_NUMBER_MEMORIES[f["src"]], _span(f["src_addr"], f["words"])),),
+                    ((EXTERNAL, beats),))
 
 
 def _load(arch, f):
@@ -339,5 +356,5 @@ _ACCESSES = {
     Opcode.MM_SCORE: _score, Opcode.MM_ACC: _accumulate, Opcode.SOFTMAX: _softmax,
     Opcode.NORM_BITS: _norm(1), Opcode.NORM_CODES: _norm(8), Opcode.NORM_NUMBERS: _norm_numbers,
     Opcode.ROWS_ADD: _rows_add, Opcode.ROWS_OUT: _rows_out, Opcode.MOVE: _move,
-    Opcode.OUTPUT: _output, Opcode.FETCH: _fetch,
+    Opcode.OUTPUT: _output, Opcode.FETCH: _fetch, Opcode.STORE: _store,
 }

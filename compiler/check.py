@@ -7,10 +7,11 @@ covered by waits or by the order within a unit.
 
 import collections
 
-from bivit.compiler.accesses import WordKeys, accesses
+from bivit.compiler.accesses import EXTERNAL, WordKeys, accesses
 from bivit.compiler.clock import KnownDone
 from bivit.compiler.expand import expand
 from bivit.hw.arch import Arch
+from bivit.hw.blocks.read_port import BEAT_ADDRESS_BITS
 from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Destination, Opcode
 from bivit.hw.memories import memories
 
@@ -70,6 +71,7 @@ class _Checker:
     def __init__(self, arch, constant_words, keys):
         self.arch, self.keys = arch, keys
         self.limits = {name: size.depth for name, size in memories(arch).items()} | constant_words
+        self.limits[EXTERNAL] = 1 << BEAT_ADDRESS_BITS
         self.clock = KnownDone()
         self.place = {}  # position -> unit, number in the unit
         self.writer = {}
@@ -98,9 +100,10 @@ class _Checker:
             yield from self.keys(((memory, words),))
 
     def _read(self, position, known, key):
-        if key not in self.writer:
+        if key in self.writer:
+            self._done(known, self.writer[key], "reads", key, "writes")
+        elif self.keys.memory(key) != EXTERNAL:  # which holds constants from the start
             raise ValueError(f"reads {self.keys.name(key)}, which nothing wrote")
-        self._done(known, self.writer[key], "reads", key, "writes")
         self.readers[key].append(position)
 
     def _write(self, position, known, key):

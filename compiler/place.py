@@ -13,7 +13,7 @@ from bivit.compiler.structures import Plan, TooSmall
 from bivit.hw.arch import Arch
 from bivit.hw.memories import memories
 
-__all__ = ["place", "spread"]
+__all__ = ["place", "place_regions", "spread"]
 
 
 def spread(plan: Plan) -> Plan:
@@ -46,9 +46,8 @@ def place(plan: Plan, arch: Arch,
         with _collected(problems):
             where |= _place_segments(segments, memory, arch)
     for memory in dict.fromkeys(region.memory for region in plan.regions):
-        regions = [r for r in plan.regions if r.memory == memory and r.name in lifetimes.lives]
         with _collected(problems):
-            where |= _place_regions(regions, lifetimes, memory, arch)
+            where |= place_regions(plan, lifetimes, memory, arch)
     if problems:
         raise TooSmall(str(problems[0]), {name: words for problem in problems
                                           for name, words in problem.needed.items()})
@@ -93,8 +92,11 @@ def _place_segments(segments, memory, arch):
     return where
 
 
-def _place_regions(regions, lifetimes, memory, arch):
+def place_regions(plan: Plan, lifetimes: Lifetimes, memory: str,
+                  arch: Arch) -> dict[str, tuple[str, int, int]]:
+    """The same for the regions of one memory."""
     size = memories(arch)[memory]
+    regions = [r for r in plan.regions if r.memory == memory and r.name in lifetimes.lives]
     for allocate in (_zones, _around, _lowest):
         where, problem = allocate(regions, lifetimes, memory, size.depth)
         if not problem:

@@ -14,6 +14,7 @@ from bivit.compiler.external import external_image, fetches
 from bivit.compiler.structures import Address, Plan, TooSmall
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.fetch import port_beats
+from bivit.hw.isa import Opcode
 from bivit.hw.memories import memories
 
 __all__ = ["stream"]
@@ -47,12 +48,14 @@ def stream(plan: Plan, arch: Arch) -> tuple[Plan, bytes]:
         If constants that are needed at the same time have no room.
     """
     beats, image = external_image(plan.segments, arch)
+    stored, plan = _stored(plan.instructions), _with_beats(plan, beats, arch)
     pieces = sorted(_pieces(plan, arch), key=lambda piece: (piece.first, piece.memory, piece.low))
     begins = _begins(plan.instructions)
     fetched, places = collections.defaultdict(list), {}
     for memory in CONSTANTS:
         own = [piece for piece in pieces if piece.memory == memory]
-        for piece, (position, start) in zip(own, _place(own, begins, plan, arch), strict=True):
+        found = _place(own, begins, stored, plan, arch)
+        for piece, (position, start) in zip(own, found, strict=True):
             fetched[position].append((piece, start))
             places.setdefault(piece.segment, []).append((piece, start))
     instructions = []
@@ -64,6 +67,23 @@ def stream(plan: Plan, arch: Arch) -> tuple[Plan, bytes]:
             instructions += fetches(arch, piece.memory, beat, start, piece.words, reader)
         instructions.append(_with_places(instruction, index, places))
     return dataclasses.replace(plan, instructions=tuple(instructions), segments=()), image
+
+
+def _stored(instructions):
+    """Index behind the STORE of each spilled segment."""
+    return {instruction.fields["ext_addr"].region: index + 1
+            for index, instruction in enumerate(instructions)
+            if instruction.opcode is Opcode.STORE}
+
+
+def _with_beats(plan, beats, arch):
+    """STOREs with the beats of their segments."""
+    def changed(instruction):
+        if instruction.opcode is not Opcode.STORE:
+            return instruction
+        return dataclasses.replace(instruction, fields=instruction.fields | {
+            "ext_addr": beats[instruction.fields["ext_addr"].region]})
+    return dataclasses.replace(plan, instructions=tuple(map(changed, plan.instructions)))
 
 
 def _begins(instructions):
@@ -117,14 +137,16 @@ def _cut(segment, visit, small):
         yield piece
 
 
-def _place(pieces, begins, plan, arch):
+def _place(pieces, begins, stored, plan, arch):
     """For each piece, before which instruction it is fetched, and its first word."""
     if not pieces:
         return []
     memory = pieces[0].memory
     size = memories(arch)[memory]
-    earliest = [begins.get(plan.instructions[piece.first].operation - 1,
-                           begins[plan.instructions[piece.first].operation]) for piece in pieces]
+    earliest = [max(stored.get(piece.segment, 0),
+                    begins.get(plan.instructions[piece.first].operation - 1,
+                               begins[plan.instructions[piece.first].operation]))
+                for piece in pieces]
     found, _ = _allocate(pieces, earliest, size.depth)
     latest = [piece.first for piece in pieces]
     if found is None:

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.array import SystolicArray
-from bivit.hw.blocks.checks import units_of
+from bivit.hw.blocks.checks import ErrorCode, units_of
 from bivit.hw.blocks.constant_loader import ConstantLoader
 from bivit.hw.blocks.fetch import FetchUnit
 from bivit.hw.blocks.load import LoadUnit
@@ -19,6 +19,7 @@ from bivit.hw.blocks.sequencer import Sequencer
 from bivit.hw.blocks.softmax import SoftmaxThreshold
 from bivit.hw.blocks.stem import StemUnit
 from bivit.hw.blocks.vector import VectorUnit
+from bivit.hw.blocks.write_port import WritePort, axi_write_signature
 from bivit.hw.emit import emit, place
 from bivit.hw.isa import ASource, BSource, Unit
 from bivit.hw.memories import (
@@ -56,13 +57,13 @@ class Accelerator(wiring.Component):
     s_axil_* : AXI4-Lite slave, the registers
     s_axis_* : AXI4-Stream in, pixels or the packets of LOAD_SELECT
     m_axis_* : AXI4-Stream out
-    m_axi_* : the read channels of AXI4, of a `streamed` target
+    m_axi_* : AXI4, of a `streamed` target
     """
 
     def __init__(self, arch: Arch, contents=None):
         self.arch, self.contents = arch, contents
         lite = axi_lite_signature().flip().members
-        external = axi_read_signature(arch).members if fetched_memories(arch) else {}
+        external = _axi_members(arch) if fetched_memories(arch) else {}
         super().__init__({
             **{f"s_axil_{name}": member for name, member in lite.items()},
             "s_axis_tdata": In(BEAT_BITS), "s_axis_tlast": In(1),
@@ -93,7 +94,7 @@ class Accelerator(wiring.Component):
         units = {Unit.LOAD: load, Unit.MM: issue, Unit.SOFTMAX: softmax, Unit.VEC: vector}
         if Unit.FETCH in units_of(arch):
             units[Unit.FETCH] = unit("fetch", FetchUnit(arch))
-            self._connect_memory(m, platform, registers, units[Unit.FETCH])
+            self._connect_memory(m, platform, registers, units[Unit.FETCH], vector)
 
         self._connect_registers(m, registers, sequencer, loader)
         self._connect_streams(m, load, vector, loader)
@@ -194,16 +195,19 @@ class Accelerator(wiring.Component):
             vector.m_axis.ready.eq(self.m_axis_tready),
         ]
 
-    def _connect_memory(self, m, platform, registers, fetch):
-        """The port is outside the machine's reset: what it asked for still comes."""
-        port = place(m, platform, "read_port", ReadPort(self.arch))
-        m.d.comb += [port.clear.eq(registers.reset), port.base.eq(registers.memory_base)]
-        connect(m, fetch.burst, port.burst)
-        m.d.comb += [getattr(fetch, name).eq(getattr(port, name))
-                     for name in ("beat_valid", "beat_data", "beat_error", "alive")]
-        for name, member in axi_read_signature(self.arch).members.items():
-            own, inner = getattr(self, f"m_axi_{name}"), getattr(port.m_axi, name)
-            m.d.comb += inner.eq(own) if member.flow is In else own.eq(inner)
+    def _connect_memory(self, m, platform, registers, fetch, vector):
+        """The ports are outside the machine's reset: what they asked for still comes."""
+        read = place(m, platform, "read_port", ReadPort(self.arch))
+        write = place(m, platform, "write_port", WritePort(self.arch))
+        for port, unit, names in ((read, fetch, ("beat_valid", "beat_data", "beat_error", "alive")),
+                                  (write, vector, ("answered", "wrong", "alive"))):
+            m.d.comb += [port.clear.eq(registers.reset), port.base.eq(registers.memory_base)]
+            m.d.comb += [getattr(unit, name).eq(getattr(port, name)) for name in names]
+            connect(m, unit.burst, port.burst)
+            for name, member in port.m_axi.signature.members.items():
+                own, inner = getattr(self, f"m_axi_{name}"), getattr(port.m_axi, name)
+                m.d.comb += inner.eq(own) if member.flow is In else own.eq(inner)
+        connect(m, vector.beat, write.beat)
 
     def _connect_units(self, m, sequencer, units, post):
         load_counter = Signal(16)
@@ -222,9 +226,14 @@ class Accelerator(wiring.Component):
         m.d.comb += [sequencer.unit_error.as_value().eq(units[Unit.LOAD].error),
                      sequencer.unit_error_tag.eq(load_counter)]
         if fetch := units.get(Unit.FETCH):
+            vector = units[Unit.VEC]
             with m.If(units[Unit.LOAD].error == 0):
-                m.d.comb += [sequencer.unit_error.eq(fetch.error),
-                             sequencer.unit_error_tag.eq(fetch.error_counter)]
+                with m.If(fetch.error != ErrorCode.NONE):
+                    m.d.comb += [sequencer.unit_error.eq(fetch.error),
+                                 sequencer.unit_error_tag.eq(fetch.error_counter)]
+                with m.Else():
+                    m.d.comb += [sequencer.unit_error.eq(vector.error),
+                                 sequencer.unit_error_tag.eq(vector.error_counter)]
 
     def _constants(self, m, platform, loader, fetch, ports):
         writers = (dict.fromkeys(loaded_memories(self.arch), loader)
@@ -252,6 +261,10 @@ class Accelerator(wiring.Component):
                      ram.write_data.eq(word)]
         for port, (address, value) in enumerate(reads):
             m.d.comb += [ram.read_addr[port].eq(address), _bits(value).eq(ram.read_data[port])]
+
+
+def _axi_members(arch):
+    return {**axi_read_signature(arch).members, **axi_write_signature(arch).members}
 
 
 def _bits(value):

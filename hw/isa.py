@@ -82,6 +82,7 @@ class Opcode(enum.Enum, shape=unsigned(OPCODE_BITS)):
     SET = 16
     RETURN = 17
     FETCH = 18
+    STORE = 19
     STEM = 20
 
 
@@ -101,7 +102,7 @@ UNIT_OF = {
     Opcode.SOFTMAX: Unit.SOFTMAX,
     Opcode.NORM_BITS: Unit.VEC, Opcode.NORM_CODES: Unit.VEC, Opcode.OUTPUT: Unit.VEC,
     Opcode.NORM_NUMBERS: Unit.VEC, Opcode.ROWS_ADD: Unit.VEC, Opcode.ROWS_OUT: Unit.VEC,
-    Opcode.MOVE: Unit.VEC,
+    Opcode.MOVE: Unit.VEC, Opcode.STORE: Unit.VEC,
     Opcode.FETCH: Unit.FETCH,
 }
 """Which unit runs an opcode; the others are the sequencer's own."""
@@ -112,7 +113,8 @@ CONTROL = frozenset(set(Opcode) - set(UNIT_OF) - {Opcode.HALT})
 
 WAIT_FIELDS = {Unit.LOAD: "wait_load", Unit.MM: "wait_mm", Unit.SOFTMAX: "wait_softmax",
                Unit.VEC: "wait_vec", Unit.FETCH: "wait_fetch"}
-HEADER = {"opcode": Opcode, "stage": 3, **{name: 8 for name in WAIT_FIELDS.values()}}
+HEADER = {"opcode": Opcode, "stage": 5, "rest": 4,
+          **{name: 8 for name in WAIT_FIELDS.values()}}
 
 TAG_BITS = 20
 """Bits of the number of an instruction in the order of dispatch: no program executes more."""
@@ -260,8 +262,14 @@ FORMATS = {
     },
     # `count` numbers of row `row` to the output stream
     Opcode.OUTPUT: {"src": NumberSource, "src_addr": 16, "row": 6, "count": 12},
-    # the body up to END runs `count` times; stages up to `tail`
-    Opcode.LOOP: {"count": 16, "tail": 3},
+    # `words` words of RESID or VMEM to external memory
+    Opcode.STORE: {
+        "src": NumberSource, "src_addr": 16,
+        "ext_addr": 24,    # first beat, of the image in external memory
+        "words": 12,
+    },
+    # the body up to END runs `count` times
+    Opcode.LOOP: {"count": 16},
     # R[reg] += add, and 0 where that is `limit`; `on_wrap`: only where the limit before it was met;
     # `more`: steps alone, another END follows
     Opcode.END: {"used": 3, "more": 1} | _numbered(

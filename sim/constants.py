@@ -10,6 +10,7 @@ import numpy as np
 from bivit.compiler.ir import numeric
 from bivit.compiler.ir.numeric import CODE_BITS, MASKING_BIAS, SCORE_BIAS_BITS
 from bivit.hw.blocks.fetch import port_beats
+from bivit.hw.blocks.store import STORED_AS
 from bivit.hw.choices import FOLD_STEP
 from bivit.hw.memories import (
     BIAS_BITS,
@@ -53,7 +54,7 @@ class Constants:
     """
 
     def __init__(self, arch, words, external=b""):
-        self.arch, self._external = arch, external
+        self.arch, self._external = arch, bytearray(external)
         self._arrays = {name: self._unpack(name, words.get(name, ()))
                         for name in constant_memories(arch) if name != "program"}
         for name in {"pos", *fetched_memories(arch)}:
@@ -96,6 +97,17 @@ class Constants:
             array[indices[present]] = words[present]
         for name in _MADE_OF[memory]:
             getattr(self, name).cache_clear()
+
+    def store(self, numbers, target):
+        """Numbers of words (words, rows, columns) to external memory, from beat `target` on."""
+        arch, mask = self.arch, (1 << self.arch.resid_bits) - 1
+        step = port_beats(arch, STORED_AS) * arch.port_bits // 8
+        at = target * arch.port_bits // 8
+        for word in numbers.reshape(len(numbers), -1):
+            value = sum((int(number) & mask) << arch.resid_bits * lane
+                        for lane, number in enumerate(word))
+            self._external[at:at + step], at = value.to_bytes(step, "little"), at + step
+        self._fetched.cache_clear()
 
     def _fetched_words(self, memory, source, count):
         step = port_beats(self.arch, memory) * self.arch.port_bits // 8

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from bivit.compiler.expand import Execution, frames_of
 from bivit.hw.arch import Arch
-from bivit.hw.blocks import fetch, matmul, softmax, stem, vector
+from bivit.hw.blocks import fetch, matmul, softmax, stem, store, vector
 from bivit.hw.blocks.sequencer import FIRST_DECODE
 from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit
 
@@ -52,7 +52,8 @@ class CycleReport:
 
 
 def unit_timings() -> dict[Unit, Timing]:
-    """The timing of each unit but MM and FETCH, where more than one instruction counts."""
+    """The timing of each unit but MM and FETCH, and STORE of VEC, where more than one instruction
+    counts."""
     return {Unit.LOAD: stem.input_timing, Unit.SOFTMAX: softmax.timing, Unit.VEC: vector.timing}
 
 
@@ -102,7 +103,8 @@ def executed_cycles(arch: Arch, *frames: Execution,
             raise ValueError(str(execution.error))
     timings = unit_timings() | dict(timings or {})
     units = [_UnitState() for _ in Unit]
-    fetches = fetch.Timer(arch, memory or fetch.MemoryTiming())
+    memory = memory or fetch.MemoryTiming()
+    fetches, stores = fetch.Timer(arch, memory), store.Timer(arch, memory)
     dispatched, popped, finished, occupied, starts, ends = [], [], [], [], [], []
     waits = [(unit, WAIT_FIELDS[unit]) for unit in Unit]
     for index, execution in enumerate(frames):
@@ -130,7 +132,9 @@ def executed_cycles(arch: Arch, *frames: Execution,
             if timings.get(kind) is vector.timing:
                 pop = max(ready, unit.free + vector.settling(arch, unit.opcode, opcode))
                 unit.busy += pop - ready
-            if kind in timings:
+            if opcode is Opcode.STORE:
+                occupancy, completion = stores.run(pop, fields)
+            elif kind in timings:
                 occupancy, completion = timings[kind](arch, opcode, fields)
             elif kind is Unit.FETCH:
                 occupancy, completion = fetches.run(pop, fields)

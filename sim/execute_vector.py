@@ -1,4 +1,4 @@
-"""What LOAD, STEM, FETCH, the LayerNorms and OUTPUT do."""
+"""What LOAD, STEM, FETCH, STORE, the LayerNorms and OUTPUT do."""
 
 import numpy as np
 
@@ -20,7 +20,8 @@ from bivit.sim.memory_state import (
 from bivit.sim.pieces import place_pieces
 from bivit.sim.walks import number_row_places, stem_rows
 
-__all__ = ["fetch", "load", "norm_bits", "norm_codes", "norm_numbers", "output", "stem"]
+__all__ = ["fetch", "load", "norm_bits", "norm_codes", "norm_numbers", "output", "stem",
+           "store"]
 
 _BEAT_BYTES = 4
 
@@ -29,6 +30,13 @@ def fetch(machine, fields):
     """FETCH: words from external memory to a constant memory."""
     machine.constants.fetch(constant_order[fields["memory"]], fields["ext_addr"],
                             fields["const_addr"], fields["words"])
+
+
+def store(machine, fields):
+    """STORE: words of numbers to external memory; for one image alone."""
+    memory = NUMBER_MEMORIES[fields["src"]]
+    words = read_words(getattr(machine.state, memory), fields["src_addr"], fields["words"])
+    machine.constants.store(words[0], fields["ext_addr"])
 
 
 def load(machine, fields):

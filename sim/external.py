@@ -21,18 +21,20 @@ def stall_trace(seed: int) -> dict[str, tuple[int, ...]]:
 
 
 def memory_timing(text: str) -> MemoryTiming:
-    """The memory that ``latency=N,interval=N,stalls=SEED`` describes, each part optional.
+    """The memory that ``latency=N,interval=N,write_latency=N,stalls=SEED`` describes, each part
+    optional.
 
     Raises
     ------
     UserError
     """
-    given, least = {}, {"latency": 1, "interval": 1, "stalls": 0}
+    given, least = {}, {"latency": 1, "interval": 1, "write_latency": 1, "stalls": 0}
     for part in text.split(","):
         name, _, number = part.partition("=")
         if name not in least or not number.isdecimal() or int(number) < least[name]:
             raise UserError(f"{part!r} says nothing about a memory; write for example "
-                            "latency=40,interval=2,stalls=1, the first two at least 1")
+                            "latency=40,interval=2,write_latency=20,stalls=1, all but the last "
+                            "at least 1")
         given[name] = int(number)
     if "stalls" in given:
         given |= stall_trace(given.pop("stalls"))

@@ -3,8 +3,9 @@
 //   simulator --images FILE --out FOLDER [--constants FILE] [--observe N] [--stall SEED]
 //             [--max-cycles N] [--first-limit N] [--in-a-row 1] [--packets N] [--trace FILE]
 //             [+bivit_folder=FOLDER]
-//             [--external FILE --latency N --interval N [--beat-stalls FILE]
-//              [--address-stalls FILE] [--silent-from N] [--wrong-beat N]]
+//             [--external FILE --latency N --interval N --write-latency N [--beat-stalls FILE]
+//              [--address-stalls FILE] [--silent-from N] [--wrong-beat N]
+//              [--silent-writes N] [--wrong-write N]]
 //
 // --images: for each image the number of beats (u32), then the beats. --constants: for each memory
 // its number and its beats likewise. FOLDER receives results.bin (a record of u32 for each image,
@@ -261,6 +262,7 @@ private:
         std::memcpy(external_.image.data(), image.data(), external_.image.size());
         external_.base = EXTERNAL_BASE;
         external_.latency = number("--latency", 1), external_.interval = number("--interval", 1);
+        external_.write_latency = number("--write-latency", 1);
         if (options_.count("--beat-stalls"))
             external_.beat_stalls = read_file(options_.at("--beat-stalls"));
         if (options_.count("--address-stalls"))
@@ -272,9 +274,16 @@ private:
         external_.start();
         external_.silent_from = number_of_first("--silent-from");
         external_.wrong = number_of_first("--wrong-beat");
+        external_.silent_writes = number_of_first("--silent-writes");
+        external_.wrong_write = number_of_first("--wrong-write");
     }
 
     void show_memory() {
+        top_->m_axi_awready = external_.takes_address(cycle_, top_->m_axi_awvalid,
+                                                      stalled(begin_gap_));
+        top_->m_axi_wready = external_.takes_beat(cycle_, top_->m_axi_wvalid, stalled(write_gap_));
+        top_->m_axi_bvalid = external_.answers(cycle_, stalled(answer_gap_));
+        top_->m_axi_bresp = 2 * external_.wrong_answer();
         top_->m_axi_arready = external_.ready(cycle_, top_->m_axi_arvalid, stalled(address_gap_));
         top_->m_axi_rvalid = external_.offers(cycle_, stalled(beat_gap_));
         if (!top_->m_axi_rvalid) return;
@@ -286,6 +295,10 @@ private:
     void take_memory() {
         external_.edge(cycle_, top_->m_axi_arvalid && top_->m_axi_arready, top_->m_axi_araddr,
                        top_->m_axi_arlen, top_->m_axi_rvalid && top_->m_axi_rready);
+        external_.write_edge(cycle_, top_->m_axi_awvalid && top_->m_axi_awready,
+                             top_->m_axi_awaddr, top_->m_axi_awlen,
+                             top_->m_axi_wvalid && top_->m_axi_wready, &top_->m_axi_wdata,
+                             top_->m_axi_wstrb, top_->m_axi_bvalid && top_->m_axi_bready);
     }
 
     void look_at_fetch() {
@@ -294,7 +307,7 @@ private:
     }
 
     ExternalMemory external_;
-    uint32_t address_gap_ = 0, beat_gap_ = 0;
+    uint32_t address_gap_ = 0, beat_gap_ = 0, begin_gap_ = 0, write_gap_ = 0, answer_gap_ = 0;
 #else
     void load_external() {}
     void start_memory() {}

@@ -37,6 +37,7 @@ EXECUTE = {
     Opcode.MOVE: execute_rows.move,
     Opcode.OUTPUT: execute_vector.output,
     Opcode.FETCH: execute_vector.fetch,
+    Opcode.STORE: execute_vector.store,
 }
 """What runs an opcode: a function of the machine and the fields."""
 
@@ -103,6 +104,8 @@ class InstructionSimulator:
         MachineError
             Where the hardware would stop with an error code.
         """
+        if any(executed.opcode is Opcode.STORE for executed in self._execution.instructions):
+            batch = 1  # external memory, and what is fetched of it, is that of one image
         if batch is None:
             fitting = _BATCH_BYTES // MemoryState.bytes_per_image(self.arch)
             batch = max(1, min(_LARGEST_BATCH, fitting))

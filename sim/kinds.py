@@ -10,7 +10,7 @@ KINDS = {
     "eight": "8-bit layers", "numbers": "numbers alone", "load": "pixels",
     "stem": "pixels times weights, beside the array", "softmax": "attention bits",
     "norm": "LayerNorm", "rows": "sums of rows, moves", "output": "output",
-    "fetch": "constants from outside",
+    "fetch": "from and to external memory",
 }
 """What is told apart by colour."""
 
@@ -18,6 +18,7 @@ OPCODE_KINDS = {
     Opcode.LOAD: "load", Opcode.STEM: "stem", Opcode.SOFTMAX: "softmax", Opcode.NORM_BITS: "norm",
     Opcode.NORM_CODES: "norm", Opcode.NORM_NUMBERS: "norm", Opcode.ROWS_ADD: "rows",
     Opcode.ROWS_OUT: "rows", Opcode.MOVE: "rows", Opcode.OUTPUT: "output", Opcode.FETCH: "fetch",
+    Opcode.STORE: "fetch",
 }
 """Kind of the instructions that are no products."""
 

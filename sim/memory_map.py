@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from bivit.compiler.accesses import CONSTANTS, accesses
+from bivit.compiler.accesses import CONSTANTS, EXTERNAL, accesses
 from bivit.hw.memories import memories
 from bivit.sim.frame import Frame
 
@@ -51,9 +51,11 @@ def memory_map(frame: Frame, program_words: int) -> dict[str, MemoryUse]:
     owners = {name: _Owners() for name in sizes}
     for step in frame.steps:
         touched = accesses(frame.arch, step.opcode, step.fields)
-        for memory, words in (*touched.reads, *touched.updates):
+        reads = [(memory, words) for memory, words in touched.reads if memory != EXTERNAL]
+        writes = [(memory, words) for memory, words in touched.writes if memory != EXTERNAL]
+        for memory, words in (*reads, *touched.updates):
             owners[memory].read(words, step.layer, step.pop, step.end)
-        for memory, words in (*touched.writes, *touched.updates):
+        for memory, words in (*writes, *touched.updates):
             owners[memory].write(words, step.layer, step.pop, step.done)
     found = {}
     for name, size in sizes.items():

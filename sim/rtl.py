@@ -39,10 +39,15 @@ class MemoryFault:
     ----------
     silent_from, wrong_beat : int, optional
         Number of the beat from which on nothing is answered; of a beat with an error.
+    silent_writes, wrong_write : int, optional
+        Written beats after which nothing is taken or answered; number of a written burst that is
+        answered with an error.
     """
 
     silent_from: int | None = None
     wrong_beat: int | None = None
+    silent_writes: int | None = None
+    wrong_write: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -286,9 +291,10 @@ def _external(folder, work, memory, fault):
     for name in ("beats", "addresses"):
         np.array(getattr(memory, name), "<u4").tofile(work / name)
     return {"--external": work / "external.bin", "--latency": memory.latency,
-            "--interval": memory.interval, "--beat-stalls": work / "beats",
-            "--address-stalls": work / "addresses", "--silent-from": fault.silent_from,
-            "--wrong-beat": fault.wrong_beat}
+            "--interval": memory.interval, "--write-latency": memory.write_latency,
+            "--beat-stalls": work / "beats", "--address-stalls": work / "addresses",
+            "--silent-from": fault.silent_from, "--wrong-beat": fault.wrong_beat,
+            "--silent-writes": fault.silent_writes, "--wrong-write": fault.wrong_write}
 
 
 def _integers(words):

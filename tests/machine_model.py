@@ -468,4 +468,5 @@ class MachineModel:
             for n in range(f["count"])]
 
 
-assert {f"_{opcode.name.lower()}" for opcode in isa.UNIT_OF} - set(vars(MachineModel)) == {"_fetch"}
+assert {f"_{opcode.name.lower()}" for opcode in isa.UNIT_OF} - set(vars(MachineModel)) == {
+    "_fetch", "_store"}

@@ -36,13 +36,16 @@ class MemoryTiming:
         Cycles from the address of a burst to its first beat, at least 1.
     interval : int
         Cycles from a beat to the next, at least 1.
+    write_latency : int
+        Cycles from the address and the last beat of a written burst to its answer, at least 1.
     beats, addresses : tuple of int
         Trace of stalls: cycles by which the n-th beat, and the n-th address, come later; from the
-        start again behind the end.
+        start again behind the end. Read and written ones are counted apart.
     """
 
     latency: int = 32
     interval: int = 1
+    write_latency: int = 16
     beats: tuple[int, ...] = ()
     addresses: tuple[int, ...] = ()
 

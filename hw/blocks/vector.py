@@ -1,4 +1,4 @@
-"""The vector unit: LayerNorm, sums of rows, moves of rows of bits, and the output stream."""
+"""The vector unit: LayerNorm, sums of rows, moves of rows of bits, output stream, spills."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
@@ -11,17 +11,20 @@ from bivit.hw.blocks.normalise import Normaliser, norm_timing
 from bivit.hw.blocks.output import BEAT, OutputStreamer, output_timing
 from bivit.hw.blocks.rows import RowAdder, rows_add_timing, settling_cycles
 from bivit.hw.blocks.rows_out import RowWriter, rows_out_timing
+from bivit.hw.blocks.store import Storer, store_members
+from bivit.hw.blocks.store import estimate as store_estimate
 from bivit.hw.blocks.sums import RowSums
 from bivit.hw.blocks.walk import PLAN, TARGET, DestinationWalk, SourceWalk
 from bivit.hw.emit import place
 from bivit.hw.isa import INSTRUCTION, TAG_BITS, Opcode, layout_of
-from bivit.hw.memories import memories
+from bivit.hw.memories import fetched_memories, memories
 
 __all__ = ["VectorUnit", "settling", "timing"]
 
 
 def timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int]:
-    """Cycles from pop to the next possible pop, and from pop to done.
+    """Cycles from pop to the next possible pop, and from pop to done; STORE's behind the default
+    memory.
 
     Parameters
     ----------
@@ -39,6 +42,8 @@ def timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int
         return rows_out_timing(arch, fields)
     if opcode is Opcode.MOVE:
         return move_timing(arch, fields)
+    if opcode is Opcode.STORE:
+        return store_estimate(arch, fields)
     return norm_timing(arch, opcode, n_tiles=fields["n_tiles"], groups=fields["groups"])
 
 
@@ -52,7 +57,7 @@ def settling(arch: Arch, before: Opcode | None, opcode: Opcode) -> int:
 
 
 class VectorUnit(wiring.Component):
-    """Runs the NORM, ROWS, MOVE and OUTPUT instructions, one after another.
+    """Runs the NORM, ROWS, MOVE, OUTPUT and STORE instructions, one after another.
 
     Parameters
     ----------
@@ -70,6 +75,8 @@ class VectorUnit(wiring.Component):
     vmem_we, vmem_write_addr, vmem_write_data : the same
     kmem_we, kmem_addr, kmem_data : the same
     m_axis : the output stream
+    error, error_counter : code, and program counter of the STORE, of a `streamed` target
+    burst, beat, answered, wrong, alive : to and from its write port
     """
 
     def __init__(self, arch: Arch):
@@ -95,6 +102,8 @@ class VectorUnit(wiring.Component):
             **port("vmem_write_addr", "vmem_write_data", "vmem", "vmem_we"),
             **port("kmem_addr", "kmem_data", "kmem", "kmem_we"),
             "m_axis": Out(stream.Signature(BEAT)),
+            **({"error_counter": Out(INSTRUCTION["counter"].shape)} | store_members(arch)
+               if fetched_memories(arch) else {}),
         })
 
     def elaborate(self, platform):
@@ -115,6 +124,11 @@ class VectorUnit(wiring.Component):
             mover: (Opcode.MOVE,),
             streamer: (Opcode.OUTPUT,),
         }
+        storer = None
+        if fetched_memories(arch):
+            storer = place(m, platform, "storer", Storer(arch))
+            units[storer] = (Opcode.STORE,)
+            self._connect_memory(m, storer)
 
         # One part runs at a time; the next starts in the last cycle of the one before. What comes
         # behind sums waits until they are written, unless it is more of them.
@@ -132,7 +146,7 @@ class VectorUnit(wiring.Component):
             m.d.comb += unit.start.eq(pop & chosen)
             with m.If(free):
                 m.d.sync += running[unit].eq(pop & chosen)
-        for unit in (adder, writer, mover, streamer):
+        for unit in set(units) - {norm}:
             m.d.comb += unit.fields.eq(instr.p.word)
         m.d.comb += [norm.word.eq(instr.p.word), norm.instr_tag.eq(instr.p.tag)]
         self._start_walks(m, source, target, pop, opcode)
@@ -152,7 +166,7 @@ class VectorUnit(wiring.Component):
         ]
         for unit in (writer, mover):
             m.d.comb += [unit.row_address.eq(target.address), unit.row.eq(target.row)]
-        self._connect_reads(m, norm, adder, writer, mover, streamer, running)
+        self._connect_reads(m, norm, adder, writer, mover, streamer, storer, running)
         self._connect_writes(m, norm, writer, mover, tag)
         connect(m, streamer.m_axis, flipped(self.m_axis))
         return m
@@ -182,7 +196,17 @@ class VectorUnit(wiring.Component):
             target.target.eq(goal), target.start.eq(pop),
         ]
 
-    def _connect_reads(self, m, norm, adder, writer, mover, streamer, running):
+    def _connect_memory(self, m, storer):
+        """The write port, and which instruction finds it wrong."""
+        for name in ("burst", "beat"):
+            connect(m, getattr(storer, name), flipped(getattr(self, name)))
+        m.d.comb += [getattr(storer, name).eq(getattr(self, name))
+                     for name in ("answered", "wrong", "alive")]
+        m.d.comb += self.error.eq(storer.error)
+        with m.If(storer.start):
+            m.d.sync += self.error_counter.eq(self.instr.p.counter)
+
+    def _connect_reads(self, m, norm, adder, writer, mover, streamer, storer, running):
         """Addresses of the part that runs; everyone sees the data."""
         number_address, norm_address = Signal(16), Signal(16)
         m.d.comb += [number_address.eq(norm.address), norm_address.eq(norm.norm_addr)]
@@ -192,11 +216,14 @@ class VectorUnit(wiring.Component):
             m.d.comb += norm_address.eq(writer.norm_addr)
         with m.Elif(running[streamer]):
             m.d.comb += number_address.eq(streamer.address)
+        if storer is not None:
+            with m.Elif(running[storer]):
+                m.d.comb += number_address.eq(storer.address)
         m.d.comb += [self.resid_addr.eq(number_address), self.vmem_addr.eq(number_address),
                      self.norm_addr.eq(norm_address),
                      self.xmem_read_addr.eq(mover.address), self.hmem_addr.eq(mover.address),
                      mover.xmem_data.eq(self.xmem_read_data), mover.hmem_data.eq(self.hmem_data)]
-        for unit in (norm, adder, streamer):
+        for unit in (norm, adder, streamer, *([storer] if storer is not None else ())):
             m.d.comb += [unit.resid_data.eq(self.resid_data), unit.vmem_data.eq(self.vmem_data)]
         for unit in (norm, adder, writer):
             m.d.comb += unit.norm_data.eq(self.norm_data)

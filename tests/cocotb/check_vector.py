@@ -5,11 +5,12 @@ import numpy as np
 from bench import Memory, collect, instructions, send, start
 from units import ARCH
 
+from bivit.hw.blocks.checks import opcodes_of
 from bivit.hw.isa import FORMATS, LEVELS, UNIT_OF, Opcode, Unit
 from vector_bench import READS, WRITES
 from vector_programs import random_model, random_program
 
-OPCODES = [opcode for opcode, unit in UNIT_OF.items() if unit is Unit.VEC]
+OPCODES = [opcode for opcode in opcodes_of(ARCH) if UNIT_OF.get(opcode) is Unit.VEC]
 
 START_ALL_SUMS = Opcode.ROWS_ADD, {
     "n_tiles": ARCH.sums_depth, "sum_tiles": ARCH.sums_depth, "first": 1, "sums_0": 1,
