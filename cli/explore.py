@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bivit.cli.options import Debug, Json
 from bivit.cli.output import execute
 from bivit.cli.show import facts, make_table, percent
 from bivit.hw.devices import DEVICES
@@ -43,10 +44,7 @@ def explore(
         metavar="URL", help="Storage of Optuna; explore.db in the folder if not given.")] = None,
     confirm: Annotated[int, typer.Option(
         min=0, help="Build so many designs of the front, run them in RTL, synthesise them.")] = 0,
-    as_json: Annotated[bool, typer.Option(
-        "--json", help="Print one JSON object, and nothing else, on standard output.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-    = False,
+    as_json: Json = False, debug: Debug = False,
 ):
     """Search a space of hardware and networks, or the cheapest design that reaches a goal."""
 

@@ -7,9 +7,10 @@ covered by waits or by the order within a unit.
 
 import collections
 
-from bivit.compiler.accesses import EXTERNAL, WordKeys, accesses
+from bivit.compiler.accesses import EXTERNAL, accesses
 from bivit.compiler.clock import KnownDone
 from bivit.compiler.expand import expand
+from bivit.compiler.word_keys import WordKeys
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.read_port import BEAT_ADDRESS_BITS
 from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Destination, Opcode

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bivit.compiler.accesses import WordKeys, accesses
+from bivit.compiler.accesses import accesses
 from bivit.compiler.kernels import depend
 from bivit.compiler.structures import Instruction
+from bivit.compiler.word_keys import WordKeys
 from bivit.hw.arch import Arch
 from bivit.hw.isa import UNIT_OF, Unit
 

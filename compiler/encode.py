@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from bivit.compiler.clock import KnownDone
-from bivit.compiler.structures import Code, CompileError, Instruction, Plan
-from bivit.hw.isa import FORMATS, HEADER, UNIT_OF, WAIT_FIELDS, Unit, encode
+from bivit.compiler.code import Code
+from bivit.compiler.structures import CompileError, Instruction, Plan
+from bivit.hw.encoding import encode
+from bivit.hw.isa import FORMATS, HEADER, UNIT_OF, WAIT_FIELDS, Unit
 
 __all__ = ["encode_program", "wait_distances"]
 

@@ -12,6 +12,7 @@ from bivit.compiler.ir.errors import UserError
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import ErrorCode, control_faults, count_faults, opcodes_of
 from bivit.hw.blocks.flow import control_cycles
+from bivit.hw.encoding import decode, layout_of
 from bivit.hw.isa import (
     CONTROL,
     INDEXED,
@@ -23,8 +24,6 @@ from bivit.hw.isa import (
     UNIT_OF,
     WAIT_FIELDS,
     Opcode,
-    decode,
-    layout_of,
     register_of,
 )
 

@@ -10,7 +10,8 @@ from bivit.compiler.ir import checkpoint
 from bivit.compiler.ir.errors import UserError
 from bivit.compiler.structures import Program
 from bivit.hw.arch import Arch
-from bivit.hw.isa import INSTR_BITS, decode
+from bivit.hw.encoding import decode
+from bivit.hw.isa import INSTR_BITS
 from bivit.hw.memories import constant_memories, fetched_memories
 
 __all__ = ["BuildError", "EXTERNAL", "MANIFEST", "check_hashes", "read_manifest", "read_words",

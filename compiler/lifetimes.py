@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from bivit.compiler.accesses import accesses
-from bivit.compiler.structures import Pipeline, Plan, Straight
+from bivit.compiler.code import Pipeline, Straight
+from bivit.compiler.structures import Plan
 from bivit.hw.arch import Arch
 
 __all__ = ["Lifetimes", "lifetimes_of_loops", "lifetimes_of_order"]

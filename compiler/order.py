@@ -12,17 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bivit.compiler.code import LARGEST_REST, LARGEST_STAGE, Order, Pipeline, Stream
 from bivit.compiler.kernels import NEVER, Loop, loop_time
 from bivit.compiler.pipeline import lags_of
 from bivit.compiler.registers import courses_of, ends_allowed, ends_needed
-from bivit.compiler.structures import (
-    LARGEST_REST,
-    LARGEST_STAGE,
-    Instruction,
-    Order,
-    Pipeline,
-    Stream,
-)
+from bivit.compiler.structures import Instruction
 from bivit.compiler.timeline import kind_of
 from bivit.hw.arch import Arch
 from bivit.hw.isa import STEPS, Opcode, Unit

@@ -7,6 +7,7 @@ import math
 
 from bivit.compiler.batch import batched
 from bivit.compiler.check import IllegalProgram, check_program
+from bivit.compiler.code import Code
 from bivit.compiler.depend import dependencies
 from bivit.compiler.encode import encode_program, wait_distances
 from bivit.compiler.fuse import fuse
@@ -21,7 +22,7 @@ from bivit.compiler.spill import spill
 from bivit.compiler.stream import stream
 from bivit.compiler.stream_parts import cut_rolls, loop_room, stream_parts
 from bivit.compiler.streams import find_rolls
-from bivit.compiler.structures import Code, CompileError, Plan, Program, TooSmall
+from bivit.compiler.structures import CompileError, Plan, Program, TooSmall
 from bivit.compiler.subroutines import assemble
 from bivit.compiler.tile import tile
 from bivit.compiler.timeline import busiest, measure

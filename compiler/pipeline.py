@@ -7,9 +7,10 @@ iterations ahead; all else is a barrier, behind which a new loop begins.
 
 from collections.abc import Callable, Sequence
 
+from bivit.compiler.code import Pipeline, Straight
 from bivit.compiler.registers import courses_of, ends_allowed, ends_needed, signature
 from bivit.compiler.streams import Roll, fixed_fields
-from bivit.compiler.structures import Instruction, Layer, Pipeline, Straight
+from bivit.compiler.structures import Instruction, Layer
 from bivit.hw.isa import UNIT_OF, Unit
 
 __all__ = ["find_pipelines", "lags_of"]

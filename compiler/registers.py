@@ -7,8 +7,9 @@ loop differ by the same amounts, share a register.
 import dataclasses
 from collections.abc import Sequence
 
+from bivit.compiler.code import LARGEST_STAGE, Order, Pipeline, Stream
 from bivit.compiler.streams import Course, course_of, fixed_fields
-from bivit.compiler.structures import LARGEST_STAGE, Instruction, Order, Pipeline, Stream
+from bivit.compiler.structures import Instruction
 from bivit.hw.isa import FORMATS, INDEXED, REGISTER_BITS, REGISTERS, STEPS
 
 __all__ = ["Indexing", "Unrolled", "courses_of", "ends_allowed", "ends_needed", "index_fields",

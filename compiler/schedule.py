@@ -8,7 +8,8 @@ soonest; how much later a more urgent one may start is tried out, and the shorte
 import heapq
 from collections.abc import Sequence
 
-from bivit.compiler.structures import Code, Line, Plan
+from bivit.compiler.code import Code, Line
+from bivit.compiler.structures import Plan
 from bivit.compiler.timeline import duration
 from bivit.hw.arch import Arch
 from bivit.hw.blocks import matmul

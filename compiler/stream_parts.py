@@ -8,20 +8,12 @@ import collections
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from bivit.compiler.code import Pipeline, Straight, Stream
 from bivit.compiler.constant_reads import constant_reads
 from bivit.compiler.external import external_image, fetches
 from bivit.compiler.registers import signature
 from bivit.compiler.streams import Roll
-from bivit.compiler.structures import (
-    Address,
-    Instruction,
-    Pipeline,
-    Plan,
-    Segment,
-    Straight,
-    Stream,
-    TooSmall,
-)
+from bivit.compiler.structures import Address, Instruction, Plan, Segment, TooSmall
 from bivit.hw.arch import Arch
 from bivit.hw.memories import fetched_memories, memories
 

@@ -10,7 +10,8 @@ import operator
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from bivit.compiler.structures import Instruction, Stream
+from bivit.compiler.code import Stream
+from bivit.compiler.structures import Instruction
 from bivit.hw.isa import INDEXED, Opcode
 
 __all__ = ["Course", "Pulse", "Roll", "Wrap", "course_of", "find_rolls", "fixed_fields"]

@@ -7,9 +7,10 @@ HALT. Registers that differ from call to call are set by the call, the others in
 import dataclasses
 from collections.abc import Sequence
 
+from bivit.compiler.code import Code, Line, Order, Pipeline, Straight
 from bivit.compiler.order import find_order
 from bivit.compiler.registers import Indexing, Unrolled, index_fields, signature
-from bivit.compiler.structures import Code, Instruction, Line, Order, Pipeline, Straight
+from bivit.compiler.structures import Instruction
 from bivit.hw.arch import Arch
 from bivit.hw.isa import SETS, Opcode, register_of
 

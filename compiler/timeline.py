@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bivit.compiler.code import Code
 from bivit.compiler.kernels import follow
-from bivit.compiler.structures import Code, Plan
+from bivit.compiler.structures import Plan
 from bivit.hw.arch import Arch
 from bivit.hw.blocks import fetch, matmul, softmax, stem, vector
 from bivit.hw.blocks.flow import control_cycles

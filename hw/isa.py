@@ -14,8 +14,6 @@ The sequencer executes LOOP, END, SET, RETURN and HALT itself (``docs/loops.md``
 ``INDEXED`` has the number of a register beside it, and the unit gets their sum.
 """
 
-import functools
-
 from amaranth.hdl import unsigned
 from amaranth.lib import data, enum
 
@@ -31,14 +29,13 @@ from bivit.hw.choices import (
     RowOperation,
     SoftmaxMode,
 )
-from bivit.hw.packing import pack
 
 __all__ = [
     "ASource", "AddSource", "BSource", "CONTROL", "ConstantMemory", "Destination", "FORMATS",
     "HEADER", "INDEXED", "INSTRUCTION", "INSTR_BITS", "LEVELS", "MoveSource", "NUMBER_BITS",
     "NumberSource", "OPCODE_BITS", "OPCODE_MASK", "Opcode", "REGISTERS", "REGISTER_BITS", "RowKind",
-    "RowOperation", "SETS", "SLOTS", "STACK", "STEPS", "SoftmaxMode", "TAG_BITS", "UNIT_OF",
-    "Unit", "WAIT_FIELDS", "decode", "encode", "layout_of", "register_of", "reserved_bits",
+    "RowOperation", "SETS", "SLOTS", "SLOT_FIELDS", "STACK", "STEPS", "SoftmaxMode", "TAG_BITS",
+    "UNIT_OF", "Unit", "WAIT_FIELDS", "register_of",
 ]
 
 INSTR_BITS = 448
@@ -287,7 +284,7 @@ FORMATS = {
     },
 }
 
-_SLOTS = (
+SLOT_FIELDS = (
     (24, {"b_addr", "delta", "ext_addr"}), (16, {"a_addr", "src_addr"}),
     (16, {"param_addr", "multiplier"}), (16, {"dst_addr"}), (16, {"add_addr"}),
     (16, {"add2_addr"}), (16, {"thr_addr"}), (16, {"bits_addr"}), (16, {"bend_addr"}),
@@ -299,7 +296,8 @@ _SLOTS = (
 )
 """Width and fields of each place that a register can be added to."""
 
-INDEXED = {opcode: tuple(name for _, names in _SLOTS for name in FORMATS[opcode] if name in names)
+INDEXED = {opcode: tuple(name for _, names in SLOT_FIELDS for name in FORMATS[opcode]
+                         if name in names)
            for opcode in UNIT_OF}
 """Fields that a register is added to, of each opcode of a unit."""
 
@@ -312,8 +310,8 @@ def register_of(name: str) -> str:
 def _slots():
     """Offset and width of each place, and offset of the number of its register."""
     offset, places = data.StructLayout(HEADER).size, []
-    for index, (width, _) in enumerate(_SLOTS):
-        if index == len(_SLOTS) - 1:
+    for index, (width, _) in enumerate(SLOT_FIELDS):
+        if index == len(SLOT_FIELDS) - 1:
             offset += data.StructLayout(_OPERANDS).size
         places.append((offset, width, INSTR_BITS - (index + 1) * NUMBER_BITS))
         offset += width
@@ -322,57 +320,3 @@ def _slots():
 
 SLOTS = _slots()
 """Of each place that a register is added to: offset, width, offset of the register's number."""
-
-
-@functools.cache
-def layout_of(opcode: Opcode) -> data.FlexibleLayout:
-    """Layout of an instruction with `opcode`."""
-    places = {name: place for (_, names), place in zip(_SLOTS, SLOTS, strict=True)
-              for name in INDEXED.get(opcode, ()) if name in names}
-    room = ((sum(SLOTS[-2][:2]), SLOTS[-1][2]) if places else
-            (data.StructLayout(HEADER).size, INSTR_BITS))
-    return pack(INSTR_BITS, HEADER, FORMATS[opcode], places,
-                {register_of(name): NUMBER_BITS for name in places}, room)
-
-
-@functools.cache
-def _table(opcode):
-    """Name, offset and mask of every field."""
-    return tuple((name, field.offset, (1 << field.width) - 1) for name, field in layout_of(opcode))
-
-
-@functools.cache
-def reserved_bits(opcode: Opcode) -> int:
-    """A mask of the bits that must be zero."""
-    return ((1 << INSTR_BITS) - 1) ^ sum(mask << offset for _, offset, mask in _table(opcode))
-
-
-def encode(opcode: Opcode, **fields: int) -> int:
-    """The instruction as an integer of ``INSTR_BITS`` bits; absent fields are 0.
-
-    Raises ``ValueError`` for an unknown field or a value that does not fit.
-    """
-    word, table = opcode.value, _table(opcode)
-    if unknown := set(fields) - {name for name, _, _ in table}:
-        raise ValueError(f"{opcode.name} has no field {sorted(unknown)[0]!r}")
-    for name, offset, mask in table:
-        value = fields.get(name, 0)
-        value = int(getattr(value, "value", value))
-        if not 0 <= value <= mask:
-            raise ValueError(f"{name}={value} of {opcode.name} does not fit "
-                             f"{mask.bit_length()} bits")
-        word |= value << offset
-    return word
-
-
-def decode(word: int) -> tuple[Opcode, dict[str, int]]:
-    """Opcode and fields (plain integers, header and registers included) of an instruction.
-
-    Raises ``ValueError`` for an unknown opcode or a non-zero reserved bit.
-    """
-    opcode = Opcode(word & OPCODE_MASK)
-    if word & reserved_bits(opcode):
-        raise ValueError(f"reserved bits of {opcode.name} are not zero")
-    fields = {name: word >> offset & mask for name, offset, mask in _table(opcode)}
-    del fields["opcode"]
-    return opcode, fields

@@ -6,6 +6,7 @@
 import sys
 
 from bivit.hw.blocks.checks import ErrorCode
+from bivit.hw.encoding import layout_of
 from bivit.hw.isa import (
     FORMATS,
     HEADER,
@@ -17,7 +18,6 @@ from bivit.hw.isa import (
     STEPS,
     UNIT_OF,
     Opcode,
-    layout_of,
     register_of,
 )
 

@@ -7,15 +7,7 @@ is written as one: 1 ms on the screen is 1,000 cycles.
 import gzip
 import json
 
-from bivit.hw.isa import (
-    FORMATS,
-    AddSource,
-    ASource,
-    BSource,
-    Destination,
-    SoftmaxMode,
-    Unit,
-)
+from bivit.hw.isa import FORMATS, AddSource, ASource, BSource, Destination, SoftmaxMode, Unit
 from bivit.sim.accounting import WAITS, useful_shares
 from bivit.sim.report import Report
 

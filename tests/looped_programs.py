@@ -3,15 +3,8 @@
 import itertools
 
 from bivit.compiler.expand import EndlessProgram, expand
-from bivit.hw.isa import (
-    INDEXED,
-    REGISTERS,
-    SETS,
-    STEPS,
-    Opcode,
-    encode,
-    register_of,
-)
+from bivit.hw.encoding import encode
+from bivit.hw.isa import INDEXED, REGISTERS, SETS, STEPS, Opcode, register_of
 from programs import random_fields, random_waits, unit_opcodes
 
 __all__ = ["looped_program", "straightened"]

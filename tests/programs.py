@@ -2,6 +2,7 @@
 
 from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS
 from bivit.hw.blocks.checks import opcodes_of
+from bivit.hw.encoding import decode, encode, layout_of
 from bivit.hw.isa import (
     INSTR_BITS,
     LEVELS,
@@ -18,9 +19,6 @@ from bivit.hw.isa import (
     RowOperation,
     SoftmaxMode,
     Unit,
-    decode,
-    encode,
-    layout_of,
 )
 from bivit.hw.memories import constant_memories, threshold_bits
 

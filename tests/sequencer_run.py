@@ -5,7 +5,8 @@ from amaranth.sim import Simulator
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.sequencer import Sequencer
-from bivit.hw.isa import FORMATS, UNIT_OF, Unit, decode
+from bivit.hw.encoding import decode
+from bivit.hw.isa import FORMATS, UNIT_OF, Unit
 
 __all__ = ["TIMINGS", "Run", "small_arch", "unit_timing"]
 

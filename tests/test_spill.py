@@ -13,7 +13,8 @@ from bivit.compiler.passes import lower
 from bivit.compiler.structures import CompileError
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.fetch import MemoryTiming
-from bivit.hw.isa import Opcode, decode, encode
+from bivit.hw.encoding import decode, encode
+from bivit.hw.isa import Opcode
 from bivit.hw.targets import TARGETS
 from bivit.models.photographs import photographs
 from bivit.models.random_networks import convert_random

@@ -12,7 +12,8 @@ from bivit.compiler.passes import lower
 from bivit.compiler.structures import CompileError
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.fetch import MemoryTiming
-from bivit.hw.isa import ConstantMemory, Opcode, Unit, decode
+from bivit.hw.encoding import decode
+from bivit.hw.isa import ConstantMemory, Opcode, Unit
 from bivit.hw.targets import TARGETS
 from bivit.models.digits import CHECKPOINT
 from bivit.models.photographs import photographs

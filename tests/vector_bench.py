@@ -8,7 +8,7 @@ from amaranth.lib.memory import Memory, MemoryData
 from amaranth.sim import Simulator
 
 from bivit.hw.blocks.vector import VectorUnit
-from bivit.hw.isa import encode
+from bivit.hw.encoding import encode
 from bivit.hw.memories import memories
 
 READS = {"resid": ("resid_addr", "resid_data"), "vmem": ("vmem_addr", "vmem_data"),

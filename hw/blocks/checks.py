@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Module, Shape, Signal, Value, unsigned
 from amaranth.lib import data, enum
 
 from bivit.hw.arch import Arch
+from bivit.hw.encoding import layout_of, reserved_bits
 from bivit.hw.isa import (
     CONTROL,
     FORMATS,
@@ -19,8 +20,6 @@ from bivit.hw.isa import (
     Opcode,
     RowKind,
     Unit,
-    layout_of,
-    reserved_bits,
 )
 
 __all__ = ["ErrorCode", "check_counts", "check_word", "control_faults", "count_faults",

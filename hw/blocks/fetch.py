@@ -11,7 +11,8 @@ from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.read_port import burst_layout
 from bivit.hw.blocks.sequencer import InstructionQueue
-from bivit.hw.isa import FORMATS, INSTRUCTION, ConstantMemory, Opcode, layout_of
+from bivit.hw.encoding import layout_of
+from bivit.hw.isa import FORMATS, INSTRUCTION, ConstantMemory, Opcode
 from bivit.hw.memories import beats_per_word, constant_memories, constant_order, fetched_memories
 
 __all__ = ["FetchUnit", "MemoryTiming", "Timer", "estimate", "port_beats"]

@@ -6,6 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from bivit.hw.blocks.checks import ErrorCode
+from bivit.hw.encoding import layout_of
 from bivit.hw.isa import (
     CONTROL,
     FORMATS,
@@ -19,7 +20,6 @@ from bivit.hw.isa import (
     STACK,
     STEPS,
     Opcode,
-    layout_of,
 )
 
 __all__ = ["COUNTER_BITS", "FETCHED", "JUMP_CYCLES", "Flow", "control_cycles"]

@@ -7,7 +7,8 @@ from amaranth.lib.wiring import In, Out
 from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.output import BEAT
-from bivit.hw.isa import FORMATS, INSTRUCTION, Opcode, layout_of
+from bivit.hw.encoding import layout_of
+from bivit.hw.isa import FORMATS, INSTRUCTION, Opcode
 from bivit.hw.memories import BEAT_BITS, memories
 
 __all__ = ["ENDED_EARLY", "ENDED_LATE", "LoadUnit", "timing"]

@@ -8,7 +8,8 @@ from bivit.hw.arch import Arch
 from bivit.hw.blocks.array import latency as array_latency
 from bivit.hw.blocks.lanes import PARAM_LEAD, Mode, delayed, pass_layout
 from bivit.hw.blocks.post import latency as post_latency
-from bivit.hw.isa import INSTRUCTION, AddSource, ASource, BSource, Destination, Opcode, layout_of
+from bivit.hw.encoding import layout_of
+from bivit.hw.isa import INSTRUCTION, AddSource, ASource, BSource, Destination, Opcode
 
 __all__ = ["MatmulIssue", "WORD_LATENCY", "drain_of", "next_counter", "passes_of", "timing"]
 

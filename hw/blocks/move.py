@@ -15,7 +15,8 @@ from amaranth.lib.wiring import In, Out
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.lanes import delayed
 from bivit.hw.blocks.walk import STEP, STEP_STAGE
-from bivit.hw.isa import LEVELS, MoveSource, Opcode, layout_of
+from bivit.hw.encoding import layout_of
+from bivit.hw.isa import LEVELS, MoveSource, Opcode
 from bivit.hw.memories import MEM_LATENCY, memories
 
 __all__ = ["RowMover", "move_timing"]

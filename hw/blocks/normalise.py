@@ -10,7 +10,8 @@ from bivit.hw.blocks.norm import PARAMETER, NormLane, NormWidths, control_layout
 from bivit.hw.blocks.rounding import limits
 from bivit.hw.blocks.writeback import NormWriter
 from bivit.hw.emit import place
-from bivit.hw.isa import FORMATS, INSTR_BITS, TAG_BITS, NumberSource, Opcode, layout_of
+from bivit.hw.encoding import layout_of
+from bivit.hw.isa import FORMATS, INSTR_BITS, TAG_BITS, NumberSource, Opcode
 from bivit.hw.memories import memories
 
 __all__ = ["Normaliser", "norm_timing"]

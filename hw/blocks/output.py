@@ -6,7 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.walk import split_row
-from bivit.hw.isa import NumberSource, Opcode, layout_of
+from bivit.hw.encoding import layout_of
+from bivit.hw.isa import NumberSource, Opcode
 from bivit.hw.memories import BEAT_BITS, MEM_LATENCY, memories
 
 __all__ = ["BEAT", "DONE_DELAY", "OutputStreamer", "output_timing"]

@@ -20,7 +20,8 @@ from bivit.hw.blocks.sums import update_layout
 from bivit.hw.blocks.walk import STEP_STAGE
 from bivit.hw.choices import FOLD_STEP
 from bivit.hw.emit import place
-from bivit.hw.isa import NumberSource, Opcode, RowOperation, layout_of
+from bivit.hw.encoding import layout_of
+from bivit.hw.isa import NumberSource, Opcode, RowOperation
 from bivit.hw.memories import MEM_LATENCY, SCALE_BITS, memories
 
 __all__ = ["RowAdder", "rows_add_timing", "settling_cycles"]

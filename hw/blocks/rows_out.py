@@ -18,7 +18,8 @@ from bivit.hw.blocks.rounding import LIMIT, clip, limits
 from bivit.hw.blocks.sums import words_layout
 from bivit.hw.blocks.walk import least, split_row, split_sum
 from bivit.hw.emit import place
-from bivit.hw.isa import Opcode, RowKind, layout_of
+from bivit.hw.encoding import layout_of
+from bivit.hw.isa import Opcode, RowKind
 from bivit.hw.memories import BIAS_BITS, SUM_BITS, memories
 
 __all__ = ["RowWriter", "rows_out_timing"]

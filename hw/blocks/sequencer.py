@@ -14,6 +14,7 @@ from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import ErrorCode, check_counts, check_word, units_of
 from bivit.hw.blocks.flow import COUNTER_BITS, Flow
 from bivit.hw.emit import place
+from bivit.hw.encoding import layout_of
 from bivit.hw.isa import (
     FORMATS,
     HEADER,
@@ -25,7 +26,6 @@ from bivit.hw.isa import (
     WAIT_FIELDS,
     Opcode,
     Unit,
-    layout_of,
 )
 
 __all__ = ["FIRST_DECODE", "InstructionQueue", "Sequencer"]

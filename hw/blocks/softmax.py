@@ -14,7 +14,8 @@ from bivit.hw.blocks.exponential import (
 from bivit.hw.blocks.lanes import delayed, piece, score_layout, spread
 from bivit.hw.blocks.score import minima_layout
 from bivit.hw.emit import place
-from bivit.hw.isa import FORMATS, INSTRUCTION, TAG_BITS, Opcode, SoftmaxMode, layout_of
+from bivit.hw.encoding import layout_of
+from bivit.hw.isa import FORMATS, INSTRUCTION, TAG_BITS, Opcode, SoftmaxMode
 from bivit.hw.memories import MEM_LATENCY, score_bits
 
 __all__ = ["SoftmaxThreshold", "timing"]

@@ -13,7 +13,8 @@ from bivit.hw.blocks.memory import Ram
 from bivit.hw.blocks.output import BEAT
 from bivit.hw.blocks.rescale import RESCALE_LATENCY, Rescale
 from bivit.hw.emit import place
-from bivit.hw.isa import FORMATS, INSTRUCTION, Opcode, layout_of
+from bivit.hw.encoding import layout_of
+from bivit.hw.isa import FORMATS, INSTRUCTION, Opcode
 from bivit.hw.memories import BEAT_BITS, CLIPPED_BITS, MEM_LATENCY, SCALE_BITS, memories
 
 __all__ = ["StemLane", "StemUnit", "input_timing", "period", "sum_bits", "timing"]

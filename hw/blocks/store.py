@@ -10,7 +10,8 @@ from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.fetch import MemoryTiming, port_beats
 from bivit.hw.blocks.read_port import burst_layout
-from bivit.hw.isa import FORMATS, NumberSource, Opcode, layout_of
+from bivit.hw.encoding import layout_of
+from bivit.hw.isa import FORMATS, NumberSource, Opcode
 from bivit.hw.memories import MEM_LATENCY, memories
 
 __all__ = ["STORED_AS", "Storer", "Timer", "estimate", "store_members"]

@@ -16,7 +16,8 @@ from bivit.hw.blocks.store import estimate as store_estimate
 from bivit.hw.blocks.sums import RowSums
 from bivit.hw.blocks.walk import PLAN, TARGET, DestinationWalk, SourceWalk
 from bivit.hw.emit import place
-from bivit.hw.isa import INSTRUCTION, TAG_BITS, Opcode, layout_of
+from bivit.hw.encoding import layout_of
+from bivit.hw.isa import INSTRUCTION, TAG_BITS, Opcode
 from bivit.hw.memories import fetched_memories, memories
 
 __all__ = ["VectorUnit", "settling", "timing"]

@@ -7,7 +7,8 @@ from amaranth.lib.wiring import In, Out
 from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.norm import result_shape
-from bivit.hw.isa import TAG_BITS, Opcode, layout_of
+from bivit.hw.encoding import layout_of
+from bivit.hw.isa import TAG_BITS, Opcode
 from bivit.hw.memories import memories
 
 __all__ = ["NormWriter"]

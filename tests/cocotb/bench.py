@@ -11,7 +11,8 @@ from cocotb.clock import Clock
 from cocotb.triggers import RisingEdge
 
 from bivit.hw.blocks.registers import ADDRESSES
-from bivit.hw.isa import INSTR_BITS, encode
+from bivit.hw.encoding import encode
+from bivit.hw.isa import INSTR_BITS
 from post_model import unpack
 
 __all__ = ["AxiLite", "Memory", "Ports", "apply_write", "collect", "instructions", "masked", "send",

@@ -8,7 +8,8 @@ from test_matmul import expected_pairs, memory_word
 from units import ARCH
 
 from bivit.hw.blocks.lanes import pass_layout
-from bivit.hw.isa import ASource, BSource, decode, encode
+from bivit.hw.encoding import decode, encode
+from bivit.hw.isa import ASource, BSource
 from products import PRODUCTS, random_product, records_of
 
 WIDTHS = {"a": ARCH.rows * ARCH.lanes, "b": ARCH.cols * ARCH.lanes}

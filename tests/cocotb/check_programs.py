@@ -4,7 +4,8 @@ import cocotb
 from check_accelerator import NETWORK, Host
 
 from bivit.hw.blocks.checks import ErrorCode
-from bivit.hw.isa import INSTR_BITS, Opcode, encode
+from bivit.hw.encoding import encode
+from bivit.hw.isa import INSTR_BITS, Opcode
 
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")

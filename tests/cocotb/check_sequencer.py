@@ -7,7 +7,8 @@ from bench import Memory, start
 from units import ARCH
 
 from bivit.hw.blocks.checks import ErrorCode, units_of
-from bivit.hw.isa import INSTR_BITS, TAG_BITS, UNIT_OF, WAIT_FIELDS, Opcode, Unit, decode, encode
+from bivit.hw.encoding import decode, encode
+from bivit.hw.isa import INSTR_BITS, TAG_BITS, UNIT_OF, WAIT_FIELDS, Opcode, Unit
 from looped_programs import looped_program, straightened
 from programs import WAIT_BITS, random_program
 

@@ -4,7 +4,8 @@ import pytest
 
 from bivit.compiler.check import IllegalProgram, check_program
 from bivit.compiler.passes import lower
-from bivit.hw.isa import WAIT_FIELDS, Destination, Opcode, encode, reserved_bits
+from bivit.hw.encoding import encode, reserved_bits
+from bivit.hw.isa import WAIT_FIELDS, Destination, Opcode
 from bivit.hw.targets import TARGETS
 from graphs import random_vit_graph
 

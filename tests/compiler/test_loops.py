@@ -5,7 +5,8 @@ import pytest
 from bivit.compiler.assembly import disassemble
 from bivit.compiler.check import IllegalProgram, check_program
 from bivit.compiler.structures import Instruction, Program
-from bivit.hw.isa import Opcode, decode, encode
+from bivit.hw.encoding import decode, encode
+from bivit.hw.isa import Opcode
 from bivit.hw.targets import TARGETS
 
 ARCH = TARGETS["tiny"]

@@ -10,7 +10,8 @@ from bivit.compiler.padding import find_changed_padding
 from bivit.compiler.passes import lower
 from bivit.compiler.structures import CompileError
 from bivit.hw.arch import ArchError
-from bivit.hw.isa import AddSource, Opcode, encode
+from bivit.hw.encoding import encode
+from bivit.hw.isa import AddSource, Opcode
 from bivit.hw.targets import TARGETS
 from bivit.sim.cycles import simulate_cycles
 from graphs import GraphBuilder, random_vit_graph

@@ -10,7 +10,8 @@ from bivit.hw.accelerator import Accelerator, accelerator_verilog
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import ErrorCode, units_of
 from bivit.hw.blocks.registers import ADDRESSES, ID
-from bivit.hw.isa import AddSource, ASource, NumberSource, Opcode, encode
+from bivit.hw.encoding import encode
+from bivit.hw.isa import AddSource, ASource, NumberSource, Opcode
 from bivit.hw.memories import beats_per_word, constant_memories, constant_order
 from bivit.sim.cycles import simulate_cycles
 

@@ -14,7 +14,8 @@ from bivit.hw.arch import Arch, ArchError
 from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.fetch import FetchUnit, MemoryTiming, Timer, estimate, port_beats
 from bivit.hw.blocks.read_port import ReadPort, axi_read_signature
-from bivit.hw.isa import INSTRUCTION, Opcode, encode
+from bivit.hw.encoding import encode
+from bivit.hw.isa import INSTRUCTION, Opcode
 from bivit.hw.memories import constant_memories, constant_order, fetched_memories
 
 BASE = 0x4567_8000

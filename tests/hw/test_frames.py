@@ -7,7 +7,8 @@ import pytest
 
 from bivit.compiler.expand import expand, frames_of
 from bivit.hw.blocks.checks import ErrorCode
-from bivit.hw.isa import UNIT_OF, AddSource, Opcode, Unit, encode
+from bivit.hw.encoding import encode
+from bivit.hw.isa import UNIT_OF, AddSource, Opcode, Unit
 from bivit.sim.cycles import simulate_cycles
 from programs import random_fields, random_program, random_waits
 from sequencer_run import TIMINGS, Run, small_arch

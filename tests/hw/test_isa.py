@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from bivit.hw.encoding import decode, encode, layout_of, reserved_bits
 from bivit.hw.isa import (
     INDEXED,
     INSTR_BITS,
@@ -14,11 +15,7 @@ from bivit.hw.isa import (
     SLOTS,
     UNIT_OF,
     Opcode,
-    decode,
-    encode,
-    layout_of,
     register_of,
-    reserved_bits,
 )
 
 SHARED = ((Opcode.MM_BITS, Opcode.MM_SCORE, Opcode.MM_ACC),

@@ -10,7 +10,8 @@ from amaranth.sim import Simulator
 from bivit.hw.blocks.constant_loader import ConstantLoader
 from bivit.hw.blocks.load import ENDED_EARLY, ENDED_LATE, LoadUnit, timing
 from bivit.hw.emit import emit
-from bivit.hw.isa import Opcode, encode
+from bivit.hw.encoding import encode
+from bivit.hw.isa import Opcode
 from bivit.hw.memories import beats_per_word, constant_memories, loaded_memories
 from bivit.hw.targets import TARGETS
 

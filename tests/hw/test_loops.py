@@ -7,7 +7,8 @@ import pytest
 
 from bivit.compiler.expand import EndlessProgram, expand
 from bivit.hw.blocks.checks import ErrorCode
-from bivit.hw.isa import REGISTERS, SETS, STACK, STEPS, Opcode, encode
+from bivit.hw.encoding import encode
+from bivit.hw.isa import REGISTERS, SETS, STACK, STEPS, Opcode
 from bivit.sim.cycles import simulate_cycles
 from looped_programs import looped_program, straightened
 from programs import WAIT_BITS

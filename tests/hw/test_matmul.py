@@ -18,7 +18,8 @@ from bivit.hw.blocks.matmul import (
     passes_of,
     timing,
 )
-from bivit.hw.isa import AddSource, ASource, Opcode, decode, encode
+from bivit.hw.encoding import decode, encode
+from bivit.hw.isa import AddSource, ASource, Opcode
 from products import PRODUCTS, random_product, records_of
 
 

@@ -10,16 +10,8 @@ from bivit.compiler.expand import expand
 from bivit.hw.arch import ArchError
 from bivit.hw.blocks.checks import ErrorCode, units_of
 from bivit.hw.blocks.sequencer import InstructionQueue
-from bivit.hw.isa import (
-    AddSource,
-    Destination,
-    Opcode,
-    RowKind,
-    SoftmaxMode,
-    decode,
-    encode,
-    reserved_bits,
-)
+from bivit.hw.encoding import decode, encode, reserved_bits
+from bivit.hw.isa import AddSource, Destination, Opcode, RowKind, SoftmaxMode
 from bivit.sim.cycles import simulate_cycles
 from programs import WAIT_BITS, random_program
 from sequencer_run import TIMINGS, Run, small_arch, unit_timing

@@ -13,7 +13,8 @@ from bivit.hw.arch import Arch
 from bivit.hw.blocks.exponential import EXPONENTIAL_STAGES, Exponential, distance_bits, sum_bits
 from bivit.hw.blocks.post import Mode, PostProcessing, latency
 from bivit.hw.blocks.softmax import SoftmaxThreshold, timing
-from bivit.hw.isa import Opcode, SoftmaxMode, encode
+from bivit.hw.encoding import encode
+from bivit.hw.isa import Opcode, SoftmaxMode
 from bivit.hw.memories import score_bits
 
 ARCHS = {arch.name: arch for arch in (

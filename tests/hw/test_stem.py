@@ -13,7 +13,8 @@ from bivit.hw.blocks.load import ENDED_EARLY, ENDED_LATE
 from bivit.hw.blocks.memory import Rom
 from bivit.hw.blocks.stem import StemUnit, timing
 from bivit.hw.emit import emit
-from bivit.hw.isa import Opcode, encode
+from bivit.hw.encoding import encode
+from bivit.hw.isa import Opcode
 from bivit.hw.memories import BIAS_BITS, CLIPPED_BITS, SCALE_BITS, memories
 from bivit.hw.targets import TARGETS
 

@@ -14,7 +14,8 @@ from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.fetch import MemoryTiming, port_beats
 from bivit.hw.blocks.store import STORED_AS, Storer, Timer, estimate
 from bivit.hw.blocks.write_port import WritePort, axi_write_signature
-from bivit.hw.isa import Opcode, encode
+from bivit.hw.encoding import encode
+from bivit.hw.isa import Opcode
 from bivit.hw.memories import memories
 
 BASE = 0x4567_8000

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from bivit.hw.arch import Arch
-from bivit.hw.isa import Opcode, RowOperation, decode, encode
+from bivit.hw.encoding import decode, encode
+from bivit.hw.isa import Opcode, RowOperation
 from bivit.sim.constants import Constants
 from bivit.sim.iss import EXECUTE, InstructionSimulator
 from bivit.sim.machine import Machine

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from bivit.compiler.ir import numeric
-from bivit.hw.isa import ASource, BSource, Opcode, encode
+from bivit.hw.encoding import encode
+from bivit.hw.isa import ASource, BSource, Opcode
 from bivit.hw.targets import TARGETS
 from bivit.sim.iss import InstructionSimulator, MachineError
 from bivit.sim.stream import image_stream

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from bivit.hw.accelerator import accelerator_verilog
-from bivit.hw.isa import Opcode, decode
+from bivit.hw.encoding import decode
+from bivit.hw.isa import Opcode
 from bivit.hw.targets import TARGETS
 from bivit.sim.iss import InstructionSimulator
 from bivit.sim.observe import RESULT_OPCODES

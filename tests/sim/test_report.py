@@ -5,7 +5,8 @@ import random
 import pytest
 
 from bivit.compiler.expand import expand
-from bivit.hw.isa import UNIT_OF, Opcode, Unit, encode
+from bivit.hw.encoding import encode
+from bivit.hw.isa import UNIT_OF, Opcode, Unit
 from bivit.hw.targets import TARGETS
 from bivit.sim.accounting import CAUSES, product_slots
 from bivit.sim.cycles import simulate_cycles

@@ -8,15 +8,7 @@ import pytest
 
 from bivit.compiler.build import load_build
 from bivit.compiler.expand import expand
-from bivit.hw.isa import (
-    FORMATS,
-    AddSource,
-    ASource,
-    BSource,
-    Destination,
-    Opcode,
-    SoftmaxMode,
-)
+from bivit.hw.isa import FORMATS, AddSource, ASource, BSource, Destination, Opcode, SoftmaxMode
 from bivit.sim.report import make_report
 from bivit.sim.trace import trace_bytes
 
