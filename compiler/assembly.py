@@ -79,6 +79,8 @@ def _fields(instruction):
     opcode, values = instruction.opcode, instruction.fields
     if stage := values.get("stage"):
         yield f"stage={stage}"
+    if rest := values.get("rest"):
+        yield f"rest={rest}"
     if opcode in CONTROL:
         yield from _control(opcode, values)
         return
@@ -101,8 +103,6 @@ def _control(opcode, values):
     """Fields of an instruction of the sequencer."""
     if opcode is Opcode.LOOP:
         yield f"count={values['count']}"
-        if values["tail"]:
-            yield f"tail={values['tail']}"
     if opcode is Opcode.SET:
         for k in range(values["used"]):
             yield f"R{values[f'reg_{k}']}={values[f'value_{k}']}"
@@ -115,6 +115,8 @@ def _control(opcode, values):
             limit = values[f"limit_{k}"]
             yield ("wrapped:" if values[f"on_wrap_{k}"] else "") + (
                 f"R{values[f'reg_{k}']}+={values[f'add_{k}']}") + (f"@{limit}" if limit else "")
+        if values["more"]:
+            yield "more"
 
 
 def _is_used(opcode, name, values):

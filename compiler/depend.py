@@ -19,18 +19,38 @@ from bivit.hw.isa import UNIT_OF, Unit
 __all__ = ["dependencies"]
 
 
-def dependencies(instructions: Sequence[Instruction], arch: Arch) -> list[dict[int, bool]]:
+def dependencies(instructions: Sequence[Instruction], arch: Arch, *,
+                 share_sums: bool = True) -> list[dict[int, bool]]:
     """For each instruction those before it that it depends on; True: it must be done.
 
     HALT depends on nothing here: it is last, and the machine waits for all units.
+
+    Parameters
+    ----------
+    share_sums : bool
+        If not, each operation has sums of its own: who orders the instructions leaves those
+        together that begin, change and end the same sums.
     """
     touched = [accesses(arch, instruction.opcode, instruction.fields)
                for instruction in instructions]
     keys = WordKeys(touched)
     units = [UNIT_OF.get(instruction.opcode, -1) for instruction in instructions]
-    read = _flat(keys(access.reads) for access in touched)
-    written = _flat((*keys(access.writes), *keys(access.updates)) for access in touched)
-    first, found, hazards = depend(np.array(units), keys.count, *read, *written)
+    own = {}  # operation, word of sums -> number
+
+    def words(ranges, operation):
+        for memory, span in ranges:
+            for word in keys(((memory, span),)):
+                if share_sums or memory != "sums":
+                    yield word
+                else:
+                    yield own.setdefault((operation, word), keys.count + len(own))
+
+    named = [(access, instruction.operation)
+             for access, instruction in zip(touched, instructions, strict=True)]
+    read = _flat(words(access.reads, operation) for access, operation in named)
+    written = _flat(words((*access.writes, *access.updates), operation)
+                    for access, operation in named)
+    first, found, hazards = depend(np.array(units), keys.count + len(own), *read, *written)
     edges = list(zip(found.tolist(), hazards.tolist(), strict=True))
     needs = [dict(edges[low:high]) for low, high in itertools.pairwise(first.tolist())]
     last_load = None

@@ -129,7 +129,6 @@ class _Frame:
     loop: bool = False
     begun: int = 0
     left: int = 0
-    tail: int = 0
 
 
 class _Static:
@@ -155,11 +154,11 @@ class _Static:
                           for name in indexed if numbers[name]]
         self.checked = [name for name in indexed
                         if numbers[name] and not name.endswith("_addr")]
-        self.stage, self.fields = fields.pop("stage"), fields
+        self.guard, self.fields = (fields.pop("stage"), fields.pop("rest")), fields
         self.unit = UNIT_OF.get(self.opcode)
         if self.opcode in CONTROL:
-            if self.stage or any(fields[name] for name in WAIT_FIELDS.values()):
-                self.stop = ErrorCode.RESERVED, f"{self.opcode.name} cannot wait or have a stage"
+            if any(self.guard) or any(fields[name] for name in WAIT_FIELDS.values()):
+                self.stop = ErrorCode.RESERVED, f"{self.opcode.name} cannot wait or have guards"
             else:
                 self.stop = _first(control_faults(arch, self.opcode, fields), fields)
 
@@ -227,8 +226,8 @@ class _Sequencer:
         if static.opcode in CONTROL:
             return _CONTROL[static.opcode](self, static.fields)
         of_following = static.opcode is Opcode.STEM and static.fields["next"]
-        if static.stage or self.stack or of_following:
-            stop, taken = self._guard(static.stage)
+        if any(static.guard) or self.stack or of_following:
+            stop, taken = self._guard(*static.guard)
             taken = taken and (self.more or not of_following)
             if stop or not taken:
                 self.counter += not stop
@@ -242,15 +241,14 @@ class _Sequencer:
         self.counter, self.delay = self.counter + 1, 0
         return None
 
-    def _guard(self, stage):
-        """Error, and whether an instruction of a stage is taken in this iteration."""
+    def _guard(self, stage, rest):
+        """Error, and whether an instruction with these guards is taken in this iteration."""
         top = self.stack[-1] if self.stack else None
-        tail = top.tail if top else 0
-        if stage > tail:
-            return (ErrorCode.STAGE, f"stage {stage} in a loop with tail {tail}"), False
-        if not top or not top.loop:
-            return None, True
-        return None, stage <= top.begun and top.left > tail - stage
+        if top and top.loop:
+            return None, stage <= top.begun and top.left > rest
+        if stage or rest:
+            return (ErrorCode.STAGE, f"stage {stage} and rest {rest} outside of loops"), False
+        return None, True
 
     def _used(self, numbers):
         if self.unset is None and not self.known.issuperset(numbers):
@@ -268,7 +266,7 @@ class _Sequencer:
         return None
 
     def _loop(self, fields):
-        stop = self._push(_Frame(self.counter + 1, True, 0, fields["count"], fields["tail"]))
+        stop = self._push(_Frame(self.counter + 1, True, 0, fields["count"]))
         if not stop:
             self._spend(Opcode.LOOP, fields)
         return stop

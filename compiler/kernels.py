@@ -20,6 +20,8 @@ class Loop(NamedTuple):
 
     Parameters
     ----------
+    ranges : int array (streams, 2)
+        First iteration of each stream, and the one behind its last.
     kinds : int array (streams, 5)
         Unit, occupancy, completion, and of products D_pass and words of K.
     edges : int array (n, 4)
@@ -33,6 +35,7 @@ class Loop(NamedTuple):
 
     calls: int
     count: int
+    ranges: np.ndarray
     kinds: np.ndarray
     edges: np.ndarray
     first: np.ndarray
@@ -150,10 +153,10 @@ def _distances(body, stages, loop, units):
     sent, found = np.zeros(units, np.int64), np.zeros((streams, units), np.int64)
     numbers = np.zeros((loop.calls, streams, count), np.int64)
     for call in range(loop.calls):
-        for turn in range(count + stages.max()):
+        for turn in range((stages + loop.ranges[:, 1]).max()):
             for stream in body:
                 iteration = turn - stages[stream]
-                if iteration < 0 or iteration >= count:
+                if iteration < loop.ranges[stream, 0] or iteration >= loop.ranges[stream, 1]:
                     continue
                 place = (call * streams + stream) * count + iteration
                 for need in range(loop.first[place], loop.first[place + 1]):
@@ -194,24 +197,25 @@ def loop_time(body, late, loop, real, work, limit, depth, units, turn_cycles, la
     stages = stages_of(body, late, loop.edges, largest)
     if not len(stages):
         return NEVER, stages
-    tail, distances = stages.max(), _distances(body, stages, loop, units)
+    count, distances = (stages + loop.ranges[:, 1]).max(), _distances(body, stages, loop, units)
     state, turns = _begin(units, loop.calls * loop.count * len(body)), 0
-    marks = np.empty(loop.calls * (loop.count + tail), np.int64)
+    marks = np.empty(loop.calls * count, np.int64)
     for _ in range(loop.calls):
         state.common[0] += 1
-        for turn in range(loop.count + tail):
+        for turn in range(count):
             for stream in body:
-                if 0 <= turn - stages[stream] < loop.count:
+                iteration = turn - stages[stream]
+                if loop.ranges[stream, 0] <= iteration < loop.ranges[stream, 1]:
                     _send(depth, state, loop.kinds[stream], distances[stream])
                 else:
                     state.common[0] += 1
             state.common[0] += turn_cycles
             marks[turns] = state.common[0]
             turns += 1
-            left = loop.calls * loop.count - turns - tail
+            left = loop.calls * loop.count - turns - (count - loop.count)
             if state.common[0] + left * work > limit:
                 return NEVER, stages
-    middle = (loop.count + tail) // 2
+    middle = count // 2
     rest = (real - loop.count) * loop.calls
     return _finished(state) + rest * (marks[middle] - marks[middle - 2]) // 2, stages
 

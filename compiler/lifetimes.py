@@ -44,9 +44,9 @@ def lifetimes_of_loops(plan: Plan, parts: Sequence[Straight | Pipeline], spread:
         if isinstance(part, Straight):
             moments |= dict.fromkeys(part.instructions, moment)
             continue
-        for indices in part.streams:
-            moments |= dict.fromkeys(indices, moment)
-            iterations |= {index: iteration for iteration, index in enumerate(indices)}
+        for stream in part.streams:
+            moments |= dict.fromkeys(stream.indices, moment)
+            iterations |= {index: iteration for iteration, index in stream.iterations()}
     lives = _lives(plan, moments)
     return Lifetimes(lives, _Follows(plan, spread, arch, moments, iterations, lives))
 

@@ -1,9 +1,9 @@
 """Sixth pass: the order of the streams in a loop, and by how many iterations they are apart.
 
 A stream in front of what it needs works one iteration behind it, and one that keeps its distance
-one more. Orders are tried out, beginning with the canonical one: each group of streams, then each
-stream, is moved or kept away where that lets the loop, run twice, end sooner in a model of the
-units' time.
+one more. Orders are tried out, beginning with the canonical one, or with all groups apart where
+that is far better: each group of streams, then each stream, is moved or kept away where that lets
+the loop, run twice, end sooner in a model of the units' time.
 """
 
 import dataclasses
@@ -14,8 +14,15 @@ import numpy as np
 
 from bivit.compiler.kernels import NEVER, Loop, loop_time
 from bivit.compiler.pipeline import lags_of
-from bivit.compiler.registers import END_LINES, courses_of, ends_needed
-from bivit.compiler.structures import LARGEST_TAIL, Instruction, Order, Pipeline
+from bivit.compiler.registers import courses_of, ends_allowed, ends_needed
+from bivit.compiler.structures import (
+    LARGEST_REST,
+    LARGEST_STAGE,
+    Instruction,
+    Order,
+    Pipeline,
+    Stream,
+)
 from bivit.compiler.timeline import kind_of
 from bivit.hw.arch import Arch
 from bivit.hw.isa import STEPS, Opcode, Unit
@@ -24,6 +31,10 @@ __all__ = ["find_order"]
 
 _ENDS = 10
 """Iterations at either end of a long loop that are looked at."""
+_FAR_BETTER = 0.9
+"""Share of the time of canonical order for which the search begins with all groups apart."""
+_LEADERS = {Opcode.SOFTMAX: Opcode.MM_SCORE, Opcode.ROWS_OUT: Opcode.ROWS_ADD}
+"""Opcodes whose streams stay with those of another one."""
 _GOOD_ENOUGH = 1.002
 """Time over that of the busiest unit for which no better order is looked for."""
 
@@ -56,16 +67,20 @@ def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[
     time, stages = model.time(trial)
     if not stages:
         return None
-    best = time if model.ends(stages) <= END_LINES else NEVER
+    best = time if model.fits(trial, stages) else NEVER
+    apart = dataclasses.replace(trial, late=frozenset(trial.body))
+    time, found = model.time(apart, best)
+    if found and time < _FAR_BETTER * best and model.fits(apart, found):
+        best, trial, stages = time, apart, found
     left = effort // model.length if model.several_units else 0
-    for units in (groups, [[stream] for stream in trial.body]):
+    for units in (groups, _single(instructions, calls[0])):
         moved = True
         while moved and left > 0 and best > model.ideal:
             moved = False
             for other in _moves(trial, units):
                 left -= 1
                 time, found = model.time(other, best)
-                if time < best and model.ends(found) <= END_LINES:
+                if time < best and model.fits(other, found):
                     best, trial, stages, moved = time, other, found, True
                     break
     return Order(trial.body, stages)
@@ -90,17 +105,25 @@ def _positions(rest, units):
     """Where a group may go: beside whole groups."""
     of = {stream: number for number, unit in enumerate(units) for stream in unit}
     return [position for position in range(len(rest) + 1)
-            if position in (0, len(rest)) or of[rest[position - 1]] != of[rest[position]]]
+            if position in (0, len(rest))
+            or of.get(rest[position - 1], -1) != of.get(rest[position], -2)]
 
 
 def _groups(instructions, pipeline):
-    """Streams that stay together at first: of one operation and opcode, SOFTMAX with its scores."""
+    """Streams that stay together at first: of one operation and opcode, SOFTMAX with its scores,
+    and sums with what becomes of them."""
     groups = {}
-    for stream, indices in enumerate(pipeline.streams):
-        first = instructions[indices[0]]
-        opcode = Opcode.MM_SCORE if first.opcode is Opcode.SOFTMAX else first.opcode
-        groups.setdefault((first.operation, opcode), []).append(stream)
+    for number, stream in enumerate(pipeline.streams):
+        first = instructions[stream.indices[0]]
+        opcode = _LEADERS.get(first.opcode, first.opcode)
+        groups.setdefault((first.operation, opcode), []).append(number)
     return list(groups.values())
+
+
+def _single(instructions, pipeline):
+    """Streams that can be moved alone: not those that change sums."""
+    return [[number] for number, stream in enumerate(pipeline.streams)
+            if instructions[stream.indices[0]].opcode not in (Opcode.ROWS_ADD, Opcode.ROWS_OUT)]
 
 
 class _Model:
@@ -116,19 +139,29 @@ class _Model:
             for key, lag in lags_of(call, needs).items():
                 lags[key] = max(lags.get(key, lag), lag)
         self._courses = [courses_of(instructions, stream) for stream in calls[0].streams]
-        self._real, calls = calls[0].count, [_shortened(call) for call in calls[-2:]]
-        firsts = [instructions[indices[0]] for indices in calls[0].streams]
+        self._real, calls = calls[0].streams, [_shortened(call) for call in calls[-2:]]
+        self._count = max(stream.end for stream in self._real)
+        firsts = [instructions[stream.indices[0]] for stream in self._real]
         kinds = [kind_of(arch, first.opcode, first.fields) for first in firsts]
         self._loop = _as_arrays(calls, kinds, lags, groups, needs)
         self.several_units = len({unit for unit, *_ in kinds}) > 1
         self.length = len(calls) * calls[0].count * len(firsts)
-        self._work = max(sum(kind[1] for kind in kinds if kind[0] is unit) for unit in Unit)
-        self._between = (STEPS + 1) * self.ends([0] * len(firsts))
-        self.ideal = self._work * calls[0].count * len(calls) * _GOOD_ENOUGH
+        work = max(sum(kind[1] * len(stream.indices)
+                       for kind, stream in zip(kinds, calls[0].streams, strict=True)
+                       if kind[0] is unit) for unit in Unit)
+        self._work = work // calls[0].count
+        self._between = (STEPS + 1) * self._ends([stream.begin for stream in self._real])
+        self.ideal = work * len(calls) * _GOOD_ENOUGH
 
-    def ends(self, stages):
+    def fits(self, trial, stages):
+        """Whether END has lines enough, and the guards reach far enough."""
+        begins, rests = zip(*Order(trial.body, stages).guards(self._real), strict=True)
+        return (max(begins) <= LARGEST_STAGE and max(rests) <= LARGEST_REST
+                and self._ends(begins) <= ends_allowed(len(begins)))
+
+    def _ends(self, begins):
         """Lines of changes of registers behind the body."""
-        return ends_needed(self._courses, stages, self._real)
+        return ends_needed(self._courses, begins, self._count)
 
     def time(self, trial, limit=NEVER):
         """Cycles until everything is done, no more than `limit` matters; and the stages, empty if
@@ -136,8 +169,8 @@ class _Model:
         late = np.zeros(len(trial.body), bool)
         late[list(trial.late)] = True
         time, stages = loop_time(
-            np.array(trial.body), late, self._loop, self._real, self._work, limit,
-            self.arch.queue_depth, len(Unit), self._between, LARGEST_TAIL)
+            np.array(trial.body), late, self._loop, self._count, self._work, limit,
+            self.arch.queue_depth, len(Unit), self._between, LARGEST_STAGE)
         return time, tuple(stages.tolist())
 
 
@@ -146,24 +179,31 @@ def _as_arrays(calls, kinds, lags, groups, needs):
     group = {stream: number for number, group in enumerate(groups) for stream in group}
     edges = [(producer, consumer, lag, group[producer] != group[consumer])
              for (producer, consumer), lag in lags.items() if producer != consumer]
-    place = {index: (number, stream, iteration) for number, call in enumerate(calls)
-             for stream, indices in enumerate(call.streams)
-             for iteration, index in enumerate(indices)}
-    first, found = [0], []
-    for call in calls:
-        for index in itertools.chain.from_iterable(call.streams):
-            found += _last_of_each(needs[index], place)
+    place = {index: (number, own, iteration) for number, call in enumerate(calls)
+             for own, stream in enumerate(call.streams)
+             for iteration, index in stream.iterations()}
+    first, found, count = [0], [], calls[0].count
+    for stream in itertools.chain.from_iterable(call.streams for call in calls):
+        for index in map(stream.at, range(count)):
+            found += [] if index is None else _last_of_each(needs[index], place)
             first.append(len(found))
-    return Loop(len(calls), calls[0].count, np.array(kinds, np.int64),
+    ranges = [(stream.begin, stream.end) for stream in calls[0].streams]
+    return Loop(len(calls), count, np.array(ranges, np.int64), np.array(kinds, np.int64),
                 np.array(edges, np.int64).reshape(-1, 4), np.array(first, np.int64),
                 np.array(found, np.int64).reshape(-1, 3))
 
 
 def _shortened(pipeline):
     """The first and the last iterations of a loop."""
-    if pipeline.count <= 2 * _ENDS:
+    left_out = range(_ENDS, pipeline.count - _ENDS)
+    if not left_out:
         return pipeline
-    return Pipeline(tuple((*stream[:_ENDS], *stream[-_ENDS:]) for stream in pipeline.streams))
+    streams = []
+    for stream in pipeline.streams:
+        kept = [index for iteration, index in stream.iterations() if iteration not in left_out]
+        before = sum(iteration < stream.begin for iteration in left_out)
+        streams.append(Stream(tuple(kept), stream.begin - before))
+    return Pipeline(tuple(streams))
 
 
 def _last_of_each(needs, place):

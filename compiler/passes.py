@@ -39,7 +39,7 @@ _LONG = 1500
 _MANY = 4000
 """Instructions of the longest straight program whose matrix instructions are cut."""
 
-_IDLE = 1.15
+_IDLE = 1.2
 """Cycles over those of the busiest unit from which on a straight program is tried, too."""
 
 
@@ -144,19 +144,19 @@ def _candidates(graph, fused, arch):
         length = len(plan.instructions)
         if length > min(_MANY if lengths else _LONG, arch.program_depth):
             if not lengths:
-                yield from _large(plan, arch)
+                yield from _large(graph, fused, plan, arch)
             return
         if length not in lengths:
             yield _straight(plan, arch)
         lengths.add(length)
 
 
-def _large(plan, arch):
+def _large(graph, fused, plan, arch):
     """A program with loops, and a straight one if there is room for it, and the loops find no room
     for their values or leave all units idle."""
     fits = len(plan.instructions) <= arch.program_depth
     try:
-        looped = _looped(plan, arch)
+        looped = _looped(graph, fused, arch)
     except CompileError:
         if not fits:
             raise
@@ -177,9 +177,11 @@ def _straight(plan, arch):
                       external)
 
 
-def _looped(plan, arch):
+def _looped(graph, fused, arch):
+    plan = tile(graph, fused, arch, RUN_WORDS[0], strips=not fetched_memories(arch))
     apart, external = spread(plan), b""
-    needs, rolls = dependencies(apart.instructions, arch), find_rolls(apart.instructions)
+    needs = dependencies(apart.instructions, arch, share_sums=False)
+    rolls = find_rolls(apart.instructions)
     if not fetched_memories(arch):
         parts = find_pipelines(apart.instructions, rolls, needs, plan.layers)
     else:
@@ -188,7 +190,7 @@ def _looped(plan, arch):
         plan, parts, external = stream_parts(plan, parts, arch, apart.instructions)
         apart = spread(plan)
     placed, where = place(plan, arch, lifetimes_of_loops(plan, parts, apart, arch))
-    needs = dependencies(placed.instructions, arch)
+    needs = dependencies(placed.instructions, arch, share_sums=False)
     return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,
                       external)
 

@@ -7,19 +7,29 @@ iterations ahead; all else is a barrier, behind which a new loop begins.
 
 from collections.abc import Callable, Sequence
 
-from bivit.compiler.registers import END_LINES, courses_of, ends_needed
-from bivit.compiler.streams import Roll
-from bivit.compiler.structures import LARGEST_TAIL, Instruction, Layer, Pipeline, Straight
+from bivit.compiler.registers import courses_of, ends_allowed, ends_needed, signature
+from bivit.compiler.streams import Roll, fixed_fields
+from bivit.compiler.structures import Instruction, Layer, Pipeline, Straight
 from bivit.hw.isa import UNIT_OF, Unit
 
 __all__ = ["find_pipelines", "lags_of"]
+
+_FURTHEST = 4, 10
+"""Iterations by which what an operation needs may lie ahead in the same loop: half of all, but at
+least and at most so many."""
+_UNEVEN = 8
+"""Of so many iterations, operations of a loop may differ by one."""
+_MANY = 256
+"""Lines of a program from which on loops are cut so that more of them are equal."""
+_SHORTEST = 4
+"""Rolls that may repeat as a whole."""
 
 
 class _Open:
     """A loop that may still grow; `stages` are those of the canonical order."""
 
     def __init__(self):
-        self.columns, self.stages, self.courses = [], [], []
+        self.streams, self.stages, self.courses = [], [], []
         self.place = {}  # instruction -> stream, iteration
         self.kinds = set()
 
@@ -29,6 +39,10 @@ class _Open:
         for name, value in vars(self).items():
             setattr(other, name, value.copy())
         return other
+
+    @property
+    def count(self):
+        return max(stream.end for stream in self.streams)
 
 
 def find_pipelines(instructions: Sequence[Instruction], rolls: Sequence[Roll],
@@ -44,59 +58,115 @@ def find_pipelines(instructions: Sequence[Instruction], rolls: Sequence[Roll],
     has_room : callable
         Whether instructions can run in one loop, in canonical order.
     """
+    parts = _join(instructions, rolls, needs, layers, has_room, ())
+    if _lines(instructions, parts) > _MANY:
+        again = _join(instructions, rolls, needs, layers, has_room, _cuts(instructions, rolls))
+        parts = min(parts, again, key=lambda found: _lines(instructions, found))
+    return parts
+
+
+def _join(instructions, rolls, needs, layers, has_room, cuts):
+    """Parts, of which one begins at each roll whose number is in `cuts`."""
     parts, loop = [], None
-    for roll in rolls:
-        kinds = {layers[instructions[column[0]].layer].binary for column in roll.columns
-                 if UNIT_OF[instructions[column[0]].opcode] is Unit.MM}
-        if loop and (not roll.columns or len(loop.kinds | kinds) > 1
-                     or not has_room(sorted(index for column in (*loop.columns, *roll.columns)
-                                            for index in column))
+    for number, roll in enumerate(rolls):
+        firsts = [instructions[stream.indices[0]] for stream in roll.streams]
+        kinds = {layers[first.layer].binary for first in firsts
+                 if UNIT_OF[first.opcode] is Unit.MM and layers[first.layer].macs}
+        if loop and (number in cuts or not roll.streams or len(loop.kinds | kinds) > 1
+                     or not has_room(sorted(index for stream in (*loop.streams, *roll.streams)
+                                            for index in stream.indices))
                      or not _fits(loop, roll, instructions, needs)):
-            parts.append(Pipeline(tuple(loop.columns)))
+            parts.append(Pipeline(tuple(loop.streams)))
             loop = None
-        if not roll.columns:
+        if not roll.streams:
             parts.append(Straight(roll.rest))
             continue
         loop = loop or _Open()
         _add(loop, roll, instructions, needs)
         loop.kinds |= kinds
-    return parts + ([Pipeline(tuple(loop.columns))] if loop else [])
+    return parts + ([Pipeline(tuple(loop.streams))] if loop else [])
+
+
+def _lines(instructions, parts):
+    """Lines of a program of these parts, but for what begins and ends a loop."""
+    straight = sum(len(part.instructions) for part in parts if isinstance(part, Straight))
+    loops = {signature(instructions, part): len(part.streams)
+             for part in parts if isinstance(part, Pipeline)}
+    return straight + sum(loops.values())
+
+
+def _cuts(instructions, rolls):
+    """Where the same rolls come again and again: the layers of a network."""
+    names = {}
+    kinds = [names.setdefault(_kind(instructions, roll), len(names)) for roll in rolls]
+    cuts, begin = set(), 0
+    while begin < len(rolls):
+        period = next((length for length in range(_SHORTEST, (len(rolls) - begin) // 2 + 1)
+                       if _repeats(kinds, begin, length) > 1), 0)
+        if not period:
+            begin += 1
+            continue
+        # A cut that is one anyway is best.
+        begin = max(range(begin, begin + period), key=lambda start: (
+            _repeats(kinds, start, period), not rolls[start].streams))
+        end = begin + period * _repeats(kinds, begin, period)
+        cuts |= set(range(begin, end + 1, period))
+        begin = end
+    return cuts
+
+
+def _kind(instructions, roll):
+    return (signature(instructions, Pipeline(roll.streams)),
+            tuple(fixed_fields(instructions[index]) for index in roll.rest))
+
+
+def _repeats(kinds, begin, period):
+    """How often the rolls from one on come, one time behind the other."""
+    count = 1
+    while kinds[begin:begin + period] == kinds[begin + count * period:
+                                               begin + (count + 1) * period]:
+        count += 1
+    return count
 
 
 def _fits(loop, roll, instructions, needs):
     """Whether a loop has registers for an operation, and nothing is needed that comes too late."""
-    if len(roll.columns[0]) != len(loop.columns[0]):
+    counts = loop.count, max(stream.end for stream in roll.streams)
+    if max(counts) - min(counts) > max(counts) // _UNEVEN:
         return False
-    for column in roll.columns:
-        for iteration, index in enumerate(column):
+    least, most = _FURTHEST
+    furthest = min(max((loop.count + 1) // 2, least), most)
+    for stream in roll.streams:
+        for iteration, index in stream.iterations():
             for other in needs[index]:
                 if other in loop.place:
-                    stream, at = loop.place[other]
-                    if loop.stages[stream] + at - iteration > LARGEST_TAIL:
+                    producer, at = loop.place[other]
+                    if loop.stages[producer] + at - iteration > furthest:
                         return False
     trial = loop.copy()
     _add(trial, roll, instructions, needs)
-    return ends_needed(trial.courses, trial.stages, len(roll.columns[0])) <= END_LINES
+    begins = [stage + stream.begin
+              for stage, stream in zip(trial.stages, trial.streams, strict=True)]
+    return ends_needed(trial.courses, begins, trial.count) <= ends_allowed(len(trial.streams))
 
 
 def _add(loop, roll, instructions, needs):
-    for column in roll.columns:
-        loop.place |= {index: (len(loop.columns), iteration)
-                       for iteration, index in enumerate(column)}
-        loop.columns.append(column)
-        loop.courses.append(courses_of(instructions, column))
-    for column in roll.columns:
-        lags = _lags(column, loop.place, needs)
+    for stream in roll.streams:
+        loop.place |= {index: (len(loop.streams), iteration)
+                       for iteration, index in stream.iterations()}
+        loop.streams.append(stream)
+        loop.courses.append(courses_of(instructions, stream))
+    for stream in roll.streams:
+        lags = _lags(stream, loop.place, needs)
         stage = max((loop.stages[producer] + lag for producer, lag in lags.items()
                      if producer < len(loop.stages)), default=0)
         loop.stages.append(max(stage, 0))
 
 
-def _lags(column, place, needs):
+def _lags(stream, place, needs):
     """The furthest iteration of each stream that a stream needs, counted from its own."""
     lags = {}
-    for index in column:
-        _, iteration = place[index]
+    for iteration, index in stream.iterations():
         for other in needs[index]:
             if other in place:
                 producer, at = place[other]
@@ -106,7 +176,7 @@ def _lags(column, place, needs):
 
 def lags_of(pipeline: Pipeline, needs: Sequence[dict[int, bool]]) -> dict[tuple[int, int], int]:
     """For streams P, C: the furthest iteration of P that C needs, counted from its own."""
-    place = {index: (stream, iteration) for stream, indices in enumerate(pipeline.streams)
-             for iteration, index in enumerate(indices)}
-    return {(producer, stream): lag for stream, indices in enumerate(pipeline.streams)
-            for producer, lag in _lags(indices, place, needs).items()}
+    place = {index: (number, iteration) for number, stream in enumerate(pipeline.streams)
+             for iteration, index in stream.iterations()}
+    return {(producer, number): lag for number, stream in enumerate(pipeline.streams)
+            for producer, lag in _lags(stream, place, needs).items()}

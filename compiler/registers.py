@@ -8,14 +8,14 @@ import dataclasses
 from collections.abc import Sequence
 
 from bivit.compiler.streams import Course, course_of, fixed_fields
-from bivit.compiler.structures import LARGEST_TAIL, Instruction, Order, Pipeline
+from bivit.compiler.structures import LARGEST_STAGE, Instruction, Order, Pipeline, Stream
 from bivit.hw.isa import FORMATS, INDEXED, REGISTER_BITS, REGISTERS, STEPS
 
-__all__ = ["END_LINES", "Indexing", "Unrolled", "courses_of", "ends_needed", "index_fields",
+__all__ = ["Indexing", "Unrolled", "courses_of", "ends_allowed", "ends_needed", "index_fields",
            "signature"]
 
-END_LINES = 5
-"""Lines that the steps of a loop may take."""
+_END_LINES = 5
+"""Lines that the steps of any loop may take."""
 
 _BITS = {name for fields in FORMATS.values() for name, width in fields.items() if width == 1}
 """Fields of one bit."""
@@ -52,27 +52,34 @@ class Indexing:
     ends: tuple[tuple[tuple[int, int, int, int], ...], ...]
 
 
-def courses_of(instructions: Sequence[Instruction], stream: Sequence[int]) -> dict[str, Course]:
+def courses_of(instructions: Sequence[Instruction], stream: Stream) -> dict[str, Course]:
     """The course of every indexed field of a stream."""
-    return {name: course_of([instructions[index].fields[name] for index in stream])
-            for name in INDEXED[instructions[stream[0]].opcode]}
+    return {name: course_of([instructions[index].fields[name] for index in stream.indices])
+            for name in INDEXED[instructions[stream.indices[0]].opcode]}
+
+
+def ends_allowed(streams: int) -> int:
+    """Lines that the steps of a loop may take: a long body has time for more of them."""
+    return max(_END_LINES, streams // STEPS)
 
 
 def signature(instructions: Sequence[Instruction], loop: Pipeline) -> tuple:
     """What loops have in common that can be calls of one body."""
-    return (loop.count, tuple(fixed_fields(instructions[index]) for index in loop.before),
-            tuple((fixed_fields(instructions[stream[0]]),
+    return (tuple(fixed_fields(instructions[index]) for index in loop.before),
+            tuple((stream.begin, stream.end, fixed_fields(instructions[stream.indices[0]]),
                    tuple(courses_of(instructions, stream).items())) for stream in loop.streams))
 
 
-def ends_needed(courses: Sequence[dict[str, Course]], stages: Sequence[int], count: int) -> int:
-    """ENDs that the courses take with these stages, if all calls were equal."""
+def ends_needed(courses: Sequence[dict[str, Course]], begins: Sequence[int], count: int) -> int:
+    """ENDs that the courses take, begun in these turns, if all calls were equal."""
     registers = _Registers(1, count)
     for stream, fields in enumerate(courses):
         for name, course in fields.items():
             if course.moves:
-                registers.of(course, stages[stream], (0,), narrow=name in _BITS)
-    return len(registers.ends()) if registers.used < REGISTERS else END_LINES + 1
+                registers.of(course, begins[stream], (0,), narrow=name in _BITS)
+    if registers.used >= REGISTERS:
+        return ends_allowed(len(courses)) + 1
+    return len(registers.ends())
 
 
 def index_fields(instructions: Sequence[Instruction], calls: Sequence[Pipeline],
@@ -85,22 +92,24 @@ def index_fields(instructions: Sequence[Instruction], calls: Sequence[Pipeline],
         If there are not enough of them, or of steps.
     """
     registers = _Registers(len(calls), calls[0].count)
-    before = tuple(_fields(registers, instructions, [(call.before[position],) for call in calls], 0)
+    before = tuple(_fields(registers, instructions,
+                           [Stream((call.before[position],)) for call in calls], 0)
                    for position in range(len(calls[0].before)))
     fields = tuple(_fields(registers, instructions, [call.streams[stream] for call in calls],
-                           order.stages[stream]) for stream in range(len(calls[0].streams)))
+                           stage + calls[0].streams[stream].begin)
+                   for stream, stage in enumerate(order.stages))
     ends = registers.ends()
-    if len(ends) > END_LINES or registers.used >= REGISTERS:
+    if len(ends) > ends_allowed(len(fields)) or registers.used >= REGISTERS:
         raise Unrolled(f"{len(ends)} lines of steps and {registers.used} registers")
     return Indexing(fields, before, registers.fixed, registers.given, ends)
 
 
 def _fields(registers, instructions, streams, stage):
     """Immediates and registers of one stream in all calls."""
-    opcode, found = instructions[streams[0][0]].opcode, {}
+    opcode, found = instructions[streams[0].indices[0]].opcode, {}
     for name, course in courses_of(instructions, streams[0]).items():
         width = _width(opcode, name)
-        starts = [instructions[stream[0]].fields[name] for stream in streams]
+        starts = [instructions[stream.indices[0]].fields[name] for stream in streams]
         least = min(starts) if width > REGISTER_BITS else starts[0]
         offsets = tuple(start - least for start in starts)
         if width > REGISTER_BITS and max(offsets) >= _MODULUS:
@@ -114,12 +123,10 @@ def _fields(registers, instructions, streams, stage):
 def _shifted(course, stage):
     """What a course has added, begun `stage` iterations later, in the iteration of its start."""
     if course.pulse:
-        return -int(course.phase == 0)
-    if not course.period:
-        return -course.step * stage
-    later = course.later(stage)
-    return (-course.step * stage + sum(_shifted(other, stage) for other in course.more)
-            + course.wrap * ((course.phase - stage - later.phase) // course.period))
+        return -int(course.pulse.phase == 0)
+    return -course.step * stage + sum(
+        wrap.add * ((wrap.phase - stage - later.phase) // wrap.period)
+        for wrap, later in zip(course.wraps, course.later(stage).wraps, strict=True))
 
 
 def _width(opcode, name):
@@ -140,25 +147,26 @@ class _Registers:
            narrow: bool) -> tuple[int, int]:
         """The register of a course that begins with a stage, and its value before `offsets` are
         added; only the lowest bit matters to a `narrow` field."""
-        begun, course = course.phase, course.later(stage)
+        begun, course = course.pulse, course.later(stage)
         offsets = tuple(offset % _MODULUS for offset in offsets)
         same = offsets == self._same
         if same and not course.moves:
             return 0, 0
         if course.pulse:
-            return self._pulse(course, offsets, at_start=narrow and begun == 0), 0
-        if (same and course.period and course.wrap == -course.step * course.period
-                and not course.more):
-            return self._ring(course), course.step * course.phase
+            at_start = narrow and begun.phase == 0
+            return self._pulse(course.pulse, offsets, at_start=at_start), 0
+        if same and len(course.wraps) == 1:
+            (add, period, phase), = course.wraps
+            if add == -course.step * period:
+                return self._ring(course.step, period, phase), course.step * phase
         key = course, offsets
         if key not in self._numbers:
             number = self._numbers[key] = self._new(0, offsets)
             if course.step:
                 self._plain.append((number, course.step % _MODULUS, 0, 0))
-            for part in (course, *course.more):
-                if part.wrap:
-                    self._wrapped[self._counter(part)].append(
-                        (number, part.wrap % _MODULUS, 0, 1))
+            for add, period, phase in course.wraps:
+                self._wrapped[self._counter(period, phase)].append(
+                    (number, add % _MODULUS, 0, 1))
         return self._numbers[key], 0
 
     def _new(self, value, offsets):
@@ -169,39 +177,37 @@ class _Registers:
             self.given[self.used] = offsets
         return self.used
 
-    def _ring(self, course, copy=0):
+    def _ring(self, step, period, phase, copy=0):
         """A register that is 0 again at every period; `copy` tells equal ones apart."""
-        key = course.period, course.phase, course.step, copy
+        key = period, phase, step, copy
         if key not in self._rings:
-            self._rings[key] = number = self._new(course.step * course.phase, self._same)
+            self._rings[key] = number = self._new(step * phase, self._same)
             self._wrapped[number] = []
-            self._limited.append((number, course.step % _MODULUS,
-                                  course.step * course.period % _MODULUS, 0))
+            self._limited.append((number, step % _MODULUS, step * period % _MODULUS, 0))
         return self._rings[key]
 
-    def _counter(self, course):
-        """A ring that wraps with a course."""
-        found = [number for (period, phase, *_), number in self._rings.items()
-                 if (period, phase) == (course.period, course.phase)]
+    def _counter(self, period, phase):
+        """A ring that wraps so often."""
+        found = [number for key, number in self._rings.items() if key[:2] == (period, phase)]
         for number in found:
             if len(self._wrapped[number]) < STEPS - 1:
                 return number
-        return self._ring(Course(1, -course.period, course.period, course.phase), len(found))
+        return self._ring(1, period, phase, len(found))
 
-    def _pulse(self, course, offsets, *, at_start):
+    def _pulse(self, pulse, offsets, *, at_start):
         """A register whose lowest bit is the course."""
         if offsets != self._same:
             raise Unrolled("a pulse that differs from call to call")
-        key = course, offsets, at_start
+        key = pulse, at_start
         if key in self._numbers:
             return self._numbers[key]
-        before = (course.period - course.phase) % course.period
-        if at_start and before + course.period >= self._count + LARGEST_TAIL:  # odd, then even
+        before = (pulse.period - pulse.phase) % pulse.period
+        if at_start and before + pulse.period >= self._count + LARGEST_STAGE:  # odd, then even
             self._numbers[key] = self._new(-1 - 2 * before, self._same)
             self._limited.append((self._numbers[key], 2, 1, 0))
             return self._numbers[key]
-        counter = self._counter(course)
-        self._numbers[key] = number = self._new(int(course.phase == 0), self._same)
+        counter = self._counter(*pulse)
+        self._numbers[key] = number = self._new(int(pulse.phase == 0), self._same)
         self._cleared.append((number, 0, 1, 0))
         self._wrapped[counter].append((number, 1, 0, 1))
         return number

@@ -19,6 +19,7 @@ from bivit.compiler.structures import (
     Plan,
     Segment,
     Straight,
+    Stream,
     TooSmall,
 )
 from bivit.hw.arch import Arch
@@ -109,7 +110,7 @@ def _indices(part):
     """Instructions of a part in canonical order."""
     if isinstance(part, Straight):
         return part.instructions
-    return sorted(index for stream in part.streams for index in stream)
+    return sorted(index for stream in part.streams for index in stream.indices)
 
 
 def _ranges(indices, reads, segments):
@@ -294,6 +295,7 @@ def _with_fetches(plan, parts, before, located):
             own = tuple(place[index] for index in part.instructions)
             moved.append(Straight((*extra[position], *own)))
         else:
-            streams = tuple(tuple(place[index] for index in stream) for stream in part.streams)
+            streams = tuple(Stream(tuple(place[index] for index in stream.indices), stream.begin)
+                            for stream in part.streams)
             moved.append(Pipeline(streams, extra[position]))
     return dataclasses.replace(plan, instructions=tuple(instructions), segments=()), moved

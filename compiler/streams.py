@@ -6,17 +6,23 @@ break, and what repeats nowhere stays straight code.
 """
 
 import dataclasses
+import operator
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from bivit.compiler.structures import Instruction
+from bivit.compiler.structures import Instruction, Stream
 from bivit.hw.isa import INDEXED, Opcode
 
-__all__ = ["Course", "Roll", "course_of", "find_rolls", "fixed_fields"]
+__all__ = ["Course", "Pulse", "Roll", "Wrap", "course_of", "find_rolls", "fixed_fields"]
 
 _ONCE = 16
 """A wrap that comes once has a period longer than any loop."""
+_MOST_WRAPS = 2
+"""Wraps of a course."""
+_OFTEN = 3
+"""How often a wrap comes at least if there is a second one."""
 _LAYERS = 4
-"""Most kinds of wraps in a course."""
+"""Most kinds of wraps in a long course."""
 _SHORTEST_LAYERED = 14
 """Iterations from which on a course may have wraps of several kinds."""
 _LONGEST_PATTERN = 64
@@ -25,33 +31,40 @@ _OVERHEAD = 3
 """Lines that a loop takes beside its body."""
 
 
+class Wrap(NamedTuple):
+    """What a course adds besides: ``add * ((i + phase) // period)``."""
+
+    add: int
+    period: int
+    phase: int
+
+
+class Pulse(NamedTuple):
+    """1 where ``(i + phase) % period`` is 0, and 0 elsewhere."""
+
+    period: int
+    phase: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Course:
-    """What a field adds up: ``step * i + wrap * ((i + phase) // period)``; no period, no wraps.
-
-    With `pulse` it is 1 where ``(i + phase) % period`` is 0, and 0 elsewhere. `more` are courses
-    of wraps alone that are added.
-    """
+    """What a field adds up: ``step * i`` and its wraps; or a pulse."""
 
     step: int = 0
-    wrap: int = 0
-    period: int = 0
-    phase: int = 0
-    pulse: bool = False
-    more: tuple["Course", ...] = ()
+    wraps: tuple[Wrap, ...] = ()
+    pulse: Pulse | None = None
 
     def later(self, iterations: int) -> "Course":
         """The same course, begun some iterations later."""
-        if not self.period:
-            return self
-        return dataclasses.replace(
-            self, phase=(self.phase - iterations) % self.period,
-            more=tuple(course.later(iterations) for course in self.more))
+        def begun(part):
+            return part._replace(phase=(part.phase - iterations) % part.period)
+
+        return Course(self.step, tuple(map(begun, self.wraps)), self.pulse and begun(self.pulse))
 
     @property
     def moves(self) -> bool:
         """Whether it changes anything."""
-        return bool(self.step or self.wrap or self.pulse)
+        return bool(self.step or self.wraps or self.pulse)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,19 +73,18 @@ class Roll:
 
     Parameters
     ----------
-    columns : tuple of tuple of int
-        Instructions by place in the iteration, then by iteration: positions in canonical order.
+    streams : tuple of Stream
     rest : tuple of int
-        Instructions that follow each other, if there are no columns.
+        Instructions that follow each other, if there are no streams: positions in canonical order.
     """
 
-    columns: tuple[tuple[int, ...], ...] = ()
+    streams: tuple[Stream, ...] = ()
     rest: tuple[int, ...] = ()
 
 
 def fixed_fields(instruction: Instruction) -> tuple:
     """What a stream has in common."""
-    indexed = INDEXED[instruction.opcode]
+    indexed = INDEXED.get(instruction.opcode, ())
     return (instruction.opcode,
             tuple(value for name, value in instruction.fields.items() if name not in indexed))
 
@@ -80,22 +92,35 @@ def fixed_fields(instruction: Instruction) -> tuple:
 def course_of(values: Sequence[int]) -> Course | None:
     """The course of a field, or None if it has none."""
     steps = [after - before for before, after in zip(values, values[1:], strict=False)]
-    kinds = set(steps)
+    kinds = sorted(set(steps), key=lambda step: (-steps.count(step), step))
     if len(kinds) <= 1:
-        return Course(steps[0] if steps else 0)
+        return Course(*kinds)
     if set(values) == {0, 1}:
         ones = [index for index, value in enumerate(values) if value]
         period = _period(ones, len(values))
-        if ones[0] < period:
-            return Course(period=period, phase=-ones[0] % period, pulse=True)
-    if len(kinds) > 2:
-        return _layered(steps)
-    common, other = sorted(kinds, key=lambda step: (-steps.count(step), step))
-    for usual, rare in ((common, other), (other, common)):
-        wraps = [index + 1 for index, step in enumerate(steps) if step == rare]
-        if period := _period(wraps, len(values)):
-            return Course(usual, rare - usual, period, -wraps[0] % period)
-    return _layered(steps)
+        if period and ones[0] < period:
+            return Course(pulse=Pulse(period, -ones[0] % period))
+    found = [Course(step, wraps) for step in kinds[:2]
+             if (wraps := _wraps([other - step for other in steps]))]
+    return min(found, key=lambda course: len(course.wraps), default=None) or _layered(steps)
+
+
+def _wraps(left):
+    """What steps are more than the usual one, as a wrap or two; or nothing if it has no order."""
+    wraps, often = [], True
+    while any(left):
+        places = [index + 1 for index, rest in enumerate(left) if rest]
+        gaps = set(map(operator.sub, places[1:], places))
+        if len(gaps) > 1 or not often or len(wraps) == _MOST_WRAPS:
+            return ()
+        often = len(places) >= _OFTEN
+        period = gaps.pop() if gaps else _period(places, len(left) + 1)
+        adds = [left[place - 1] for place in places]
+        wrap = Wrap(max(adds, key=adds.count), period, -places[0] % period)
+        wraps.append(wrap)
+        left = [rest - wrap.add * ((index + 1 + wrap.phase) % period == 0)
+                for index, rest in enumerate(left)]
+    return tuple(wraps)
 
 
 def _layered(steps):
@@ -112,8 +137,7 @@ def _layered(steps):
         layers.append(layer)
     if rest:
         return None
-    first, *more = sorted(layers, key=lambda layer: layer.period)
-    return dataclasses.replace(first, step=usual, more=tuple(more))
+    return Course(usual, tuple(sorted(layers, key=lambda layer: layer.period)))
 
 
 def _periods(rest, length):
@@ -124,13 +148,13 @@ def _periods(rest, length):
 
 
 def _without(rest, length, period):
-    """What is left without the first wrap and those that follow it at a period; their course."""
+    """What is left without the first wrap and those that follow it at a period; these."""
     first = next(iter(rest))
     left, wrap = dict(rest), rest[first]
     for place in range(first, length, period):
         left[place] = left.get(place, 0) - wrap
     left = {place: left[place] for place in sorted(left) if left[place]}
-    return left, Course(0, wrap, period, -first % period)
+    return left, Wrap(wrap, period, -first % period)
 
 
 def _period(places, length):
@@ -149,9 +173,32 @@ def find_rolls(instructions: Sequence[Instruction]) -> list[Roll]:
             key = instruction.operation, instruction.group
             iterations = operations.setdefault(key, {})
             iterations.setdefault(instruction.iteration, []).append(index)
-    rolls = [roll for iterations in operations.values()
-             for roll in _pieces(instructions, list(iterations.values()))]
+    rolls = []
+    for iterations in operations.values():
+        whole = _whole(instructions, iterations)
+        rolls += [whole] if whole else _pieces(instructions, list(iterations.values()))
     return [*rolls, Roll(rest=(len(instructions) - 1,))]
+
+
+def _whole(instructions, iterations):
+    """An operation of which every part has a course from its first to its last iteration."""
+    parts, order = {}, []
+    for iteration, row in iterations.items():
+        place = 0
+        for number, index in enumerate(row):
+            name = number if instructions[index].part is None else instructions[index].part
+            if name not in parts:
+                order.insert(place, name)
+            place = order.index(name) + 1
+            parts.setdefault(name, {})[iteration] = index
+    streams = [Stream(tuple(parts[name].values()), min(parts[name])) for name in order]
+    for stream, part in zip(streams, map(parts.get, order), strict=True):
+        if (sorted(part) != list(range(stream.begin, stream.end)) or list(part) != sorted(part)
+                or len({fixed_fields(instructions[index]) for index in part.values()}) > 1
+                or not _has_courses(instructions, stream.indices)):
+            return None
+    count = max(stream.end for stream in streams)
+    return Roll(tuple(streams)) if count > 1 else None
 
 
 def _pieces(instructions, rows) -> Iterator[Roll]:
@@ -166,11 +213,15 @@ def _pieces(instructions, rows) -> Iterator[Roll]:
         if end - begin > 1:
             yield from _patterns(instructions, straight)
             straight = []
-            yield Roll(tuple(zip(*rows[begin:end], strict=True)))
+            yield _roll(rows[begin:end])
         else:
             straight += rows[begin]
         begin = end
     yield from _patterns(instructions, straight)
+
+
+def _roll(rows):
+    return Roll(tuple(map(Stream, zip(*rows, strict=True))))
 
 
 def _alike(instructions, rows):
@@ -195,8 +246,8 @@ def _regular(instructions, rows, count):
     courses = (course_of([instructions[index].fields[name] for index in column])
                for column in zip(*rows[:count], strict=True)
                for name in INDEXED[instructions[column[0]].opcode])
-    return min((course.period - course.phase for course in courses
-                if course.wrap and course.period > count), default=count)
+    return min((wrap.period - wrap.phase for course in courses for wrap in course.wraps
+                if wrap.period > count), default=count)
 
 
 def _has_courses(instructions, column):
@@ -217,7 +268,7 @@ def _patterns(instructions, indices) -> Iterator[Roll]:
             if straight:
                 yield Roll(rest=tuple(straight))
                 straight = []
-            yield Roll(tuple(zip(*rows, strict=True)))
+            yield _roll(rows)
             begin += len(rows) * len(rows[0])
         else:
             straight.append(indices[begin])

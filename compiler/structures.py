@@ -1,22 +1,24 @@
 """What the passes hand to each other, and the program that comes out; all of it frozen."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from bivit.compiler.ir.errors import UserError
 from bivit.compiler.ir.graph import Graph
 from bivit.hw.arch import Arch
 from bivit.hw.isa import FORMATS, HEADER, Opcode
 
-__all__ = ["LARGEST_TAIL", "Address", "Code", "CompileError", "Form", "Instruction", "Layer",
-           "Line", "Observe", "Operation", "Order", "Pipeline", "Plan", "Program", "Region", "Rows",
-           "Segment", "Stored", "Straight", "TooSmall"]
+__all__ = ["LARGEST_REST", "LARGEST_STAGE", "Address", "Code", "CompileError", "Form",
+           "Instruction", "Layer", "Line", "Observe", "Operation", "Order", "Pipeline", "Plan",
+           "Program", "Region", "Rows", "Segment", "Stored", "Straight", "Stream", "TooSmall"]
 
 _ADDRESSES = {opcode: tuple(name for name in fields if name.endswith("_addr"))
               for opcode, fields in FORMATS.items()}
 """Fields that an :class:`Address` may be in."""
-LARGEST_TAIL = (1 << HEADER["stage"]) - 1
-"""Iterations by which streams of a loop can be apart."""
+LARGEST_STAGE = (1 << HEADER["stage"]) - 1
+"""Most iterations of a loop before the first in which a stream runs."""
+LARGEST_REST = (1 << HEADER["rest"]) - 1
+"""Most iterations behind the last one."""
 
 
 class CompileError(UserError):
@@ -231,6 +233,8 @@ class Instruction:
     `layer` is None for what belongs to several. `observe_bits` are the bits of an MM_ACC that makes
     bits as well. `operation` counts the fused operations, `iteration` what an operation does again
     and again: blocks of tokens, strips; `group` counts how often it goes through all of them.
+    What has the same `part` in different iterations is alike; without one, what comes at the same
+    place.
     """
 
     opcode: Opcode
@@ -241,6 +245,7 @@ class Instruction:
     operation: int = 0
     iteration: int = 0
     group: int = 0
+    part: object = None
 
     def addresses(self) -> list[tuple[str, Address]]:
         """The fields whose place is not known yet, with their names."""
@@ -250,7 +255,7 @@ class Instruction:
     def with_fields(self, fields: dict) -> "Instruction":
         """The same with other fields."""
         return Instruction(self.opcode, fields, self.layer, self.observe, self.observe_bits,
-                           self.operation, self.iteration, self.group)
+                           self.operation, self.iteration, self.group, self.part)
 
     def description(self) -> dict:
         """What the manifest says of it: layer and observed results, those that there are."""
@@ -279,24 +284,52 @@ class Straight:
 
 
 @dataclasses.dataclass(frozen=True)
+class Stream:
+    """One instruction of a loop, iteration by iteration.
+
+    Parameters
+    ----------
+    indices : tuple of int
+        Positions in canonical order.
+    begin : int
+        Its first iteration.
+    """
+
+    indices: tuple[int, ...]
+    begin: int = 0
+
+    @property
+    def end(self) -> int:
+        """The iteration behind its last."""
+        return self.begin + len(self.indices)
+
+    def iterations(self) -> Iterator[tuple[int, int]]:
+        """Iteration and position of each instruction."""
+        return enumerate(self.indices, self.begin)
+
+    def at(self, iteration: int) -> int | None:
+        """The instruction of an iteration, or None."""
+        return self.indices[iteration - self.begin] if self.begin <= iteration < self.end else None
+
+
+@dataclasses.dataclass(frozen=True)
 class Pipeline:
     """Streams that run in one loop, in canonical order.
 
     Parameters
     ----------
-    streams : tuple of tuple of int
-        The instructions of each stream, by iteration: positions in canonical order.
+    streams : tuple of Stream
     before : tuple of int
         Instructions in front of the loop.
     """
 
-    streams: tuple[tuple[int, ...], ...]
+    streams: tuple[Stream, ...]
     before: tuple[int, ...] = ()
 
     @property
     def count(self) -> int:
-        """Iterations of each stream."""
-        return len(self.streams[0])
+        """Iterations of the longest streams."""
+        return max(stream.end for stream in self.streams)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,20 +339,27 @@ class Order:
     body: tuple[int, ...]
     stages: tuple[int, ...]
 
-    @property
-    def tail(self) -> int:
-        """The last stage."""
-        return max(self.stages)
+    def turns(self, streams: Sequence[Stream]) -> int:
+        """How often the body runs."""
+        return max(stage + stream.end for stage, stream in zip(self.stages, streams, strict=True))
 
-    def steps(self, count: int):
+    def guards(self, streams: Sequence[Stream]) -> list[tuple[int, int]]:
+        """Turns before the first one of each stream, and behind its last."""
+        turns = self.turns(streams)
+        return [(stage + stream.begin, turns - stage - stream.end)
+                for stage, stream in zip(self.stages, streams, strict=True)]
+
+    def steps(self, streams: Sequence[Stream]):
         """Stream and iteration of every instruction, in the order of execution.
 
         A skipped one has iteration None; the end of a body is None.
         """
-        for turn in range(count + self.tail):
-            for stream in self.body:
-                iteration = turn - self.stages[stream]
-                yield stream, iteration if 0 <= iteration < count else None
+        ranges = [(number, self.stages[number], streams[number].begin, streams[number].end)
+                  for number in self.body]
+        for turn in range(self.turns(streams)):
+            for number, stage, begin, end in ranges:
+                iteration = turn - stage
+                yield number, iteration if begin <= iteration < end else None
             yield None
 
 

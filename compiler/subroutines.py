@@ -59,7 +59,7 @@ def _bodies(arch, instructions, parts, needs):
     for part in parts:
         if isinstance(part, Pipeline):
             alike.setdefault(signature(instructions, part), []).append(part)
-    work = {key: sum(call.count * len(call.streams) for call in calls)
+    work = {key: sum(len(stream.indices) for call in calls for stream in call.streams)
             for key, calls in alike.items()}
     for key, calls in alike.items():
         effort = _EFFORT * work[key] // sum(work.values())
@@ -86,10 +86,11 @@ def _of_part(part, bodies, instructions, target):
     if isinstance(part, Straight):
         indices = part.instructions
     elif body is None:
-        indices = [*part.before, *sorted(index for stream in part.streams for index in stream)]
+        indices = [*part.before,
+                   *sorted(index for stream in part.streams for index in stream.indices)]
     elif isinstance(body, Order):
-        indices = [*part.before, *(part.streams[step[0]][step[1]]
-                                   for step in body.steps(part.count)
+        indices = [*part.before, *(part.streams[step[0]].at(step[1])
+                                   for step in body.steps(part.streams)
                                    if step is not None and step[1] is not None)]
     elif len(body.calls) == 1:
         lines = _loop(body, instructions)
@@ -123,9 +124,10 @@ def _loop(body, instructions):
     lines = _sets(indexing.fixed) if indexing.fixed else []
     lines += [_line(instructions, index, fields)
               for index, fields in zip(first.before, indexing.before, strict=True)]
-    lines.append(Line(Opcode.LOOP, {"count": first.count + order.tail, "tail": order.tail}))
-    lines += [_line(instructions, first.streams[stream][0], indexing.fields[stream],
-                    order.stages[stream]) for stream in order.body]
+    lines.append(Line(Opcode.LOOP, {"count": order.turns(first.streams)}))
+    guards = order.guards(first.streams)
+    lines += [_line(instructions, first.streams[stream].indices[0], indexing.fields[stream],
+                    *guards[stream]) for stream in order.body]
     for number, steps in enumerate(indexing.ends):
         end = {"used": len(steps), "more": int(number + 1 < len(indexing.ends))}
         for place, step in enumerate(steps):
@@ -135,9 +137,9 @@ def _loop(body, instructions):
     return lines
 
 
-def _line(instructions, index, indexed, stage=0):
+def _line(instructions, index, indexed, stage=0, rest=0):
     """An instruction of a body, with its registers."""
-    fields = instructions[index].fields | {"stage": stage}
+    fields = instructions[index].fields | {"stage": stage, "rest": rest}
     for name, (immediate, register) in indexed.items():
         fields |= {name: immediate, register_of(name): register}
     return Line(instructions[index].opcode, fields, index)
@@ -152,11 +154,11 @@ def _run(body, part, start):
     steps = [(start + line, None) for line in range(sets)]
     steps += [(start + sets + line, index) for line, index in enumerate(part.before)]
     steps.append((first - 1, None))
-    for step in body.order.steps(part.count):
+    for step in body.order.steps(part.streams):
         if step is None:
             steps += [(end + line, None) for line in range(len(body.indexing.ends))]
         else:
             stream, iteration = step
             steps.append((place[stream],
-                          None if iteration is None else part.streams[stream][iteration]))
+                          None if iteration is None else part.streams[stream].at(iteration)))
     return steps

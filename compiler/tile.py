@@ -8,6 +8,7 @@ from bivit.compiler import tile_attention, tile_moves, tile_products, tile_rows,
 from bivit.compiler.fuse import Layouts
 from bivit.compiler.ir.graph import Graph
 from bivit.compiler.stream_parts import SHARE
+from bivit.compiler.strips import find_strips
 from bivit.compiler.structures import (
     Address,
     Instruction,
@@ -15,6 +16,7 @@ from bivit.compiler.structures import (
     Operation,
     Plan,
     Region,
+    Rows,
     Segment,
 )
 from bivit.compiler.words import Words
@@ -31,7 +33,7 @@ _EMITTERS = {"load": tile_vectors.load, "norm": tile_vectors.norm, "view": tile_
 
 
 def tile(graph: Graph, fused: tuple[tuple[Operation, ...], Layouts], arch: Arch, run_words: int, *,
-         share: bool = True, fill: int | None = None) -> Plan:
+         share: bool = True, fill: int | None = None, strips: bool = False) -> Plan:
     """Cut operations into instructions.
 
     Parameters
@@ -44,14 +46,38 @@ def tile(graph: Graph, fused: tuple[tuple[Operation, ...], Layouts], arch: Arch,
         Keep equal constant words once.
     fill : int, optional
         Put this in the place of every parameter (:class:`bivit.compiler.words.Words`).
+    strips : bool
+        Cut tokens of images into lines that are alike, for loops.
     """
     operations, layouts = fused
+    types = graph.infer()
+    lines = find_strips(operations, {node.name: node for node in graph.nodes}, types,
+                        arch) if strips else {}
+    if lines:
+        operations = _latest_last(operations)
     tiler = Tiler(graph, operations, layouts, arch, run_words, share, fill)
+    tiler.strips = lines
     for index, operation in enumerate(operations):
         tiler.index, tiler.iteration, tiler.group = index, 0, 0
         _EMITTERS[operation.kind](tiler, operation)
     return Plan(tuple(tiler.instructions), tuple(tiler.regions.values()),
                 tuple(tiler.segments.values()), tuple(tiler.layers.values()))
+
+
+def _latest_last(operations):
+    """The operations, those first that need nothing of the one just before."""
+    given = {name for operation in operations if operation.kind == "load"
+             for name in operation.inputs.values()}
+    made, left, result = dict.fromkeys(given, -1), list(operations), []
+    while left:
+        ready = [operation for operation in left
+                 if all(name in made for name in operation.inputs.values())]
+        chosen = min(ready, key=lambda operation: max(
+            (made[name] for name in operation.inputs.values()), default=-1))
+        left.remove(chosen)
+        made |= dict.fromkeys([chosen.name, *chosen.nodes.values()], len(result))
+        result.append(chosen)
+    return result
 
 
 class Tiler:
@@ -65,6 +91,10 @@ class Tiler:
         Number of the operation that is being cut, and of the block or strip in it.
     group : int
         Number of the group of column tiles that all blocks are gone through for.
+    part : object
+        What instructions of different iterations have in common, see :class:`Instruction`.
+    strips : dict of int to Strips
+        How operations on tokens of some numbers are cut.
     last_use : dict of str to int
         Number of the last operation that reads a region of numbers, by the value that made it.
     readers : dict of str to int
@@ -77,7 +107,8 @@ class Tiler:
         self.words = Words(arch, fill)
         self.nodes = {node.name: node for node in graph.nodes}
         self.types = graph.infer()
-        self.index, self.iteration, self.group = 0, 0, 0
+        self.index, self.iteration, self.group, self.part = 0, 0, 0, None
+        self.strips = {}
         self.instructions, self.regions, self.layers = [], {}, {}
         self.segments, self._same_words, self._layer_numbers = {}, {}, {}
         self.stored = {}
@@ -132,7 +163,12 @@ class Tiler:
         given = {name: getattr(value, "value", value) for name, value in fields.items()}
         fields = dict.fromkeys(FORMATS[opcode], 0) | given
         self.instructions.append(Instruction(opcode, fields, layer, observe, observe_bits,
-                                             self.index, self.iteration, self.group))
+                                             self.index, self.iteration, self.group, self.part))
+
+    def turn(self, rows: Rows, block: int) -> int:
+        """The iteration in which a block is computed."""
+        strips = self.strips.get(rows.tokens)
+        return block // strips.blocks if strips and rows.segments == 1 else block
 
     def zero_product(self, tiles: int, *, bits=False) -> dict:
         """Fields of the shortest product there is, for what needs none, of up to `tiles` tiles."""

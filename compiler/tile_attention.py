@@ -72,7 +72,7 @@ class _Attention:
         slots = self.arch.score_slots
         ahead = min(slots, pieces) - 1 if self.heads > slots else 0
         for number, (block, low, high, begin, end) in enumerate(blocks):
-            self.tiler.iteration = number
+            self.tiler.iteration = self.tiler.turn(self.query.rows, number)
             window = block // window_blocks if self.key_layout.windows > 1 else 0
             bias = self._bias_words(low, begin, end)
             at = [probabilities.plus((number * self.heads + head) % pieces * words)

@@ -54,6 +54,7 @@ def bits(tiler, operation: Operation) -> None:
         for (tiler.group, group), (tiler.iteration, low, _, begin, end) in itertools.product(
                 enumerate(groups), rows.rows.blocks(arch.rows)):
             block = tiler.iteration
+            tiler.iteration = tiler.turn(rows.rows, block)
             for run in group:
                 fields = destinations.fields(run.chunk, block)
                 tiler.emit(
@@ -79,7 +80,7 @@ def accumulate(tiler, operation: Operation) -> None:
     post, layer = Post(tiler, operation, rows), tiler.layer_of(operation.name)
     product, pieces = tiler.zero_product(len(post.tiles)), post.runs(len(post.tiles))
     for block, low, high, begin, _ in rows.blocks(tiler.arch.rows):
-        tiler.iteration = block
+        tiler.iteration = tiler.turn(rows, block)
         for run in pieces:
             post.emit(block, low, high, begin, run, layer, product)
         post.finish(block, layer)
@@ -121,6 +122,7 @@ def _linear(tiler, operation):
     for (tiler.group, group), (tiler.iteration, low, high, begin, _) in itertools.product(
             enumerate(groups), rows.blocks(arch.rows)):
         block = tiler.iteration
+        tiler.iteration = tiler.turn(rows, block) if node.op != "embed" else block
         image, inside = divmod(block, own_blocks)
         own_low = max(low, prefix - inside * arch.rows)
         if own_low > low and group is groups[0]:

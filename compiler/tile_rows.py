@@ -16,6 +16,7 @@ from bivit.compiler.post import number_words
 from bivit.compiler.row_parts import Part, Pass, Result, fold_steps
 from bivit.compiler.structures import CompileError, Observe, Operation, Rows, Stored
 from bivit.compiler.tile_moves import row_numbers, segment_fields
+from bivit.compiler.tile_strips import emit_strips
 from bivit.hw.blocks.rows import rows_add_timing
 from bivit.hw.isa import ASource, NumberSource, Opcode, RowKind, RowOperation
 
@@ -146,15 +147,18 @@ class _Rows:
 
     def emit(self):
         """All strips."""
-        self._numbers = {id(part.source): row_numbers(part.source.rows, self.arch.rows)
-                         for part in self.parts}
+        self.row_numbers = {id(part.source): row_numbers(part.source.rows, self.arch.rows)
+                            for part in self.parts}
+        strips = self.tiler.strips.get(self.tokens)
+        if strips and emit_strips(self, strips):
+            return
         size = self._strip_size()
         for begin in range(0, self.tokens, size):
             self.tiler.iteration, end = begin // size, min(begin + size, self.tokens)
             for one in self.passes:
                 self._strip(begin, end, one)
                 for result in one.results:
-                    self._write(result, begin, end, one.tiles)
+                    self.write(result, begin, end, one.tiles)
 
     def _strip_size(self):
         """Rows of a strip: strips are alike if they are equally long and lie alike in blocks."""
@@ -165,7 +169,9 @@ class _Rows:
                 and (not arch.rows % size or not size % arch.rows)]
         return even[-1] if 2 * even[-1] >= min(most, self.tokens) else most
 
-    def _write(self, result, begin, end, tiles):
+    def write(self, result, begin, end, tiles, count=None):
+        """Rows of a result from the sums; `count` of them if those behind the last hold no token.
+        """
         block, row = self.rows.place(begin, self.arch.rows)
         chunks = self.chunks[result.tile:result.tile + tiles]
         first = min(first for first, _ in chunks)
@@ -175,17 +181,18 @@ class _Rows:
                     (first, first + sum(count for _, count in chunks)), 0,
                     pieces_of(self.arch, chunks)),
             dst_addr=result.stored.at(block, result.tile * self.arch.drain_cycles),
-            dst_row=row, dst_stride=result.stored.block_words, count=end - begin, sum_tiles=tiles,
+            dst_row=row, dst_stride=result.stored.block_words, count=count or end - begin,
+            sum_tiles=tiles,
             param_addr=result.params.plus(result.tile), **segment_fields(self.rows, begin),
             **result.fields)
 
     def _strip(self, begin, end, one):
         """Terms of the sums of tokens begin..end: what starts the sums, then the rest."""
-        self._sum_tiles = one.tiles
+        self.sum_tiles = one.tiles
         terms = [(part, part.index[begin:end]) for part in one.parts]
         started = None
         for number, (part, index) in enumerate(terms):
-            nests = self._best(part, index)
+            nests = self.best(part, index)
             if (index >= 0).any(1).all() and starts_cleanly(nests):
                 started = number, nests, None
                 break
@@ -193,36 +200,36 @@ class _Rows:
             whole = np.flatnonzero((index >= 0).all(0))
             if len(whole):
                 rest = np.delete(index, whole[0], 1)
-                started = number, self._nests(part, index[:, whole[:1]].T), rest
+                started = number, self.nests(part, index[:, whole[:1]].T), rest
                 break
         if started is None and self.move is RowOperation.MAX:
             (part, index), = terms
             taps = (index >= 0).argmax(1)[:, None]
-            started = 0, self._nests(part, np.take_along_axis(index, taps, 1).T), index
+            started = 0, self.nests(part, np.take_along_axis(index, taps, 1).T), index
         if started is None:
             self._clear(terms[0][0], end - begin)
         else:
             number, nests, rest = started
             part = terms[number][0]
-            self._add(part, nests, first=True)
+            self.add(part, nests, first=True)
             terms[number] = part, rest
         for part, index in terms:
             if index is not None and (index >= 0).any():
-                self._add(part, self._best(part, index), first=False)
+                self.add(part, self.best(part, index), first=False)
 
     def _clear(self, part, count):
         """Start sums of which no part has all."""
         params = self.tiler.segment(f"zero/norm/{part.steps}", "norm", (0,) * part.steps,
                                     self.operation.name)
         part = dataclasses.replace(part, params=params)
-        row = int(self._numbers[id(part.source)][0])
-        self._add(part, find_nests([(i, row) for i in range(count)]), first=True)
+        row = int(self.row_numbers[id(part.source)][0])
+        self.add(part, find_nests([(i, row) for i in range(count)]), first=True)
 
-    def _best(self, part, index):
+    def best(self, part, index):
         """The quicker one of two orders: tap by tap, token by token."""
-        options = [self._nests(part, index.T)]
+        options = [self.nests(part, index.T)]
         if index.shape[1] > 1:
-            options.append(self._nests(part, index, by_token=True))
+            options.append(self.nests(part, index, by_token=True))
         return min(options, key=lambda nests: self._cycles(part, nests))
 
     def _cycles(self, part, nests):
@@ -234,19 +241,21 @@ class _Rows:
         return {"src_row": nest.row % self.arch.rows, "sum_row": nest.sum,
                 **nest.fields(self.arch.rows, sums=True)}
 
-    def _nests(self, part, index, *, by_token=False):
-        numbers = self._numbers[id(part.source)]
+    def nests(self, part, index, *, by_token=False):
+        """Loops through the tokens of a strip, and the taps of each."""
+        numbers = self.row_numbers[id(part.source)]
         pairs = [(int(place[1 - by_token]), int(numbers[token]))
                  for place, token in np.ndenumerate(index) if token >= 0]
         return find_nests(pairs)
 
-    def _add(self, part, nests, *, first):
+    def add(self, part, nests, *, first):
+        """One ROWS_ADD for each nest."""
         source = part.source
         for nest in nests:
             self.tiler.emit(
                 Opcode.ROWS_ADD, self.layer, src=source.source,
                 src_addr=source.at(nest.row // self.arch.rows), src_stride=source.block_words,
-                n_tiles=part.steps, sum_tiles=self._sum_tiles, param_addr=part.params,
+                n_tiles=part.steps, sum_tiles=self.sum_tiles, param_addr=part.params,
                 operation=self.move, gelu=self.gelu, first=int(first), **self._walk(nest))
 
 

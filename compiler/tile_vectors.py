@@ -81,7 +81,7 @@ def norm(tiler, operation: Operation) -> None:
         else words.scale(node.tensors["scale"], node.tensors["bias"], chunks), node.name)
     width = sum(chunks[-1]) // heads
     for block, low, high, begin, end in source.rows.blocks(arch.rows):
-        tiler.iteration, first = block, 0
+        tiler.iteration, first = tiler.turn(source.rows, block), 0
         for head in range(heads):
             own = [chunk for chunk in chunks if chunk[0] // width == head]
             start = head * (stored.k_words // heads)

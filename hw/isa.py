@@ -113,7 +113,8 @@ CONTROL = frozenset(set(Opcode) - set(UNIT_OF) - {Opcode.HALT})
 
 WAIT_FIELDS = {Unit.LOAD: "wait_load", Unit.MM: "wait_mm", Unit.SOFTMAX: "wait_softmax",
                Unit.VEC: "wait_vec", Unit.FETCH: "wait_fetch"}
-HEADER = {"opcode": Opcode, "stage": 3, **{name: 8 for name in WAIT_FIELDS.values()}}
+HEADER = {"opcode": Opcode, "stage": 5, "rest": 4,
+          **{name: 8 for name in WAIT_FIELDS.values()}}
 
 TAG_BITS = 20
 """Bits of the number of an instruction in the order of dispatch: no program executes more."""
@@ -267,8 +268,8 @@ FORMATS = {
         "ext_addr": 24,    # first beat, of the image in external memory
         "words": 12,
     },
-    # the body up to END runs `count` times; stages up to `tail`
-    Opcode.LOOP: {"count": 16, "tail": 3},
+    # the body up to END runs `count` times
+    Opcode.LOOP: {"count": 16},
     # R[reg] += add, and 0 where that is `limit`; `on_wrap`: only where the limit before it was met;
     # `more`: steps alone, another END follows
     Opcode.END: {"used": 3, "more": 1} | _numbered(

@@ -128,8 +128,8 @@ each other as those of ROWS_OUT, or to columns of KMEM.""",
     Opcode.OUTPUT: """\
 `count` numbers of row `row` to the output stream, sign-extended to 32 bits, tlast on the last.""",
     Opcode.LOOP: """\
-The instructions behind it, up to END, run `count` times; one of stage s is taken in iterations
-`s <= i < count - (tail - s)`.""",
+The instructions behind it, up to END, run `count` times; one is taken in iterations
+`stage <= i < count - rest`.""",
     Opcode.END: """\
 Ends an iteration. For each k below `used`:
 
@@ -204,8 +204,8 @@ _FIELDS = {
     "dst_row": "row of the first block",
     "segment": "rows (tokens) until a new block starts; 0: all",
     "segment_left": "the same for the first row; 0 with `segment` 0",
-    "stage": "iterations of the innermost loop in which it is taken",
-    "tail": "the greatest stage in the body", "used": "steps", "call": "go to `target`",
+    "stage": "iterations of the innermost loop before the first in which it is taken",
+    "rest": "iterations behind the last one", "used": "steps", "call": "go to `target`",
     "target": "program counter of the subroutine",
     "entry": "program counter of the first instruction of a frame that follows another",
     "weight_addr": "STEM word of the first channels", "scale_addr": "STEM_SCALE word of channel 0",

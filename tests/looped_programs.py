@@ -65,12 +65,12 @@ class _Program:
             self._emit(Opcode.SET, used=len(part), **{
                 f"{name}_{k}": value for k, number in enumerate(part)
                 for name, value in (("reg", number), ("value", rng.randrange(4)))})
-        self._block(0, 0, {})
+        self._block(0, {})
         self._emit(Opcode.HALT)
         targets = []
         for _ in range(2):
             targets.append(len(self.instructions))
-            self._block(0, 0, {}, calls=False)
+            self._block(0, {}, calls=False)
             self._emit(Opcode.RETURN)
         for fields in self.calls:
             fields["target"] = rng.choice(targets)
@@ -79,25 +79,24 @@ class _Program:
         self.instructions.append((opcode, fields))
         return fields
 
-    def _block(self, depth, tail, slots, calls=True):
+    def _block(self, depth, slots, calls=True, loop=False):
         rng = self.rng
         for _ in range(rng.randint(1, 6)):
             kind = rng.random()
             if kind < 0.25 and depth < _DEEPEST:
-                inner = rng.choice((0, 0, 1, 2, 3))
-                self._emit(Opcode.LOOP, count=inner + rng.randint(1, 4), tail=inner)
-                self._block(depth + 1, inner, slots, calls)
-                while rng.random() < 0.3:
-                    self._emit(Opcode.END, more=1, **self._steps())
+                self._emit(Opcode.LOOP, count=rng.randint(1, 7))
+                self._block(depth + 1, slots, calls, loop=True)
                 self._emit(Opcode.END, **self._steps())
+            elif kind < 0.3 and loop:
+                self._emit(Opcode.END, more=1, **self._steps())
             elif kind < 0.4 and calls and depth < _DEEPEST:
                 self.calls.append(self._emit(Opcode.SET, call=1, **self._values()))
             elif kind < 0.45:
                 self._emit(Opcode.SET, **self._values())
             else:
-                self._unit(tail, slots)
+                self._unit(loop, slots)
 
-    def _unit(self, tail, slots):
+    def _unit(self, loop, slots):
         rng, opcode = self.rng, self.rng.choice(self.opcodes)
         if opcode is Opcode.SOFTMAX and not slots:
             opcode = Opcode.MM_SCORE
@@ -106,9 +105,10 @@ class _Program:
             if name in _FREE and rng.random() < 0.7:
                 fields[register_of(name)] = rng.randrange(REGISTERS)
         # What SOFTMAX reads was written in the same iteration.
-        always = opcode in (Opcode.MM_SCORE, Opcode.SOFTMAX)
-        self._emit(opcode, stage=0 if always else rng.randint(0, tail), **fields,
-                   **random_waits(rng, self.ordered))
+        guards = {}
+        if loop and opcode not in (Opcode.MM_SCORE, Opcode.SOFTMAX):
+            guards = {name: rng.choice((0, 0, 1, 2, 5)) for name in ("stage", "rest")}
+        self._emit(opcode, **guards, **fields, **random_waits(rng, self.ordered))
 
     def _steps(self):
         rng, used = self.rng, self.rng.randint(0, STEPS)

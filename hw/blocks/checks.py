@@ -37,7 +37,7 @@ class ErrorCode(enum.Enum, shape=unsigned(8)):
     STREAM_SHORT = 5  # the input stream ended early
     STREAM_LONG = 6   # no tlast on the final beat
     STACK = 7         # too many loops and calls open, or END or RETURN without one
-    STAGE = 8         # a stage above the tail of the loop
+    STAGE = 8         # a stage or a rest outside of loops
     MEMORY_ERROR = 9   # external memory answers with an error
     MEMORY_SILENT = 10  # external memory does not answer
 
@@ -103,7 +103,6 @@ def control_faults(arch: Arch, opcode: Opcode, fields):
     """The same for instructions of the sequencer itself."""
     if opcode is Opcode.LOOP:
         yield "count", fields["count"] == 0
-        yield "tail", fields["tail"] >= fields["count"]
     if opcode is Opcode.SET:
         yield "used", fields["used"] > SETS
         yield "target", (fields["call"] != 0) & (fields["target"] >= arch.program_depth)

@@ -37,7 +37,7 @@ _STAGE_BITS = layout_of(Opcode.HALT)["stage"].width
 _FRAME = data.StructLayout({
     "counter": COUNTER_BITS,  # where the body begins, or where RETURN goes
     "loop": 1, "begun": _STAGE_BITS,  # iterations, as far as stages reach
-    "left": FORMATS[Opcode.LOOP]["count"], "tail": FORMATS[Opcode.LOOP]["tail"]})
+    "left": FORMATS[Opcode.LOOP]["count"]})
 _STEP = data.StructLayout({"reg": NUMBER_BITS, "add": REGISTER_BITS, "limit": REGISTER_BITS,
                            "on_wrap": 1, "keep": 1})  # keep: add to what the register holds
 
@@ -80,7 +80,7 @@ class Flow(wiring.Component):
         is_ = {opcode: view[Opcode.LOOP].opcode == opcode for opcode in Opcode}
         error, good = self._errors(m, now, step == 0, view, is_, top, depth)
 
-        stage = view[Opcode.LOOP].stage
+        header = view[Opcode.LOOP]
         following = data.View(layout_of(Opcode.STEM), now.word).next
         taken, control, used = Signal(), Signal(), Signal.like(step)
         leave, passes = Signal(), Signal()
@@ -91,7 +91,7 @@ class Flow(wiring.Component):
                     if "used" in FORMATS[opcode]:
                         m.d.comb += used.eq(view[opcode].used)
         m.d.comb += [
-            taken.eq((~top.loop | ((stage <= top.begun) & (top.left > top.tail - stage)))
+            taken.eq((~top.loop | ((header.stage <= top.begun) & (top.left > header.rest)))
                      & ~(is_[Opcode.STEM] & following & self.last_frame)),
             passes.eq(~good | (~control & taken)),
             leave.eq(valid & Mux(passes, ~self.o.valid | self.o.ready,
@@ -129,7 +129,7 @@ class Flow(wiring.Component):
         with m.Elif(first & ((opens & (depth == STACK)) | (is_[Opcode.END] & ~top.loop)
                              | (is_[Opcode.RETURN] & (top.loop | (depth == 0))))):
             m.d.comb += error.eq(ErrorCode.STACK)
-        with m.Elif(view[Opcode.LOOP].stage > top.tail):
+        with m.Elif(~top.loop & ((view[Opcode.LOOP].stage | view[Opcode.LOOP].rest) != 0)):
             m.d.comb += error.eq(ErrorCode.STAGE)
         good = Signal()
         m.d.comb += good.eq(error == ErrorCode.NONE)
@@ -140,7 +140,7 @@ class Flow(wiring.Component):
         top, loop, push, pop = stack[0], view[Opcode.LOOP], Signal(), Signal()
         behind = (now.counter + 1)[:COUNTER_BITS]
         opened = Cat(behind, is_[Opcode.LOOP], C(0, _STAGE_BITS),
-                     Mux(is_[Opcode.LOOP], Cat(loop.count, loop.tail), 0))
+                     Mux(is_[Opcode.LOOP], loop.count, 0))
         m.d.comb += self.target.eq(top.counter)
         with m.If(is_[Opcode.LOOP]):
             m.d.comb += push.eq(1)

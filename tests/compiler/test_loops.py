@@ -59,7 +59,7 @@ def test_refusals(program, message):
 
 def test_text():
     words = [encode(Opcode.SET, used=2, reg_0=3, value_0=70, reg_1=4, value_1=1, call=1, target=5),
-             encode(Opcode.LOOP, count=9, tail=2), product(stage=1, wait_load=2, param_addr_reg=3),
+             encode(Opcode.LOOP, count=9), product(stage=1, rest=2, wait_load=2, param_addr_reg=3),
              encode(Opcode.END, used=2, reg_0=3, add_0=4, limit_0=16, reg_1=4, add_1=1,
                     on_wrap_1=1), HALT, load(dst_addr=8, dst_addr_reg=4, row_reg=3),
              encode(Opcode.RETURN)]
@@ -68,8 +68,8 @@ def test_text():
     lines = [" ".join(line.split()) for line in text.splitlines()[3:]]
     assert lines == [
         "0 SET R3=70 R4=1 call=5",
-        "1 LOOP count=9 tail=2",
-        "2 MM_ACC wait=load-2 stage=1 a=IMEM[0] b=WEIGHT[0] n_tiles=1 k_words=1 a_planes=8 "
+        "1 LOOP count=9",
+        "2 MM_ACC wait=load-2 stage=1 rest=2 a=IMEM[0] b=WEIGHT[0] n_tiles=1 k_words=1 a_planes=8 "
         "b_planes=1 param=SCALE[0+R3] dst=RESID[0] row_hi=1 sat=8",
         "3 END R3+=4@16 wrapped:R4+=1",
         "4 HALT",

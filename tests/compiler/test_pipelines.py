@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bivit.compiler.expand import expand
 from bivit.compiler.ir import checkpoint
 from bivit.compiler.kernels import stages_of
-from bivit.compiler.streams import Course, course_of
+from bivit.compiler.streams import Course, Pulse, Wrap, course_of
 from bivit.hw.isa import Opcode
 from bivit.hw.targets import TARGETS
 from bivit.models.photographs import photographs
@@ -58,11 +58,9 @@ def test_micro_networks(name, target, room, tmp_path):
 def values_of(course, first, count):
     """What a field holds in the iterations of a loop."""
     if course.pulse:
-        return [int((i + course.phase) % course.period == 0) for i in range(count)]
-    layers = [layer for layer in (course, *course.more) if layer.period]
-    return [first + course.step * i
-            + sum(layer.wrap * ((i + layer.phase) // layer.period) for layer in layers)
-            for i in range(count)]
+        return [int((i + course.pulse.phase) % course.pulse.period == 0) for i in range(count)]
+    return [first + course.step * i + sum(wrap.add * ((i + wrap.phase) // wrap.period)
+                                          for wrap in course.wraps) for i in range(count)]
 
 
 @given(st.integers(-50, 50), st.integers(-50, 50), st.integers(2, 9), st.integers(0, 8),
@@ -70,7 +68,7 @@ def values_of(course, first, count):
 @example(0, 1, 6, 0, 12)
 @settings(max_examples=200, deadline=None)
 def test_courses_are_found(step, wrap, period, phase, count):
-    values = values_of(Course(step, wrap, period, phase % period), 0, count)
+    values = values_of(Course(step, (Wrap(wrap, period, phase % period),)), 0, count)
     found = course_of(values)
     assert found is not None
     assert values_of(found, values[0], count) == values
@@ -82,7 +80,7 @@ def test_courses_of_shifted_windows(windows):
     values = [5 * row + 100 * (column == windows - 1) + 200 * (line == windows - 1)
               for line in range(windows) for column in range(windows) for row in range(7)]
     found = course_of(values)
-    assert found.more and values_of(found, 0, len(values)) == values
+    assert len(found.wraps) > 1 and values_of(found, 0, len(values)) == values
 
 
 @given(st.lists(st.integers(0, 1), min_size=2, max_size=12))
@@ -95,11 +93,20 @@ def test_a_course_gives_back_what_it_was_found_in(values):
 
 
 def test_pulses_are_found():
-    assert course_of([1, 0, 0, 1, 0, 0, 1]) == Course(period=3, phase=0, pulse=True)
-    assert course_of([0, 0, 1, 0, 0, 1, 0]) == Course(period=3, phase=1, pulse=True)
+    assert course_of([1, 0, 0, 1, 0, 0, 1]) == Course(pulse=Pulse(3, 0))
+    assert course_of([0, 0, 1, 0, 0, 1, 0]) == Course(pulse=Pulse(3, 1))
     assert course_of([1, 0, 0, 1, 0]) is not None
     assert course_of([1, 0, 1, 1, 0]) is None
     assert course_of([0, 5, 1, 7]) is None
+
+
+def test_two_wraps():
+    """Rows of a block of eight, seven tokens on at every fourth iteration."""
+    tokens = [i // 4 * 7 for i in range(28)]
+    for values in ([token % 8 for token in tokens], [token // 8 for token in tokens]):
+        found = course_of(values)
+        assert len(found.wraps) == 2
+        assert values_of(found, values[0], len(values)) == values
 
 
 def test_stages_follow_from_the_order():

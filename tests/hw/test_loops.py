@@ -40,9 +40,9 @@ def addresses_of(arch, program):
     return [executed.fields["src_addr"] for executed in expand(arch, program).instructions[:-1]]
 
 
-def steps(*entries, **fields):
+def steps(*entries, more=0):
     names = ("reg", "add", "limit", "on_wrap")
-    return encode(Opcode.END, used=len(entries), **fields, **{
+    return encode(Opcode.END, used=len(entries), more=more, **{
         f"{name}_{k}": value for k, entry in enumerate(entries)
         for name, value in zip(names, entry, strict=False)})
 
@@ -85,25 +85,27 @@ def test_register_0_stays_0():
     assert addresses_of(small_arch(), program) == [7, 6, 7, 6]
 
 
-@pytest.mark.parametrize("tail", range(4))
-def test_guards(tail):
-    count = tail + 3
-    body = [output(src_addr=stage, stage=stage) for stage in range(tail + 1)]
-    program = [encode(Opcode.LOOP, count=count, tail=tail), *body, steps(), HALT]
+@pytest.mark.parametrize("count", [1, 2, 5, 40])
+def test_guards(count):
+    guards = [(stage, rest) for stage in (0, 1, 3, 15) for rest in (0, 1, 15)]
+    body = [output(src_addr=number, stage=stage, rest=rest)
+            for number, (stage, rest) in enumerate(guards)]
+    program = [encode(Opcode.LOOP, count=count), *body, steps(), HALT]
     assert addresses_of(small_arch(), program) == [
-        stage for i in range(count) for stage in range(tail + 1)
-        if stage <= i < count - (tail - stage)]
+        number for i in range(count) for number, (stage, rest) in enumerate(guards)
+        if stage <= i < count - rest]
 
 
-def test_guards_of_a_long_loop():
-    program = [encode(Opcode.LOOP, count=20, tail=7), output(src_addr=1),
-               output(src_addr=2, stage=7), steps(), HALT]
-    assert addresses_of(small_arch(), program) == [1] * 7 + [1, 2] * 6 + [2] * 7
+def test_steps_within_an_iteration():
+    program = [values([(1, 0), (2, 0)]), encode(Opcode.LOOP, count=5), output(src_addr_reg=1),
+               steps((1, 1, 2), more=1), output(src_addr_reg=1),
+               steps((2, 3, 0, 1)), output(src_addr_reg=2), HALT]
+    assert addresses_of(small_arch(), program) == [0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 0]
 
 
 def test_a_call_hides_the_loop_around_it():
-    program = [encode(Opcode.LOOP, count=3, tail=2), values([], call=1, target=4), steps(), HALT,
-               output(src_addr=1), encode(Opcode.LOOP, count=2, tail=1),
+    program = [encode(Opcode.LOOP, count=3), values([], call=1, target=4), steps(), HALT,
+               output(src_addr=1), encode(Opcode.LOOP, count=2),
                output(src_addr=2, stage=1), steps(), RETURN]
     assert addresses_of(small_arch(), program) == [1, 2] * 3
 
@@ -125,27 +127,28 @@ def test_cycles_of_control():
     assert delays(encode(Opcode.LOOP, count=2), output(), steps(), HALT) == [1, 5, 1]
     full = steps(*[(1, 1)] * STEPS)
     assert delays(encode(Opcode.LOOP, count=2), output(), full, HALT) == [1, 8, 8]
-    more = steps((1, 1), (2, 1), more=1)
-    assert delays(encode(Opcode.LOOP, count=2), output(), more, steps(), HALT) == [1, 8, 4]
+    assert delays(encode(Opcode.LOOP, count=1), steps(more=1), output(), steps(), HALT) == [2, 1]
     assert delays(values([], call=1, target=2), HALT, RETURN) == [10]
 
 
 @pytest.mark.parametrize(("program", "code", "counter"), [
     ([encode(Opcode.LOOP)], ErrorCode.COUNT, 0),
-    ([encode(Opcode.LOOP, count=2, tail=2)], ErrorCode.COUNT, 0),
     ([encode(Opcode.SET, used=SETS + 1)], ErrorCode.COUNT, 0),
     ([values([], call=1, target=256)], ErrorCode.COUNT, 0),
     ([encode(Opcode.LOOP, count=1, wait_mm=1)], ErrorCode.RESERVED, 0),
     ([output(), encode(Opcode.END, stage=1)], ErrorCode.RESERVED, 1),
     ([output(), steps()], ErrorCode.STACK, 1),
-    ([output(), steps(more=1)], ErrorCode.STACK, 1),
     ([output(), RETURN], ErrorCode.STACK, 1),
     ([encode(Opcode.LOOP, count=1), RETURN], ErrorCode.STACK, 1),
     ([values([], call=1, target=1), steps()], ErrorCode.STACK, 1),
     ([encode(Opcode.LOOP, count=1)] * (STACK + 1), ErrorCode.STACK, STACK),
     ([output(), values([], call=1)], ErrorCode.STACK, 1),
     ([output(stage=1)], ErrorCode.STAGE, 0),
-    ([encode(Opcode.LOOP, count=3, tail=1), output(stage=2)], ErrorCode.STAGE, 1),
+    ([output(rest=1)], ErrorCode.STAGE, 0),
+    ([encode(Opcode.LOOP, count=3), steps((1, 1), more=1), steps(), output(stage=2)],
+     ErrorCode.STAGE, 3),
+    ([values([], call=1, target=1), steps(more=1)], ErrorCode.STACK, 1),
+    ([output(), steps(more=1)], ErrorCode.STACK, 1),
     ([values([(1, 3)]), output(row_reg=1), output(row=1, row_reg=1)], ErrorCode.COUNT, 2),
     ([values([], call=1, target=255), HALT], ErrorCode.OPCODE, 255),
 ])

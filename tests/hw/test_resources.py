@@ -70,7 +70,8 @@ def test_block_ram_of_rams(size, device):
     assert found["block_ram"] == 2 * block_ram(**size, family=DEVICES[device].family)
     # Some for enables; a LUT and two registers a bit would imitate reads of what is being written.
     assert found["luts"] <= size["width"] // size["granularity"]
-    assert found["registers"] == 2 * size["width"]  # the output registers
+    # The output registers, which lie in the block RAM of ECP5.
+    assert found["registers"] == (0 if device == "ecp5-85f" else 2 * size["width"])
 
 
 @pytest.mark.slow
