@@ -146,6 +146,17 @@ def test_a_reset_in_the_middle_of_a_frame(build, simulator, streams, cycle):
     assert run.cycles[2] == simulate_cycles(build.arch, build.words, memory=memory).cycles
 
 
+@pytest.mark.parametrize("beats, code", [(-3, ErrorCode.STREAM_SHORT), (3, ErrorCode.STREAM_LONG)])
+def test_a_stream_that_ends_early_or_late(build, simulator, streams, beats, code):
+    """While FETCH is busy; the next frames are right."""
+    first = streams[0][:beats] if beats < 0 else np.concatenate([streams[0], streams[0][:beats]])
+    run = simulator.run(build.folder, [first, *streams[1:]], max_cycles=100_000)
+    assert run.status == ["error", "done", "done"]
+    assert run.errors[0] & 255 == code.value
+    assert np.array_equal(run.logits[1:], logits(build)[1:])
+    assert run.cycles[2] == simulate_cycles(build.arch, build.words).cycles
+
+
 def test_weights_larger_than_the_memory_stay_for_all_tokens():
     """Weights are cut into groups of tiles, and each word is fetched once."""
     graph = random_vit_graph(7, embed_dim=40, num_heads=2, image_shape=(1, 8, 8), mlp_dim=120,
