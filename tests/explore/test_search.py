@@ -9,12 +9,16 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from bivit.cli.main import main
 from bivit.compiler import build
 from bivit.explore.front import front_of, spread
+from bivit.explore.search import search
 from bivit.explore.space_file import load_space
+from bivit.explore.store import Store
+from bivit.explore.workers import Here, workers_of
 from bivit.hw.devices import RESOURCES
 from bivit.sim.cycles import simulate_cycles
 
@@ -114,6 +118,27 @@ def test_killed_and_resumed(space_file, capsys, tmp_path):
     after = {record["key"]: record["seconds"] for record in resumed}
     assert before.items() <= after.items()  # the same seconds: not evaluated again
     assert finished(killed) == after
+
+
+def test_a_killed_worker(space_file, tmp_path):
+    """SIGKILL to the only worker: another one goes on, and what was finished stays as it was."""
+    space = load_space(space_file(10))
+    alone = search(space, Store(f"sqlite:///{tmp_path / 'one.db'}", space), Here(space),
+                   lambda *_: None)
+    before = {}
+
+    def kill(done, total, records):
+        if len(records) >= 2 and not before:
+            before.update((record["key"], record["seconds"]) for record in records)
+            [worker] = [child for child in psutil.Process().children(recursive=True)
+                        if "spawn_main" in " ".join(child.cmdline())]
+            worker.send_signal(signal.SIGKILL)
+
+    with workers_of(space, 1) as pool:
+        records = search(space, Store(f"sqlite:///{tmp_path / 'two.db'}", space), pool, kill)
+    assert without_time(records) == without_time(alone)
+    after = {record["key"]: record["seconds"] for record in records}
+    assert 2 <= len(before) < len(after) and before.items() <= after.items()
 
 
 def test_limits_of_a_space(space_file, capsys, tmp_path):
