@@ -8,7 +8,6 @@ of the device's are left for everything else.
 import json
 import os
 import pathlib
-import tempfile
 
 from bivit.compiler.structures import CompileError
 from bivit.explore.command import run
@@ -45,6 +44,8 @@ array_luts = {luts}
 designs = {designs}
 generation = 12
 """
+FOLDER = pathlib.Path(__file__).parents[1] / "build" / "explore"
+"""Where searches that are stopped go on."""
 DESIGNS = int(os.environ.get("BIVIT_EXPLORE_DESIGNS", 48))
 """Designs that a search looks at."""
 
@@ -52,16 +53,16 @@ DESIGNS = int(os.environ.get("BIVIT_EXPLORE_DESIGNS", 48))
 def found_row(network: str, device: str) -> dict:
     """Images a second of both at 100 MHz, share of the device's ideal, or why it cannot run."""
     target, port = BY_HAND[device]
-    with tempfile.TemporaryDirectory() as scratch:
-        scratch = pathlib.Path(scratch)
-        (scratch / "space.toml").write_text(SPACE.format(
-            network=network, device=device, port=port, designs=DESIGNS,
-            luts=DEVICES[device].luts // 2))
-        try:
-            run(scratch, file=scratch / "space.toml")
-        except ExploreError:  # nothing fits: the records say why
-            pass
-        result = json.loads((scratch / "explore.json").read_text())
+    folder = FOLDER / f"{network}-{device}-{DESIGNS}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "space.toml").write_text(SPACE.format(
+        network=network, device=device, port=port, designs=DESIGNS,
+        luts=DEVICES[device].luts // 2))
+    try:
+        run(folder, file=folder / "space.toml")
+    except ExploreError:  # nothing fits: the records say why
+        pass
+    result = json.loads((folder / "explore.json").read_text())
     best = result["front"][0] if result["front"] else None
     return {"designs": result["designs"], "refused": result["refused"],
             "by_hand": {"target": target} | _by_hand(network, target, device),
