@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import types
 
 import psutil
 import pytest
@@ -16,10 +17,12 @@ from bivit.cli.main import main
 from bivit.compiler import build
 from bivit.explore.front import front_of, spread
 from bivit.explore.search import search
+from bivit.explore.space import Search, Space
 from bivit.explore.space_file import load_space
 from bivit.explore.store import Store
 from bivit.explore.workers import Here, workers_of
 from bivit.hw.devices import RESOURCES
+from bivit.hw.targets import TARGETS
 from bivit.sim.cycles import simulate_cycles
 
 
@@ -169,3 +172,22 @@ def test_front(space_file):
     assert [record["number"] for record in front] == [4, 1, 0]
     assert [record["number"] for record in spread(front, 2)] == [4, 0]
     assert spread(front, 5) == front and spread(front, 1) == front[:1]
+
+
+def test_named_targets_come_first():
+    """A search begins at the arrays of named targets that are in the space."""
+    space = Space(hardware={"device": ("k26",), "clock": (100.0,), "rows": (4, 8), "cols": (8, 16),
+                            "lanes": (32, 64), "post_rows": (2, 4), "weights": ("rom", "streamed")},
+                  network={"name": ("digits",)}, search=Search(designs=2))
+    asked = []
+
+    def refuse(jobs):
+        for key, (design, _) in jobs.items():
+            asked.append(design)
+            yield key, {"design": design, "status": "refused", "broken": []}
+
+    store = types.SimpleNamespace(records={}, add=lambda record: None)
+    search(space, store, types.SimpleNamespace(run=refuse), lambda *_: None)
+    for design, name in zip(asked, ("zynq-7020-streamed", "k26-streamed"), strict=True):
+        assert all(design[field] == getattr(TARGETS[name], field) for field in (
+            "rows", "cols", "lanes", "post_rows", "weights"))
