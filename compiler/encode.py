@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bivit.compiler.clock import KnownDone
-from bivit.compiler.code import Code
+from bivit.compiler.code import Code, looped
 from bivit.compiler.structures import CompileError, Instruction, Plan
 from bivit.hw.encoding import encode
 from bivit.hw.isa import FORMATS, HEADER, UNIT_OF, WAIT_FIELDS, Unit
@@ -39,9 +39,9 @@ def wait_distances(plan: Plan, code: Code,
                    needs: Sequence[dict[int, bool]]) -> list[dict[Unit, int]]:
     """For each line, how far back the instructions lie that it waits for.
 
-    A line that runs several times waits as its strictest time asks for, but for what lines that run
-    once have waited for. Of a line that runs once, a wait that follows from others is left out. A
-    distance over the longest becomes that: the instruction then waits for a later one of an
+    A line that runs several times waits as its strictest time asks for, but for what lines outside
+    of loops have waited for. Of a line that runs once, a wait that follows from others is left
+    out. A distance over the longest becomes that: the instruction then waits for a later one of an
     in-order unit.
     """
     targets = _targets(plan, code, needs)
@@ -49,7 +49,8 @@ def wait_distances(plan: Plan, code: Code,
     for line, *_ in targets:
         runs[line] += 1
     nearest = [{} for _ in code.lines]
-    clock = KnownDone()  # of lines that run once alone
+    in_loop = looped(code.lines)
+    clock = KnownDone()  # of lines outside of loops alone
     for position, (line, opcode, distances, wanted) in enumerate(targets):
         if runs[line] == 1:
             waits = {WAIT_FIELDS[unit]: min(distance, _LONGEST)
@@ -59,6 +60,8 @@ def wait_distances(plan: Plan, code: Code,
             for unit, distance in distances.items():
                 if known[unit] < wanted[unit]:
                     nearest[line][unit] = min(nearest[line].get(unit, _LONGEST), distance)
+                    if not in_loop[line]:
+                        waits[WAIT_FIELDS[unit]] = min(distance, _LONGEST)
         clock.add(position, opcode, waits)
     clock = KnownDone()
     for position, (line, opcode, _, wanted) in enumerate(targets):

@@ -179,7 +179,7 @@ def _straight(plan, arch):
 
 
 def _looped(graph, fused, arch):
-    plan = tile(graph, fused, arch, RUN_WORDS[0], strips=not fetched_memories(arch))
+    plan = tile(graph, fused, arch, RUN_WORDS[0], loops=not fetched_memories(arch))
     apart, external = spread(plan), b""
     needs = dependencies(apart.instructions, arch, share_sums=False)
     rolls = find_rolls(apart.instructions)

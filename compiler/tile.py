@@ -6,6 +6,7 @@ words of regions and segments that have no place yet.
 
 from bivit.compiler import tile_attention, tile_moves, tile_products, tile_rows, tile_vectors
 from bivit.compiler.fuse import Layouts
+from bivit.compiler.head_groups import find_head_groups
 from bivit.compiler.ir.graph import Graph
 from bivit.compiler.stream_parts import SHARE
 from bivit.compiler.strips import find_strips
@@ -33,7 +34,7 @@ _EMITTERS = {"load": tile_vectors.load, "norm": tile_vectors.norm, "view": tile_
 
 
 def tile(graph: Graph, fused: tuple[tuple[Operation, ...], Layouts], arch: Arch, run_words: int, *,
-         share: bool = True, fill: int | None = None, strips: bool = False) -> Plan:
+         share: bool = True, fill: int | None = None, loops: bool = False) -> Plan:
     """Cut operations into instructions.
 
     Parameters
@@ -46,17 +47,19 @@ def tile(graph: Graph, fused: tuple[tuple[Operation, ...], Layouts], arch: Arch,
         Keep equal constant words once.
     fill : int, optional
         Put this in the place of every parameter (:class:`bivit.compiler.words.Words`).
-    strips : bool
-        Cut tokens of images into lines that are alike, for loops.
+    loops : bool
+        Cut tokens of images into lines that are alike, or heads into groups, for loops.
     """
     operations, layouts = fused
     types = graph.infer()
     lines = find_strips(operations, {node.name: node for node in graph.nodes}, types,
-                        arch) if strips else {}
+                        arch) if loops else {}
     if lines:
         operations = _latest_last(operations)
     tiler = Tiler(graph, operations, layouts, arch, run_words, share, fill)
     tiler.strips = lines
+    if loops and not lines:
+        tiler.heads = find_head_groups(operations, tiler.nodes, types, layouts, arch)
     for index, operation in enumerate(operations):
         tiler.index, tiler.iteration, tiler.group = index, 0, 0
         _EMITTERS[operation.kind](tiler, operation)
@@ -95,6 +98,8 @@ class Tiler:
         What instructions of different iterations have in common, see :class:`Instruction`.
     strips : dict of int to Strips
         How operations on tokens of some numbers are cut.
+    heads : dict of str to HeadGroups
+        How attentions and their operands are cut, by the value that is made.
     last_use : dict of str to int
         Number of the last operation that reads a region of numbers, by the value that made it.
     readers : dict of str to int
@@ -108,7 +113,7 @@ class Tiler:
         self.nodes = {node.name: node for node in graph.nodes}
         self.types = graph.infer()
         self.index, self.iteration, self.group, self.part = 0, 0, 0, None
-        self.strips = {}
+        self.strips, self.heads = {}, {}
         self.instructions, self.regions, self.layers = [], {}, {}
         self.segments, self._same_words, self._layer_numbers = {}, {}, {}
         self.stored = {}
