@@ -13,7 +13,7 @@ from bivit.compiler.structures import Plan, TooSmall
 from bivit.hw.arch import Arch
 from bivit.hw.memories import memories
 
-__all__ = ["place", "place_regions", "spread"]
+__all__ = ["first_gap", "place", "place_regions", "spread"]
 
 
 def spread(plan: Plan) -> Plan:
@@ -136,9 +136,9 @@ def _zones(regions, lifetimes, memory, depth):
         place = None
         if before:
             start = max(where[before.name][1], floor)
-            place = _gap(_places(living, where, before), region.words, start, depth)
+            place = first_gap(_places(living, where, before), region.words, start, depth)
         if before is None or place != where[before.name][1]:
-            place = _gap(_places(living, where), region.words, floor, depth)
+            place = first_gap(_places(living, where), region.words, floor, depth)
         else:
             followed.add(before.name)
         where[region.name] = memory, place or 0, region.words
@@ -171,9 +171,9 @@ def _allocate(regions, lives, memory, depth, *, around):
         first = lives[region.name][0]
         taken = sorted((start, start + words) for name, (_, start, words) in where.items()
                        if lives[name][1] >= first)
-        start = _gap(taken, region.words, cursor, depth) if around else None
+        start = first_gap(taken, region.words, cursor, depth) if around else None
         if start is None:
-            start = _gap(taken, region.words, 0, depth)
+            start = first_gap(taken, region.words, 0, depth)
         if start is None:
             return where, region
         where[region.name] = (memory, start, region.words)
@@ -181,7 +181,7 @@ def _allocate(regions, lives, memory, depth, *, around):
     return where, None
 
 
-def _gap(taken, words, start, depth):
+def first_gap(taken, words, start, depth):
     """First place for `words` words, at `start` or later, beside sorted intervals."""
     for low, high in taken:
         if start + words <= low:

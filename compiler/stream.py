@@ -11,6 +11,7 @@ import dataclasses
 from bivit.compiler.accesses import CONSTANTS
 from bivit.compiler.constant_reads import constant_reads
 from bivit.compiler.external import external_image, fetches
+from bivit.compiler.place import first_gap
 from bivit.compiler.structures import Address, Plan, TooSmall
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.fetch import port_beats
@@ -173,9 +174,9 @@ def _allocate(pieces, earliest, depth):
         for position in ends:
             taken = sorted((start, start + other.words) for other, (_, start) in
                            zip(pieces, found, strict=False) if other.last >= position)
-            start = _gap(taken, piece.words, cursor, depth)
+            start = first_gap(taken, piece.words, cursor, depth)
             if start is None:
-                start = _gap(taken, piece.words, 0, depth)
+                start = first_gap(taken, piece.words, 0, depth)
             if start is not None:
                 break
         else:
@@ -183,15 +184,6 @@ def _allocate(pieces, earliest, depth):
         found.append((position, start))
         cursor = start + piece.words
     return found, None
-
-
-def _gap(taken, words, start, depth):
-    """First place for `words` words, at `start` or later, beside sorted intervals."""
-    for low, high in taken:
-        if start + words <= low:
-            break
-        start = max(start, high)
-    return start if start + words <= depth else None
 
 
 def _with_places(instruction, index, places):

@@ -20,7 +20,7 @@ def verify(graph, arch, images=2):
                 if entry.keys() & set(RESULTS)]
     pixels = [random_image((5, i), graph.input_shape) for i in range(images)]
     size = next(n for n in graph.nodes if n.op == "patchify").attributes["patch_size"]
-    run = InstructionSimulator(arch, program.words, program.constants).run(
+    run = InstructionSimulator(arch, program.words, program.constants, program.external).run(
         [image_stream(image, size) for image in pixels], observe=observed, batch=1)
     found = observations(manifest, run.observed, images)
     for index, image in enumerate(pixels):

@@ -7,8 +7,8 @@ from amaranth.utils import ceil_log2
 
 from bivit.hw.arch import Arch
 
-__all__ = ["ADDRESS_BITS", "BEAT_ADDRESS_BITS", "BURST_PAGE", "ReadPort", "axi_read_signature",
-           "burst_layout"]
+__all__ = ["ADDRESS_BITS", "BEAT_ADDRESS_BITS", "BURST_PAGE", "INCREMENTING", "PAGE_BITS",
+           "ReadPort", "axi_read_signature", "burst_layout"]
 
 ADDRESS_BITS = 32
 """Bits of a byte address in external memory."""
@@ -16,9 +16,9 @@ BEAT_ADDRESS_BITS = 24
 """Bits of a beat's number in the image."""
 BURST_PAGE = 4096
 """Bytes: no burst crosses a multiple of it, and the image begins at one."""
-
-_PAGE_BITS = ceil_log2(BURST_PAGE)
-_INCREMENTING = 1
+PAGE_BITS = ceil_log2(BURST_PAGE)
+INCREMENTING = 1
+"""What AXI4 calls a burst of rising addresses."""
 
 
 def axi_read_signature(arch: Arch) -> wiring.Signature:
@@ -79,14 +79,14 @@ class ReadPort(wiring.Component):
         in_flight, dropping = Signal(range(reads + 1)), Signal()
         ask, end, left = Signal(), Signal(), Signal(range(reads + 2))
         offset = Cat(Const(0, beat_bytes), self.burst.p.first)
-        page = Cat(Const(0, _PAGE_BITS), self.base[_PAGE_BITS:])
+        page = Cat(Const(0, PAGE_BITS), self.base[PAGE_BITS:])
         m.d.comb += [
             self.burst.ready.eq(~axi.arvalid & (in_flight != reads) & ~dropping & ~self.clear),
             ask.eq(self.burst.valid & self.burst.ready),
             end.eq(axi.rvalid & axi.rready & axi.rlast),
             left.eq(in_flight + ask - end),
             axi.rready.eq(in_flight != 0),
-            axi.arsize.eq(beat_bytes), axi.arburst.eq(_INCREMENTING),
+            axi.arsize.eq(beat_bytes), axi.arburst.eq(INCREMENTING),
             self.beat_valid.eq(axi.rvalid & axi.rready & ~dropping),
             self.beat_data.eq(axi.rdata), self.beat_error.eq(axi.rresp[1]),
             self.alive.eq((axi.arvalid & axi.arready) | (axi.rvalid & axi.rready)),

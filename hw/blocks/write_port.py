@@ -7,12 +7,9 @@ from amaranth.utils import ceil_log2
 
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.lanes import spread
-from bivit.hw.blocks.read_port import ADDRESS_BITS, BURST_PAGE, burst_layout
+from bivit.hw.blocks.read_port import ADDRESS_BITS, INCREMENTING, PAGE_BITS, burst_layout
 
 __all__ = ["WritePort", "axi_write_signature"]
-
-_PAGE_BITS = ceil_log2(BURST_PAGE)
-_INCREMENTING = 1
 
 
 def axi_write_signature(arch: Arch) -> wiring.Signature:
@@ -74,7 +71,7 @@ class WritePort(wiring.Component):
         left = Signal(range(arch.port_burst + 1))  # beats of the burst that the port has not taken
         begin, push, answer, rest = Signal(), Signal(), Signal(), Signal.like(unanswered)
         offset = Cat(Const(0, beat_bytes), self.burst.p.first)
-        page = Cat(Const(0, _PAGE_BITS), self.base[_PAGE_BITS:])
+        page = Cat(Const(0, PAGE_BITS), self.base[PAGE_BITS:])
         room = ~axi.wvalid | axi.wready
         m.d.comb += [
             self.burst.ready.eq(~axi.awvalid & (left == 0) & (unanswered != arch.port_reads)
@@ -86,7 +83,7 @@ class WritePort(wiring.Component):
             answer.eq(axi.bvalid & axi.bready),
             rest.eq(unanswered + begin - answer),
             self.answered.eq(answer & ~dropping), self.wrong.eq(axi.bresp[1]),
-            axi.awsize.eq(beat_bytes), axi.awburst.eq(_INCREMENTING),
+            axi.awsize.eq(beat_bytes), axi.awburst.eq(INCREMENTING),
             self.alive.eq((axi.awvalid & axi.awready) | (axi.wvalid & axi.wready) | answer),
         ]
         m.d.sync += [unanswered.eq(rest), dropping.eq((self.clear | dropping) & (rest != 0))]

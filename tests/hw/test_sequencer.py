@@ -155,7 +155,7 @@ def test_reserved_bits(opcode):
                              Opcode.OUTPUT: {"count": 1}}.get(opcode, {}))
     reserved = 1 << reserved_bits(opcode).bit_length() - 1
     arch = small_arch(stem_macs=3 * (opcode is Opcode.STEM),
-                      weights="streamed" if opcode is Opcode.FETCH else "rom")
+                      weights="streamed" if opcode in (Opcode.FETCH, Opcode.STORE) else "rom")
     run = Run(arch, [good | reserved, encode(Opcode.HALT)])
     assert run.error == (ErrorCode.RESERVED, 0)
 
