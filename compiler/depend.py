@@ -5,24 +5,51 @@ order: writes stay in order, and an operand is read long before a later instruct
 such pairs only keep their order. What the matrix unit reads of its own results is waited for.
 """
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
-from bivit.compiler.accesses import accesses
-from bivit.compiler.kernels import depend
+from bivit.compiler.depend_kernel import depend
 from bivit.compiler.structures import Instruction
-from bivit.compiler.word_keys import WordKeys
+from bivit.compiler.touched import Touched, touched_words
 from bivit.hw.arch import Arch
 from bivit.hw.isa import UNIT_OF, Unit
 
-__all__ = ["dependencies"]
+__all__ = ["Needs", "dependencies", "needs_of", "units_of"]
+
+
+class Needs(Sequence):
+    """For each instruction those before it that it depends on; True: it must be done.
+
+    Parameters
+    ----------
+    first : int array
+        Where those of each instruction begin in the other two, and the end.
+    found : int array
+        Instructions.
+    hazards : bool array
+        Whether they must be done, or only come before.
+    """
+
+    def __init__(self, first: np.ndarray, found: np.ndarray, hazards: np.ndarray):
+        self.first, self.found, self.hazards = first, found, hazards
+        self._known = [None] * (len(first) - 1)
+
+    def __len__(self):
+        return len(self._known)
+
+    def __getitem__(self, index: int) -> dict[int, bool]:
+        known = self._known[index]
+        if known is None:
+            own = slice(self.first[index], self.first[index + 1])
+            known = self._known[index] = dict(zip(
+                self.found[own].tolist(), self.hazards[own].tolist(), strict=True))
+        return known
 
 
 def dependencies(instructions: Sequence[Instruction], arch: Arch, *,
-                 share_sums: bool = True) -> list[dict[int, bool]]:
-    """For each instruction those before it that it depends on; True: it must be done.
+                 share_sums: bool = True) -> Needs:
+    """What each instruction depends on.
 
     HALT depends on nothing here: it is last, and the machine waits for all units.
 
@@ -32,41 +59,16 @@ def dependencies(instructions: Sequence[Instruction], arch: Arch, *,
         If not, each operation has sums of its own: who orders the instructions leaves those
         together that begin, change and end the same sums.
     """
-    touched = [accesses(arch, instruction.opcode, instruction.fields)
-               for instruction in instructions]
-    keys = WordKeys(touched)
-    units = [UNIT_OF.get(instruction.opcode, -1) for instruction in instructions]
-    own = {}  # operation, word of sums -> number
-
-    def words(ranges, operation):
-        for memory, span in ranges:
-            for word in keys(((memory, span),)):
-                if share_sums or memory != "sums":
-                    yield word
-                else:
-                    yield own.setdefault((operation, word), keys.count + len(own))
-
-    named = [(access, instruction.operation)
-             for access, instruction in zip(touched, instructions, strict=True)]
-    read = _flat(words(access.reads, operation) for access, operation in named)
-    written = _flat(words((*access.writes, *access.updates), operation)
-                    for access, operation in named)
-    first, found, hazards = depend(np.array(units), keys.count + len(own), *read, *written)
-    edges = list(zip(found.tolist(), hazards.tolist(), strict=True))
-    needs = [dict(edges[low:high]) for low, high in itertools.pairwise(first.tolist())]
-    last_load = None
-    for index, unit in enumerate(units):  # the stream has an order, too
-        if unit is Unit.LOAD:
-            if last_load is not None:
-                needs[index].setdefault(last_load, False)
-            last_load = index
-    return needs
+    return needs_of(units_of(instructions),
+                    touched_words(instructions, arch, share_sums=share_sums))
 
 
-def _flat(lists):
-    """Where each list begins, and the end; what is in them."""
-    flat, first = [], [0]
-    for items in lists:
-        flat.extend(items)
-        first.append(len(flat))
-    return np.array(first, np.int64), np.array(flat, np.int64)
+def units_of(instructions: Sequence[Instruction]) -> np.ndarray:
+    """The unit of each instruction, -1 for HALT."""
+    return np.array([UNIT_OF.get(instruction.opcode, -1) for instruction in instructions])
+
+
+def needs_of(units: np.ndarray, touched: Touched) -> Needs:
+    """The same from the unit of each instruction and the words that it touches."""
+    low, high, words = touched.numbered()
+    return Needs(*depend(units, words, touched.first, touched.writes, low, high, Unit.LOAD.value))

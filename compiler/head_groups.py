@@ -7,7 +7,6 @@ loop are so many more, and its body has the instructions of a group alone.
 import dataclasses
 from collections.abc import Sequence
 
-from bivit.compiler.fuse import Layouts
 from bivit.compiler.pipeline import FURTHEST
 from bivit.compiler.structures import Form, Operation
 from bivit.hw.arch import Arch
@@ -43,7 +42,7 @@ class HeadGroups:
         return tuple(first.values())
 
 
-def find_head_groups(operations: Sequence[Operation], nodes: dict, types: dict, layouts: Layouts,
+def find_head_groups(operations: Sequence[Operation], nodes: dict, types: dict,
                      arch: Arch) -> dict[str, HeadGroups]:
     """The groups of some attentions, and of their queries, keys and values, by name.
 

@@ -1,4 +1,4 @@
-"""What is done millions of times, in machine code: when instructions run, what they depend on.
+"""What is done millions of times, in machine code: when instructions run, in which order.
 
 Numba compiles these functions once and keeps them in its cache, which knows this file alone: so
 they use nothing of other files, and what the machine is made of are arguments.
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-__all__ = ["NEVER", "Loop", "depend", "follow", "loop_time", "stages_of"]
+__all__ = ["NEVER", "Loop", "follow", "loop_time", "next_better", "stages_of"]
 
 NEVER = 1 << 60
 """The time of what cannot be."""
@@ -20,6 +20,8 @@ class Loop(NamedTuple):
 
     Parameters
     ----------
+    units : int
+        How many there are.
     ranges : int array (streams, 2)
         First iteration of each stream, and the one behind its last.
     kinds : int array (streams, 5)
@@ -28,13 +30,15 @@ class Loop(NamedTuple):
         Producer, consumer, the furthest iteration that this needs of that, counted from its own,
         and whether they belong to different groups.
     first : int array
-        Where the needs of each instruction (call, stream, iteration) begin, and the end.
-    needs : int array (n, 3)
-        Call, stream and iteration of what must be done.
+        Where the needs of each instruction begin, and the end; its number is (call * streams +
+        stream) * count + iteration.
+    needs : int array (n, 2)
+        Unit and number, as above, of what must be done.
     """
 
     calls: int
     count: int
+    units: int
     ranges: np.ndarray
     kinds: np.ndarray
     edges: np.ndarray
@@ -58,8 +62,8 @@ class _State(NamedTuple):
 def _begin(units, most):
     """Nothing was sent; `most` instructions will be."""
     return _State(np.zeros(2, np.int64), np.zeros(units, np.int64), np.zeros(units, np.int64),
-                  np.zeros(units, np.int64), np.zeros((units, most), np.int64),
-                  np.zeros((units, most), np.int64))
+                  np.zeros(units, np.int64), np.empty((units, most), np.int64),
+                  np.empty((units, most), np.int64))
 
 
 @numba.njit(cache=True)
@@ -147,32 +151,31 @@ def stages_of(body, late, edges, largest):
 
 
 @numba.njit(cache=True)
-def _distances(body, stages, loop, units):
+def _distances(body, stages, loop, units, turns):
     """By unit the nearest distance at which each stream needs it, or 0."""
     streams, count = len(body), loop.count
     sent, found = np.zeros(units, np.int64), np.zeros((streams, units), np.int64)
-    numbers = np.zeros((loop.calls, streams, count), np.int64)
+    numbers = np.zeros(loop.calls * streams * count, np.int64)
     for call in range(loop.calls):
-        for turn in range((stages + loop.ranges[:, 1]).max()):
+        for turn in range(turns):
             for stream in body:
                 iteration = turn - stages[stream]
                 if iteration < loop.ranges[stream, 0] or iteration >= loop.ranges[stream, 1]:
                     continue
                 place = (call * streams + stream) * count + iteration
                 for need in range(loop.first[place], loop.first[place + 1]):
-                    before, producer, at = loop.needs[need]
-                    unit = loop.kinds[producer, 0]
-                    distance = sent[unit] - numbers[before, producer, at]
+                    unit = loop.needs[need, 0]
+                    distance = sent[unit] - numbers[loop.needs[need, 1]]
                     if distance < found[stream, unit] or not found[stream, unit]:
                         found[stream, unit] = distance
                 unit = loop.kinds[stream, 0]
-                numbers[call, stream, iteration] = sent[unit]
+                numbers[place] = sent[unit]
                 sent[unit] += 1
     return found
 
 
 @numba.njit(cache=True)
-def loop_time(body, late, loop, real, work, limit, depth, units, turn_cycles, largest):
+def loop_time(body, late, loop, real, limit, depth, turn_cycles, largest):
     """Cycles until all calls of a loop are done, and the stages; none: there are none.
 
     Parameters
@@ -183,12 +186,10 @@ def loop_time(body, late, loop, real, work, limit, depth, units, turn_cycles, la
         Streams that keep their distance.
     loop : Loop
         Fewer iterations than the `real` ones, if these are many.
-    work : int
-        Cycles of an iteration in the busiest unit.
     limit : int
-        No more than this matters: NEVER stands for more.
-    depth, units : int
-        Depth of the queues, number of units.
+        Only less than this matters: NEVER stands for more.
+    depth : int
+        Of the queues.
     turn_cycles : int
         What the sequencer takes at the end of a body.
     largest : int
@@ -197,9 +198,15 @@ def loop_time(body, late, loop, real, work, limit, depth, units, turn_cycles, la
     stages = stages_of(body, late, loop.edges, largest)
     if not len(stages):
         return NEVER, stages
-    count, distances = (stages + loop.ranges[:, 1]).max(), _distances(body, stages, loop, units)
+    count, units = (stages + loop.ranges[:, 1]).max(), loop.units
+    distances = _distances(body, stages, loop, units, count)
     state, turns = _begin(units, loop.calls * loop.count * len(body)), 0
-    marks = np.empty(loop.calls * count, np.int64)
+    marks, middle, more = np.empty(loop.calls * count, np.int64), count // 2, 0
+    left, early = np.zeros(units, np.int64), 0  # work of each unit; done before it is free again
+    for stream in body:
+        runs = loop.calls * (loop.ranges[stream, 1] - loop.ranges[stream, 0])
+        left[loop.kinds[stream, 0]] += runs * loop.kinds[stream, 1]
+        early = max(early, loop.kinds[stream, 1] - loop.kinds[stream, 2])
     for _ in range(loop.calls):
         state.common[0] += 1
         for turn in range(count):
@@ -207,66 +214,77 @@ def loop_time(body, late, loop, real, work, limit, depth, units, turn_cycles, la
                 iteration = turn - stages[stream]
                 if loop.ranges[stream, 0] <= iteration < loop.ranges[stream, 1]:
                     _send(depth, state, loop.kinds[stream], distances[stream])
+                    left[loop.kinds[stream, 0]] -= loop.kinds[stream, 1]
                 else:
                     state.common[0] += 1
             state.common[0] += turn_cycles
             marks[turns] = state.common[0]
+            if turns == middle:
+                rest = (real - loop.count) * loop.calls
+                more = rest * (marks[middle] - marks[middle - 2]) // 2
             turns += 1
-            left = loop.calls * loop.count - turns - (count - loop.count)
-            if state.common[0] + left * work > limit:
-                return NEVER, stages
-    middle = count // 2
-    rest = (real - loop.count) * loop.calls
-    return _finished(state) + rest * (marks[middle] - marks[middle - 2]) // 2, stages
+            for unit in range(units):
+                if state.free[unit] + left[unit] - early + more >= limit:
+                    return NEVER, stages
+    return _finished(state) + more, stages
 
 
 @numba.njit(cache=True)
-def depend(units, words, read_first, read, written_first, written):
-    """Those before each instruction that it depends on.
+def next_better(body, late, first, members, skip, limit, loop, real, depth, turn_cycles, largest):
+    """The first order that takes less than `limit` in which one group of streams is later, or
+    elsewhere, or both.
 
     Parameters
     ----------
-    units : int array
-        The unit of each instruction.
-    words : int
-        How many there are; their numbers are below.
-    read_first, written_first : int arrays
-        Where the words that each instruction reads (and writes) begin, and the end.
-    read, written : int arrays
-        Numbers of words.
+    body, late : arrays
+        The order to begin with, as for :func:`loop_time`, like what is not named here.
+    first, members : int arrays
+        Where the streams of each group begin, and the end; streams.
+    skip : int
+        Orders that need not be tried again.
 
     Returns
     -------
-    tuple of arrays
-        Where the dependencies of each instruction begin, and the end; instructions; whether they
-        must be done, or only come before.
+    tuple
+        Orders that were tried or skipped; time, NEVER if there is none that is better; body, late
+        streams and stages.
     """
-    count = len(units)
-    most = 2 * len(read) + len(written)
-    first, found = np.empty(count + 1, np.int64), np.empty(most, np.int64)
-    hazards, end = np.empty(most, np.bool_), 0
-    writer, latest = np.full(words, -1), np.full(words, -1)  # `latest` reader of each word,
-    before, seen = np.full(len(read), -1), np.full(count, -1)  # and the one `before` it
-    reader = np.empty(len(read), np.int64)
-    for index in range(count):
-        first[index], seen[index] = end, index
-        for place in range(read_first[index], read_first[index + 1]):
-            word = read[place]
-            other = writer[word]
-            if other >= 0 and seen[other] != index:
-                found[end], hazards[end], seen[other], end = other, True, index, end + 1
-            reader[place], before[place], latest[word] = index, latest[word], place
-        for place in range(written_first[index], written_first[index + 1]):
-            word = written[place]
-            other, last = writer[word], latest[word]
-            if other >= 0 and seen[other] != index:
-                found[end], hazards[end] = other, units[other] != units[index]
-                seen[other], end = index, end + 1
-            while last >= 0:
-                other, last = reader[last], before[last]
-                if seen[other] != index:
-                    found[end], hazards[end] = other, units[other] != units[index]
-                    seen[other], end = index, end + 1
-            writer[word], latest[word] = index, -1
-    first[count] = end
-    return first, found[:end], hazards[:end]
+    groups, tried = len(first) - 1, 0
+    group_of = np.full(len(body), -1)
+    for group in range(groups):
+        group_of[members[first[group]:first[group + 1]]] = group
+    for group in range(groups):
+        tried += 1
+        if tried > skip:
+            other = late.copy()
+            for stream in members[first[group]:first[group + 1]]:
+                other[stream] = not late[stream]
+            time, stages = loop_time(body, other, loop, real, limit, depth, turn_cycles,
+                                     largest)
+            if time < limit:
+                return tried, time, body, other, stages
+    trial = np.empty_like(body)
+    for group in range(groups):
+        own, rest = body[group_of[body] == group], body[group_of[body] != group]
+        for toggled in (False, True):
+            other = late.copy()
+            for stream in own:
+                other[stream] = late[stream] != toggled
+            for position in range(len(rest) + 1):
+                if 0 < position < len(rest):
+                    beside = group_of[rest[position - 1]]
+                    if beside >= 0 and beside == group_of[rest[position]]:
+                        continue
+                trial[:position] = rest[:position]
+                trial[position:position + len(own)] = own
+                trial[position + len(own):] = rest[position:]
+                if not toggled and (trial == body).all():
+                    continue
+                tried += 1
+                if tried <= skip:
+                    continue
+                time, stages = loop_time(trial, other, loop, real, limit, depth, turn_cycles,
+                                         largest)
+                if time < limit:
+                    return tried, time, trial, other, stages
+    return tried, NEVER, body, late, late[:0].astype(np.int64)

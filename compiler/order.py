@@ -6,14 +6,13 @@ that is far better: each group of streams, then each stream, is moved or kept aw
 the loop, run twice, end sooner in a model of the units' time.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from bivit.compiler.code import LARGEST_REST, LARGEST_STAGE, Order, Pipeline, Stream
-from bivit.compiler.kernels import NEVER, Loop, loop_time
+from bivit.compiler.kernels import NEVER, Loop, loop_time, next_better
 from bivit.compiler.pipeline import lags_of
 from bivit.compiler.registers import courses_of, ends_allowed, ends_needed
 from bivit.compiler.structures import Instruction
@@ -33,15 +32,6 @@ _GOOD_ENOUGH = 1.002
 """Time over that of the busiest unit for which no better order is looked for."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Trial:
-    """An order of streams, and those that keep an iteration more between them and what they need.
-    """
-
-    body: tuple[int, ...]
-    late: frozenset[int] = frozenset()
-
-
 def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[dict[int, bool]],
                calls: Sequence[Pipeline], effort: int) -> Order | None:
     """The best order that was found, or None if canonical order is too long for a loop.
@@ -57,50 +47,23 @@ def find_order(arch: Arch, instructions: Sequence[Instruction], needs: Sequence[
     """
     groups = _groups(instructions, calls[0])
     model = _Model(arch, instructions, needs, calls, groups)
-    trial = _Trial(tuple(range(len(calls[0].streams))))
-    time, stages = model.time(trial)
-    if not stages:
+    body, late = np.arange(model.streams), np.zeros(model.streams, bool)
+    time, stages = model.time(body, late)
+    if not len(stages):
         return None
-    best = time if model.fits(trial, stages) else NEVER
-    apart = dataclasses.replace(trial, late=frozenset(trial.body))
-    time, found = model.time(apart, best)
-    if found and time < _FAR_BETTER * best and model.fits(apart, found):
-        best, trial, stages = time, apart, found
+    best = time if model.fits(body, stages) else NEVER
+    time, found = model.time(body, ~late, best)
+    if len(found) and time < _FAR_BETTER * best and model.fits(body, found):
+        best, late, stages = time, ~late, found
     left = effort // model.length if model.several_units else 0
     for units in (groups, _single(instructions, calls[0])):
         moved = True
         while moved and left > 0 and best > model.ideal:
-            moved = False
-            for other in _moves(trial, units):
-                left -= 1
-                time, found = model.time(other, best)
-                if time < best and model.fits(other, found):
-                    best, trial, stages, moved = time, other, found, True
-                    break
-    return Order(trial.body, stages)
-
-
-def _moves(best, units):
-    """Trials in which one group is later, or elsewhere, or both."""
-    for unit in units:
-        yield _Trial(best.body, best.late ^ frozenset(unit))
-    for unit in units:
-        chosen = frozenset(unit)
-        own = tuple(stream for stream in best.body if stream in chosen)
-        rest = tuple(stream for stream in best.body if stream not in chosen)
-        for late in (best.late, best.late ^ chosen):
-            for position in _positions(rest, units):
-                trial = _Trial(rest[:position] + own + rest[position:], late)
-                if trial != best:
-                    yield trial
-
-
-def _positions(rest, units):
-    """Where a group may go: beside whole groups."""
-    of = {stream: number for number, unit in enumerate(units) for stream in unit}
-    return [position for position in range(len(rest) + 1)
-            if position in (0, len(rest))
-            or of.get(rest[position - 1], -1) != of.get(rest[position], -2)]
+            tried, *better = model.next_better(body, late, units, best)
+            moved, left = better[0] < best, left - tried
+            if moved:
+                best, body, late, stages = better
+    return Order(tuple(body.tolist()), tuple(stages.tolist()))
 
 
 def _groups(instructions, pipeline):
@@ -140,16 +103,17 @@ class _Model:
         self._loop = _as_arrays(calls, kinds, lags, groups, needs)
         self.several_units = len({unit for unit, *_ in kinds}) > 1
         self.length = len(calls) * calls[0].count * len(firsts)
+        self.streams = len(firsts)
         work = max(sum(kind[1] * len(stream.indices)
                        for kind, stream in zip(kinds, calls[0].streams, strict=True)
                        if kind[0] is unit) for unit in Unit)
-        self._work = work // calls[0].count
         self._between = (STEPS + 1) * self._ends([stream.begin for stream in self._real])
         self.ideal = work * len(calls) * _GOOD_ENOUGH
 
-    def fits(self, trial, stages):
+    def fits(self, body, stages):
         """Whether END has lines enough, and the guards reach far enough."""
-        begins, rests = zip(*Order(trial.body, stages).guards(self._real), strict=True)
+        order = Order(tuple(body.tolist()), tuple(stages.tolist()))
+        begins, rests = zip(*order.guards(self._real), strict=True)
         return (max(begins) <= LARGEST_STAGE and max(rests) <= LARGEST_REST
                 and self._ends(begins) <= ends_allowed(len(begins)))
 
@@ -157,15 +121,24 @@ class _Model:
         """Lines of changes of registers behind the body."""
         return ends_needed(self._courses, begins, self._count)
 
-    def time(self, trial, limit=NEVER):
-        """Cycles until everything is done, no more than `limit` matters; and the stages, empty if
+    def time(self, body, late, limit=NEVER):
+        """Cycles until everything is done, only less than `limit` matters; and the stages, empty if
         there are none."""
-        late = np.zeros(len(trial.body), bool)
-        late[list(trial.late)] = True
-        time, stages = loop_time(
-            np.array(trial.body), late, self._loop, self._count, self._work, limit,
-            self.arch.queue_depth, len(Unit), self._between, LARGEST_STAGE)
-        return time, tuple(stages.tolist())
+        return loop_time(body, late, self._loop, self._count, limit, self.arch.queue_depth,
+                         self._between, LARGEST_STAGE)
+
+    def next_better(self, body, late, units, limit):
+        """Orders that were tried, and the first that is possible and takes less than `limit`: its
+        time, body, late streams and stages."""
+        first = np.cumsum([0, *map(len, units)])
+        members = np.array(list(itertools.chain.from_iterable(units)), np.int64)
+        tried = 0
+        while True:
+            tried, *found = next_better(
+                body, late, first, members, tried, limit, self._loop, self._count,
+                self.arch.queue_depth, self._between, LARGEST_STAGE)
+            if found[0] >= limit or self.fits(found[1], found[3]):
+                return tried, *found
 
 
 def _as_arrays(calls, kinds, lags, groups, needs):
@@ -179,12 +152,13 @@ def _as_arrays(calls, kinds, lags, groups, needs):
     first, found, count = [0], [], calls[0].count
     for stream in itertools.chain.from_iterable(call.streams for call in calls):
         for index in map(stream.at, range(count)):
-            found += [] if index is None else _last_of_each(needs[index], place)
+            for number, own, iteration in _last_of_each(needs, index, place):
+                found.append((kinds[own][0], (number * len(kinds) + own) * count + iteration))
             first.append(len(found))
     ranges = [(stream.begin, stream.end) for stream in calls[0].streams]
-    return Loop(len(calls), count, np.array(ranges, np.int64), np.array(kinds, np.int64),
+    return Loop(len(calls), count, len(Unit), np.array(ranges, np.int64), np.array(kinds, np.int64),
                 np.array(edges, np.int64).reshape(-1, 4), np.array(first, np.int64),
-                np.array(found, np.int64).reshape(-1, 3))
+                np.array(found, np.int64).reshape(-1, 2))
 
 
 def _shortened(pipeline):
@@ -200,10 +174,10 @@ def _shortened(pipeline):
     return Pipeline(tuple(streams))
 
 
-def _last_of_each(needs, place):
-    """The last iteration of each stream that must be done."""
+def _last_of_each(needs, index, place):
+    """The last iteration of each stream that an instruction, if there is one, needs."""
     found = {}
-    for other, hazard in needs.items():
+    for other, hazard in needs[index].items() if index is not None else ():
         if hazard and other in place:
             number, stream, iteration = place[other]
             key = number, stream

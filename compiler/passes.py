@@ -8,7 +8,7 @@ import math
 from bivit.compiler.batch import batched
 from bivit.compiler.check import IllegalProgram, check_program
 from bivit.compiler.code import Code
-from bivit.compiler.depend import dependencies
+from bivit.compiler.depend import dependencies, needs_of, units_of
 from bivit.compiler.encode import encode_program, wait_distances
 from bivit.compiler.fuse import fuse
 from bivit.compiler.ir.graph import OBSERVED_KINDS, Graph
@@ -24,8 +24,9 @@ from bivit.compiler.stream_parts import cut_rolls, loop_room, stream_parts
 from bivit.compiler.streams import find_rolls
 from bivit.compiler.structures import CompileError, Plan, Program, TooSmall
 from bivit.compiler.subroutines import assemble
-from bivit.compiler.tile import tile
+from bivit.compiler.tile import cuts_for_loops, tile
 from bivit.compiler.timeline import busiest, measure
+from bivit.compiler.touched import touched_words
 from bivit.compiler.verify import verify
 from bivit.hw.arch import Arch
 from bivit.hw.isa import INSTR_BITS, Unit
@@ -157,7 +158,7 @@ def _large(graph, fused, plan, arch):
     for their values or leave all units idle."""
     fits = len(plan.instructions) <= arch.program_depth
     try:
-        looped = _looped(graph, fused, arch)
+        looped = _looped(graph, fused, plan, arch)
     except CompileError:
         if not fits:
             raise
@@ -178,18 +179,29 @@ def _straight(plan, arch):
                       external)
 
 
-def _looped(graph, fused, arch):
-    plan = tile(graph, fused, arch, RUN_WORDS[0], loops=not fetched_memories(arch))
-    apart, external = spread(plan), b""
+def _looped(graph, fused, plan, arch):
+    if fetched_memories(arch):
+        return _looped_streamed(plan, arch)
+    if cuts := cuts_for_loops(graph, fused, arch):
+        plan = tile(graph, fused, arch, RUN_WORDS[0], cuts=cuts)
+    apart, before = spread(plan)
+    units = units_of(apart.instructions)
+    touched = touched_words(apart.instructions, arch, share_sums=False)
+    needs = needs_of(units, touched)
+    parts = find_pipelines(apart.instructions, find_rolls(apart.instructions), needs, plan.layers)
+    placed, where = place(plan, arch, lifetimes_of_loops(plan, parts, apart, arch))
+    needs = needs_of(units, touched.moved(before, where))
+    return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,
+                      b"")
+
+
+def _looped_streamed(plan, arch):
+    apart, _ = spread(plan)
     needs = dependencies(apart.instructions, arch, share_sums=False)
-    rolls = find_rolls(apart.instructions)
-    if not fetched_memories(arch):
-        parts = find_pipelines(apart.instructions, rolls, needs, plan.layers)
-    else:
-        rolls = cut_rolls(plan, rolls, arch)
-        parts = find_pipelines(apart.instructions, rolls, needs, plan.layers, loop_room(plan, arch))
-        plan, parts, external = stream_parts(plan, parts, arch, apart.instructions)
-        apart = spread(plan)
+    rolls = cut_rolls(plan, find_rolls(apart.instructions), arch)
+    parts = find_pipelines(apart.instructions, rolls, needs, plan.layers, loop_room(plan, arch))
+    plan, parts, external = stream_parts(plan, parts, arch, apart.instructions)
+    apart, _ = spread(plan)
     placed, where = place(plan, arch, lifetimes_of_loops(plan, parts, apart, arch))
     needs = dependencies(placed.instructions, arch, share_sums=False)
     return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,

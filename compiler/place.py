@@ -16,14 +16,14 @@ from bivit.hw.memories import memories
 __all__ = ["first_gap", "place", "place_regions", "spread"]
 
 
-def spread(plan: Plan) -> Plan:
-    """The plan with a place of its own for every region, in memories without end."""
+def spread(plan: Plan) -> tuple[Plan, dict[str, tuple[str, int, int]]]:
+    """The plan with a place of its own for every region, in memories without end; the places."""
     where, ends = {}, {}
     for piece in (*plan.segments, *plan.regions):
         words = piece.words if isinstance(piece.words, int) else len(piece.words)
         start = ends.get(piece.memory, 0)
         where[piece.name], ends[piece.memory] = (piece.memory, start, words), start + words
-    return _located(plan, where)
+    return _located(plan, where), where
 
 
 def place(plan: Plan, arch: Arch,

@@ -28,7 +28,7 @@ def schedule(plan: Plan, arch: Arch, needs: Sequence[dict[int, bool]]) -> Code:
     """A straight program in a good order; equal plans give equal orders."""
     instructions = plan.instructions
     assert instructions[-1].opcode is Opcode.HALT
-    needs = needs[:-1]
+    needs = list(needs)[:-1]
     timings = [duration(arch, i.opcode, i.fields) for i in instructions[:-1]]
     urgency = _urgency(needs, timings)
     _, order = min((_List(arch, instructions[:-1], needs, timings, urgency, patience).run()

@@ -1,6 +1,8 @@
 """The graph of integer operations: nodes in order, checked, and evaluated by NumPy."""
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -40,7 +42,7 @@ class Node:
     tensors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Graph:
     """A network: an image of ``input_shape`` (C, H, W, uint8) through `nodes` to the last one.
 
@@ -59,7 +61,7 @@ class Graph:
         """The node called `name`."""
         return next(node for node in self.nodes if node.name == name)
 
-    def infer(self) -> dict[str, TensorType]:
+    def infer(self) -> Mapping[str, TensorType]:
         """Check every node; give the type of every value, ``"input"`` included.
 
         Raises
@@ -67,6 +69,10 @@ class Graph:
         GraphError
             Naming the layer and what is wrong with it.
         """
+        return self._types
+
+    @functools.cached_property
+    def _types(self):
         if len(self.input_shape) != 3 or not all(
                 isinstance(size, int) and not isinstance(size, bool) and size >= 1
                 for size in self.input_shape):
