@@ -4,13 +4,14 @@ Of each network, the targets from the smallest on until one holds it: cycles beh
 memory, or what the compiler says and the bits that are missing.
 """
 
+import dataclasses
 import pathlib
 import tempfile
 
 from full_size import NETWORKS, checkpoint_of
 
 from bivit.compiler.ir import checkpoint
-from bivit.compiler.structures import CompileError
+from bivit.compiler.structures import CompileError, TooSmall
 from bivit.hw.devices import DEVICES
 from bivit.hw.isa import INSTR_BITS
 from bivit.hw.memories import memories
@@ -22,6 +23,8 @@ __all__ = ["ROWS", "measure"]
 
 ROWS = tuple(NETWORKS)
 """Networks."""
+_ROUNDS = 4
+"""How often the memories of a target that is too small are made larger, to see what is missing."""
 _KIND = "-streamed"
 """End of a target's name; before it stands its device."""
 
@@ -38,22 +41,33 @@ def measure(rows=ROWS) -> dict:
 def _row(graph, targets):
     found = {}
     for name, arch in targets.items():
-        try:
-            cost = predict_cycles(graph, arch)
-        except CompileError as error:
-            sizes = memories(arch)
-            missing = {field.removesuffix("_depth"): words for field, words in getattr(
-                error, "needed", {}).items()}
-            found[name] = {"fits": False, "says": str(error), "missing_bits": {
-                memory: (words - sizes[memory].depth) * sizes[memory].width
-                for memory, words in missing.items() if memory in sizes}}
-            continue
-        found[name] = {"fits": True, "cycles": cost.cycles, "utilization": cost.utilization,
-                       "instructions": cost.instructions,
-                       "program_kbit": cost.instructions * INSTR_BITS / 1024,
-                       "words": cost.memory}
-        break
+        found[name] = _try(graph, arch)
+        if found[name]["fits"]:
+            break
     return found
+
+
+def _try(graph, arch):
+    """What a target takes; or, of one that is too small, what is missing, round by round."""
+    says, larger = None, arch
+    for _ in range(_ROUNDS):
+        try:
+            cost = predict_cycles(graph, larger)
+        except TooSmall as error:
+            says, larger = says or str(error), dataclasses.replace(larger, **error.needed)
+            continue
+        except CompileError as error:
+            says = says or str(error)
+            break
+        if not says:
+            return {"fits": True, "cycles": cost.cycles, "utilization": cost.utilization,
+                    "instructions": cost.instructions,
+                    "program_kbit": cost.instructions * INSTR_BITS / 1024, "words": cost.memory}
+        break
+    sizes = memories(arch)
+    return {"fits": False, "says": says, "missing_bits": {
+        memory: (size.depth - sizes[memory].depth) * size.width
+        for memory, size in memories(larger).items() if size != sizes[memory]}}
 
 
 def _target(arch):
