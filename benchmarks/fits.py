@@ -23,7 +23,7 @@ __all__ = ["ROWS", "measure"]
 
 ROWS = tuple(NETWORKS)
 """Networks."""
-_ROUNDS = 4
+_ROUNDS = 8
 """How often the memories of a target that is too small are made larger, to see what is missing."""
 _KIND = "-streamed"
 """End of a target's name; before it stands its device."""

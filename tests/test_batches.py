@@ -34,8 +34,8 @@ def some_images(graph, count):
     return np.stack([random_image((5, i), graph.input_shape) for i in range(count)])
 
 
-def batch_test(kind):
-    @many(4, st.tuples(KINDS[kind], st.integers(2, 4)))
+def batch_test(kind, examples):
+    @many(examples, st.tuples(KINDS[kind], st.integers(2, 4)))
     def test(arch, graph):
         graph, batch = graph
         program = lower(graph, arch, batch)
@@ -46,8 +46,10 @@ def batch_test(kind):
         test)
 
 
-test_random_transformers = batch_test("transformers")
-test_random_networks_of_other_kinds = batch_test("others")
+test_random_transformers = batch_test("transformers", 2)
+test_random_networks_of_other_kinds = batch_test("others", 2)
+test_more_transformers = pytest.mark.slow(batch_test("transformers", 8))
+test_more_networks_of_other_kinds = pytest.mark.slow(batch_test("others", 8))
 
 
 @pytest.mark.parametrize("prefix", [1, 3, 5, 9])

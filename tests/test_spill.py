@@ -46,8 +46,8 @@ def least_depth(graph, arch):
     return max(words)
 
 
-def spill_test(kind):
-    @many(5, st.tuples(KINDS[kind], st.sampled_from((2, 3)), st.sampled_from((1, 2))))
+def spill_test(kind, examples):
+    @many(examples, st.tuples(KINDS[kind], st.sampled_from((2, 3)), st.sampled_from((1, 2))))
     def test(arch, graph):
         graph, part, batch = graph
         whole = dataclasses.replace(arch, vmem_depth=8192)
@@ -62,8 +62,10 @@ def spill_test(kind):
     return pytest.mark.parametrize("arch", [TINY, ODD], ids=lambda arch: arch.name)(test)
 
 
-test_random_transformers = spill_test("transformers")
-test_random_networks_of_other_kinds = spill_test("others")
+test_random_transformers = spill_test("transformers", 3)
+test_random_networks_of_other_kinds = spill_test("others", 3)
+test_more_transformers = pytest.mark.slow(spill_test("transformers", 12))
+test_more_networks_of_other_kinds = pytest.mark.slow(spill_test("others", 12))
 
 
 def test_a_transformer_in_a_block_of_words():
