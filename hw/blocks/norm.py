@@ -18,13 +18,13 @@ from bivit.compiler.ir.numeric import (
     BIAS_FRACTION,
     CODE_BITS,
     NORM_FRACTION,
-    RESCALE_SHIFTS,
     THRESHOLD_FRACTION,
 )
 from bivit.hw.arch import Arch
+from bivit.hw.blocks.lanes import saturated
 from bivit.hw.blocks.root import MANTISSA_BITS, RECIPROCAL_CYCLES, Reciprocal, SquareRoot
 from bivit.hw.blocks.root import root_cycles as iterations_of_root
-from bivit.hw.blocks.rounding import LIMIT, clip, tree
+from bivit.hw.blocks.rounding import aligned, clip, limits_layout, tree
 from bivit.hw.emit import place
 from bivit.hw.isa import FORMATS, Opcode
 from bivit.hw.memories import BIAS_BITS, SCALE_BITS
@@ -123,7 +123,7 @@ def control_layout(arch: Arch) -> data.StructLayout:
         "norm_channels": channels,     # of the second pass
         "normalise": 1,                # the second pass makes codes or numbers, not bits
         "shift": _FIELDS["shift"],
-        "low": LIMIT, "high": LIMIT,   # of the codes or numbers
+        "limits": limits_layout(result_shape(arch)),  # of the codes or numbers
     })
 
 
@@ -196,51 +196,34 @@ class NormColumn(wiring.Component):
             m.d.comb += [left.eq(centred), right.eq(self.mantissa)]
         m.d.sync += second_product.eq(left * right)
         # Results.
+        # Kind 0: at least, kind 1: at most, which is not greater than; 2 and 3: always 0 and 1.
         scaled = centred << THRESHOLD_FRACTION
-        bit = Signal()
-        with m.Switch(kind):
-            with m.Case(0):
-                m.d.comb += bit.eq(scaled >= second_product)
-            with m.Case(1):
-                m.d.comb += bit.eq(scaled <= second_product)
-            with m.Case(2):
-                m.d.comb += bit.eq(0)
-            with m.Default():
-                m.d.comb += bit.eq(1)
+        reached = Cat(~kind[0], scaled).as_signed() >= Cat(1, second_product).as_signed()
+        bit = Mux(kind[1], kind[0], reached ^ kind[0])
         m.d.sync += normalised.eq(self._normalise(m, second_product))
         with m.If(control.load):
             m.d.sync += self.result.eq(
-                Mux(control.normalise, self._rescale(m, second_product, bias), bit))
+                Mux(control.normalise, self._rescale(second_product, bias), bit))
         with m.Else():
             m.d.sync += self.result.eq(self.result >> 1)
         return m
 
     def _normalise(self, m: Module, product: Value) -> Value:
         """``saturate(round_shift(product, 6 + exponent), 16)``."""
-        # Shift by all but one place, then add the half and shift by the last one.
+        # Shift by all but one place, then add the half and shift by the last one; what has more
+        # bits than are left in between would be out of range afterwards, too.
         shifted = Signal(signed(len(product)))
-        rounded = Signal(signed(len(product)))
-        m.d.comb += [
-            shifted.eq((product >> (16 - NORM_FRACTION - 1)) >> self.exponent),
-            rounded.eq((shifted + 1) >> 1),
-        ]
-        limit = 1 << (_NORMALISED_BITS - 1)
-        return clip(m, rounded, C(-limit, LIMIT), C(limit - 1, LIMIT))
+        m.d.comb += shifted.eq((product >> (16 - NORM_FRACTION - 1)) >> self.exponent)
+        short = saturated(shifted, C((1 << _NORMALISED_BITS) - 1, _NORMALISED_BITS))
+        rounded = Signal(signed(_NORMALISED_BITS + 1))
+        m.d.comb += rounded.eq((short + 1) >> 1)
+        return saturated(rounded, C((1 << _NORMALISED_BITS - 1) - 1, _NORMALISED_BITS - 1))
 
-    def _rescale(self, m: Module, product: Value, bias: Value) -> Value:
-        """``clip(rescale(n, scale, bias, shift), low, high)`` of ``product = n * scale``."""
-        largest = RESCALE_SHIFTS[-1]
-        addend = Signal(signed(BIAS_BITS + largest - BIAS_FRACTION + 1))
-        exact = Signal(signed(len(addend) + 1))
-        rounded = Signal(signed(len(exact) - RESCALE_SHIFTS[0]))
-        with m.Switch(self.control.shift):
-            for index, shift in enumerate(RESCALE_SHIFTS):
-                with m.Case(index):
-                    half = C(1 << (shift - 1))
-                    m.d.comb += [addend.eq((bias << (shift - BIAS_FRACTION)) + half),
-                                 rounded.eq(exact >> shift)]
-        m.d.comb += exact.eq(product[:_NORMALISED_BITS + SCALE_BITS].as_signed() + addend)
-        return clip(m, rounded, self.control.low, self.control.high)
+    def _rescale(self, product: Value, bias: Value) -> Value:
+        """``rescale(n, scale, bias, shift)`` of ``product = n * scale``, within its limits."""
+        number = product[:_NORMALISED_BITS + SCALE_BITS].as_signed()
+        total = aligned(number, self.control.shift) + (bias + C(1 << (BIAS_FRACTION - 1)))
+        return clip(total[BIAS_FRACTION:].as_signed(), self.control.limits)
 
 
 class NormLane(wiring.Component):

@@ -228,11 +228,10 @@ class Normaliser(wiring.Component):
             writer.write.eq(write_stage),
         ]
         with m.If(begin):
-            low, high = limits(is_codes, data.View(layout_of(Opcode.NORM_NUMBERS),
-                                                   fields.as_value()).sat)
+            sat = data.View(layout_of(Opcode.NORM_NUMBERS), fields.as_value()).sat
             m.d.sync += [control.norm_channels.eq(fields.channels), control.normalise.eq(~is_bits),
-                         control.shift.eq(fields.shift), control.low.eq(low),
-                         control.high.eq(high)]
+                         control.shift.eq(fields.shift),
+                         control.limits.eq(limits(control.limits.shape(), is_codes, sat))]
         from_vmem = fields.src == NumberSource.VMEM
         return _stages(m, "valid", valid, 2)[2], _stages(m, "source", from_vmem, 2)[2]
 

@@ -1,11 +1,12 @@
 """Rescaling and bending of a number: multiply, add, shift, clip."""
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from bivit.compiler.ir.numeric import BIAS_FRACTION, RESCALE_SHIFTS
 from bivit.hw.blocks.lanes import delayed, saturated
+from bivit.hw.blocks.rounding import aligned
 from bivit.hw.emit import place
 from bivit.hw.memories import BIAS_BITS, CLIPPED_BITS, SCALE_BITS
 
@@ -47,18 +48,12 @@ class Rescale(wiring.Component):
         m = Module()
         # A bias has BIAS_FRACTION bits below one, so half is 1 << (BIAS_FRACTION - 1) beside it.
         product = Signal(signed(self.width + SCALE_BITS), reset_less=True)
-        offset = Signal(signed(BIAS_BITS + 1 + RESCALE_SHIFTS[-1] - BIAS_FRACTION),
-                        reset_less=True)
-        half = self.bias + Const(1 << (BIAS_FRACTION - 1))
-        m.d.sync += [
-            product.eq(self.number * self.scale),
-            offset.eq(Array([half << (amount - BIAS_FRACTION)
-                             for amount in RESCALE_SHIFTS])[self.shift]),
-        ]
-        shift = delayed(m, self.shift, 1, name="shift_after")
-        total = product + offset
-        shifted = Signal(signed(len(total) - RESCALE_SHIFTS[0]))
-        m.d.comb += shifted.eq(Array([total >> amount for amount in RESCALE_SHIFTS])[shift])
+        half = Signal(signed(BIAS_BITS + 1), reset_less=True)
+        m.d.sync += [product.eq(self.number * self.scale),
+                     half.eq(self.bias + Const(1 << (BIAS_FRACTION - 1)))]
+        total = aligned(product, delayed(m, self.shift, 1, name="shift_after")) + half
+        shifted = Signal(signed(len(total) - BIAS_FRACTION))
+        m.d.comb += shifted.eq(total >> BIAS_FRACTION)
         largest = Const((1 << (CLIPPED_BITS - 1)) - 1, CLIPPED_BITS - 1)
         result = Signal(signed(CLIPPED_BITS), reset_less=True)
         m.d.sync += result.eq(saturated(shifted, largest))

@@ -1,31 +1,46 @@
-"""Arithmetic that the parts of the vector unit share: limits, clipping, sums."""
+"""Arithmetic that blocks share: shifts of a rescale, limits of results, clipping, sums."""
 
-from amaranth.hdl import C, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, C, Cat, Mux, Shape, Value
+from amaranth.lib import data
 
-from bivit.compiler.ir.numeric import CODE_BITS
+from bivit.compiler.ir.numeric import BIAS_FRACTION, CODE_BITS, RESCALE_SHIFTS
+from bivit.hw.blocks.lanes import saturated
 
-__all__ = ["LIMIT", "clip", "limits", "tree"]
-
-LIMIT = signed(17)
-"""Shape of the least and the greatest result."""
-
-
-def limits(codes: Value, sat: Value) -> tuple[Value, Value]:
-    """Least and greatest result: those of a code, or of a signed number of `sat` bits."""
-    half = (C(1) << sat) >> 1
-    return Mux(codes, 0, -half), Mux(codes, (1 << CODE_BITS) - 1, half - 1)
+__all__ = ["aligned", "clip", "limits", "limits_layout", "tree"]
 
 
-def clip(m: Module, value: Value, low: Value, high: Value) -> Value:
-    """`value`, or the limit that it passes."""
-    clipped = Signal(LIMIT)
-    with m.If(value < low):
-        m.d.comb += clipped.eq(low)
-    with m.Elif(value > high):
-        m.d.comb += clipped.eq(high)
-    with m.Else():
-        m.d.comb += clipped.eq(value)
-    return clipped
+def aligned(number: Value, shift: Value) -> Value:
+    """`number` with ``BIAS_FRACTION`` bits below the result of a rescale, as a bias has them.
+
+    What is shifted out here cannot change a sum with a bias that is then shifted right: ``(n +
+    (b << k)) >> (k + f)`` is ``((n >> k) + b) >> f``. So the bias needs no shift of its own.
+
+    Parameters
+    ----------
+    number : Value
+        Signed.
+    shift : Value
+        Index into ``RESCALE_SHIFTS``.
+    """
+    return Array([number >> (amount - BIAS_FRACTION) for amount in RESCALE_SHIFTS])[shift]
+
+
+def limits_layout(shape: Shape) -> data.StructLayout:
+    """The limits of results of that signed shape: whether they are codes, and the greatest one."""
+    return data.StructLayout({"codes": 1, "largest": shape.width - 1})
+
+
+def limits(layout: data.StructLayout, codes: Value, sat: Value) -> Value:
+    """Limits of codes, or of signed numbers of `sat` bits."""
+    return Cat(codes, *(Mux(codes, bit < CODE_BITS, bit + 1 < sat)
+                        for bit in range(layout["largest"].width)))
+
+
+def clip(value: Value, bounds: data.View) -> Value:
+    """Signed `value`, or the limit that it passes."""
+    codes, below = bounds.codes, value[-1]
+    clipped = saturated(value, bounds.largest)
+    return Mux(codes & below, C(0, len(clipped)), clipped).as_signed()
 
 
 def tree(terms: list[Value]) -> Value:

@@ -6,21 +6,21 @@ and bias (3), rounding (4), the limits (5), the write (6). A word of codes takes
 
 import functools
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from bivit.compiler.ir.numeric import BIAS_FRACTION, CODE_BITS, RESCALE_SHIFTS
+from bivit.compiler.ir.numeric import BIAS_FRACTION, CODE_BITS
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.lanes import delayed, piece
 from bivit.hw.blocks.norm import PARAMETER, result_shape
-from bivit.hw.blocks.rounding import LIMIT, clip, limits
+from bivit.hw.blocks.rounding import aligned, clip, limits, limits_layout
 from bivit.hw.blocks.sums import words_layout
 from bivit.hw.blocks.walk import least, split_row, split_sum
 from bivit.hw.emit import place
 from bivit.hw.encoding import layout_of
 from bivit.hw.isa import Opcode, RowKind
-from bivit.hw.memories import BIAS_BITS, SUM_BITS, memories
+from bivit.hw.memories import SUM_BITS, memories
 
 __all__ = ["RowWriter", "rows_out_timing"]
 
@@ -60,7 +60,7 @@ class RowColumn(wiring.Component):
     Members
     -------
     total, parameter : stage 2
-    shift, bits, low, high : of the instruction
+    shift, bits, limits : of the instruction
     load : stage 4, take the result; a result that stays is shifted right by one
     result : stage 5, a bit, a number, or a code
     """
@@ -72,37 +72,25 @@ class RowColumn(wiring.Component):
             "parameter": In(PARAMETER),
             "shift": In(2),
             "bits": In(1),
-            "low": In(LIMIT),
-            "high": In(LIMIT),
+            "limits": In(limits_layout(result_shape(arch))),
             "load": In(1),
             "result": Out(result_shape(arch)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        largest = RESCALE_SHIFTS[-1]
-        addend = Signal(signed(BIAS_BITS + largest - BIAS_FRACTION + 1))
-        exact = Signal(signed(max(len(addend), SUM_BITS) + 1), reset_less=True)
-        half = Signal(range((1 << (largest - 1)) + 1))
-        rounded = Signal(signed(len(exact) + 1 - RESCALE_SHIFTS[0]), reset_less=True)
-        shifted = Signal.like(rounded)
-        with m.Switch(self.shift):
-            for index, shift in enumerate(RESCALE_SHIFTS):
-                with m.Case(index):
-                    m.d.comb += [
-                        addend.eq(self.parameter.bias << (shift - BIAS_FRACTION)),
-                        half.eq(1 << (shift - 1)),
-                        shifted.eq((exact + half) >> shift),
-                    ]
+        total = aligned(self.total, self.shift) + self.parameter.bias
+        exact = Signal(signed(len(total)), reset_less=True)
+        rounded = Signal(signed(len(exact) + 1 - BIAS_FRACTION), reset_less=True)
         flip = delayed(m, self.parameter.scale[0], 1, name="flip")
         bit = Signal(reset_less=True)
         m.d.sync += [
-            exact.eq(self.total + addend),
-            rounded.eq(shifted),
+            exact.eq(total),
+            rounded.eq((exact + C(1 << (BIAS_FRACTION - 1))) >> BIAS_FRACTION),
             bit.eq(~exact[-1] ^ flip),
         ]
         with m.If(self.load):
-            m.d.sync += self.result.eq(Mux(self.bits, bit, clip(m, rounded, self.low, self.high)))
+            m.d.sync += self.result.eq(Mux(self.bits, bit, clip(rounded, self.limits)))
         with m.Else():
             m.d.sync += self.result.eq(self.result >> 1)
         return m
@@ -158,7 +146,7 @@ class RowWriter(wiring.Component):
         arch = self.arch
         fields = Signal(layout_of(Opcode.ROWS_OUT), reset_less=True)
         is_codes = Signal()
-        low, high = Signal(LIMIT, reset_less=True), Signal(LIMIT, reset_less=True)
+        bounds = Signal(limits_layout(result_shape(arch)), reset_less=True)
         group, place_in_word = Signal(8, reset_less=True), Signal(6, reset_less=True)
         first_sum = Signal(len(self.sums_addr), reset_less=True)  # of the word of the present rows
         sum_address = Signal.like(first_sum)
@@ -167,9 +155,10 @@ class RowWriter(wiring.Component):
         starting, active = Signal(), Signal()
         m.d.sync += starting.eq(self.start)
         with m.If(self.start):
-            least_code, greatest = limits(self.fields.kind == RowKind.CODES, self.fields.sat)
             word, first = split_sum(arch, self.fields.sum_row)
-            m.d.sync += [fields.eq(self.fields), low.eq(least_code), high.eq(greatest),
+            m.d.sync += [fields.eq(self.fields),
+                         bounds.eq(limits(bounds.shape(), self.fields.kind == RowKind.CODES,
+                                          self.fields.sat)),
                          is_codes.eq(self.fields.kind == RowKind.CODES),
                          self.norm_addr.eq(self.fields.param_addr),
                          group.eq(word), place_in_word.eq(first),
@@ -212,7 +201,7 @@ class RowWriter(wiring.Component):
                 column.total.eq(self.sums_data[index]),
                 column.parameter.eq(parameters[index % arch.cols]),
                 column.shift.eq(fields.shift), column.bits.eq(fields.kind == RowKind.BITS),
-                column.low.eq(low), column.high.eq(high), column.load.eq(load),
+                column.limits.eq(bounds), column.load.eq(load),
             ]
             results.append(column.result)
         writing = delayed(m, active, RESULT_STAGE, name="active", init=0)

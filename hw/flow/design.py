@@ -84,7 +84,7 @@ class Design:
         for ports, vector in ((self.inputs, "in"), (self.outputs, "result")):
             first = 0
             for name, width in ports:
-                lines.append(f"    , .{name}({vector}[{first + width - 1}:{first}])")
+                lines.append(f"    , .\\{name} ({vector}[{first + width - 1}:{first}])")
                 first += width
         return "\n".join([*lines, "  );", "endmodule", ""])
 
