@@ -22,10 +22,9 @@ from bivit.compiler.spill import spill
 from bivit.compiler.stream import stream
 from bivit.compiler.stream_parts import cut_rolls, loop_room, stream_parts
 from bivit.compiler.streams import find_rolls
-from bivit.compiler.strips import find_strips
 from bivit.compiler.structures import CompileError, Plan, Program, TooSmall
 from bivit.compiler.subroutines import assemble
-from bivit.compiler.tile import tile
+from bivit.compiler.tile import cuts_for_loops, tile
 from bivit.compiler.timeline import busiest, kinds_of, measure
 from bivit.compiler.touched import touched_words
 from bivit.compiler.verify import verify
@@ -184,8 +183,8 @@ def _straight(plan, arch):
 def _looped(graph, fused, plan, arch):
     if fetched_memories(arch):
         return _looped_streamed(plan, arch)
-    if find_strips(fused[0], {node.name: node for node in graph.nodes}, graph.infer(), arch):
-        plan = tile(graph, fused, arch, RUN_WORDS[0], strips=True)
+    if cuts := cuts_for_loops(graph, fused, arch):
+        plan = tile(graph, fused, arch, RUN_WORDS[0], cuts=cuts)
     apart, before = spread(plan)
     units = units_of(apart.instructions)
     touched = touched_words(apart.instructions, arch, share_sums=False)

@@ -17,15 +17,17 @@ from bivit.compiler.streams import Roll, fixed_fields
 from bivit.compiler.structures import Instruction, Layer
 from bivit.hw.isa import UNIT_OF, Unit
 
-__all__ = ["find_pipelines", "lags_of"]
+__all__ = ["FURTHEST", "find_pipelines", "lags_of"]
 
-_FURTHEST = 4, 10
+FURTHEST = 4, 10
 """Iterations by which what an operation needs may lie ahead in the same loop: half of all, but at
 least and at most so many."""
 _UNEVEN = 8
 """Of so many iterations, operations of a loop may differ by one."""
 _MANY = 256
 """Lines of a program from which on loops are cut so that more of them are equal."""
+_WORTH = 0.9
+"""Share of the lines that are left where cutting is worth that loops are shorter."""
 _SHORTEST = 4
 """Rolls that may repeat as a whole."""
 
@@ -91,9 +93,10 @@ def find_pipelines(instructions: Sequence[Instruction], rolls: Sequence[Roll],
         Whether instructions can run in one loop, in canonical order.
     """
     parts = _join(instructions, rolls, needs, layers, has_room, ())
-    if _lines(instructions, parts) > _MANY:
+    lines = _lines(instructions, parts)
+    if lines > _MANY:
         again = _join(instructions, rolls, needs, layers, has_room, _cuts(instructions, rolls))
-        parts = min(parts, again, key=lambda found: _lines(instructions, found))
+        parts = again if _lines(instructions, again) < _WORTH * lines else parts
     return parts
 
 
@@ -170,7 +173,7 @@ def _grown(loop, roll, instructions):
     counts = loop.count, max(stream.end for stream in roll.streams)
     if max(counts) - min(counts) > max(counts) // _UNEVEN:
         return None
-    least, most = _FURTHEST
+    least, most = FURTHEST
     limit = min(max((loop.count + 1) // 2, least), most)
     for stream in roll.streams:
         lags = loop.places.lags(stream, len(loop.stages))

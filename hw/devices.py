@@ -5,10 +5,13 @@ Counts are those of the device databases of nextpnr, and of the data sheets wher
 
 import dataclasses
 
-__all__ = ["DEVICES", "RESOURCES", "RULES", "Device", "Family", "Route"]
+__all__ = ["DEVICES", "RESOURCES", "RULES", "ULTRA_RAM_BITS", "Device", "Family", "Route"]
 
 RESOURCES = ("luts", "registers", "block_ram", "multipliers")
 """What is counted of a design and of a device."""
+
+ULTRA_RAM_BITS = 4096 * 72
+"""Of a memory of ``Device.ultra_ram``."""
 
 RULES = "rules.v"
 """File by whose rules cells of a netlist are replaced."""
