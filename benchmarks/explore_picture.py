@@ -24,7 +24,7 @@ def main(page_file):
         _resize(page, page.evaluate("Math.floor(document.getElementById('bounds')"
                                     ".getBoundingClientRect().bottom + scrollY + 20)"))
         data = base64.b64decode(page.call("Page.captureScreenshot")["data"])
-    picture = Image.open(io.BytesIO(data)).convert("RGB")
+    picture = Image.open(io.BytesIO(data)).convert("RGB").quantize(256, kmeans=2)
     picture.save(ROOT / "docs" / "pictures" / "explore.png", optimize=True)
 
 
