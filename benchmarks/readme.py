@@ -108,6 +108,33 @@ def _scaling():
             + f" up to {max(columns)} columns, the most that 64 lanes allow.")
 
 
+def _targets():
+    lines = ["| target | device | array | port | block RAM (of) | ultra RAM (of) |",
+             "|---|---|---|---|---|---|"]
+    for name, target in _read("fits")["targets"].items():
+        lines.append(
+            f"| {name} | {target['device']} | {target['array']}, G = {target['post_rows']} "
+            f"| {target['port_bits']} | {target['block_ram']} ({target['device_block_ram']}) "
+            f"| {target['ultra_ram']} ({target['device_ultra_ram']}) |")
+    return "\n".join(lines)
+
+
+def _fits():
+    lines = ["| network | target | cycles, or kbit that are missing | binary layers | "
+             "instructions (kbit) |", "|---|---|---|---|---|"]
+    for network, targets in _read("fits")["rows"].items():
+        for target, row in targets.items():
+            if row["fits"]:
+                cells = (f"{row['cycles']:,}", f"{100 * row['utilization']:.1f} %",
+                         f"{row['instructions']:,} ({row['program_kbit']:,.0f})")
+            else:
+                missing = (f"{memory.upper()} {-(-bits // 1024):,}"
+                           for memory, bits in row["missing_bits"].items())
+                cells = ", ".join(missing) or row["says"], "", ""
+            lines.append(f"| {TITLES[network]} | {target} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 KINDS = ("into attention", "queries, keys, values", "attention", "context", "into MLP",
          "inside MLP", "merging, head")
 """Columns of the tables of agreement, as ``agreement.json`` calls them."""
@@ -138,6 +165,7 @@ def _digits():
 
 SECTIONS = {"README.md": {"demo": _demo, "bench": _bench, "frames": _frames,
                           "scaling": _scaling},
+            "docs/memory.md": {"targets": _targets, "fits": _fits},
             "docs/stem.md": {"intervals": _intervals},
             "docs/agreement.md": {"random": _random, "digits": _digits}}
 """Document to its sections."""

@@ -16,6 +16,7 @@ PARTS = {
     "scaling": "cycles against work, and against columns, until something else is the limit",
     "speed": "seconds and peak memory of compilation and simulation of 224x224 images",
     "streamed": "cycles with constants from external memory, against the model",
+    "fits": "which targets hold which 224x224 network, and what others lack",
     "engines": "simulated cycles per second of each engine",
     "board": "digits through the UART of the simulated board, lines with faults among them",
     "popcount": "LUTs of a dot-product unit and of the array, by synthesis",

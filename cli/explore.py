@@ -74,6 +74,10 @@ def explore(
             and all(one["passed"] for one in result["confirmed"]))
 
 
+_FIGURES = {"luts": "LUTs", "block_ram": "block RAM", "array_luts": "LUTs of the array",
+            "memory_block_ram": "block RAM of memories"}
+
+
 def show(result, console):
     """The front, what was confirmed, the files."""
     if result["verdict"]:
@@ -84,6 +88,9 @@ def show(result, console):
             console.print(f"LUTs are those of the array alone: {missing}.")
     if result["confirmed"]:
         console.print(_confirmed(result))
+        for one in result["confirmed"]:
+            if one["too_small"]:
+                console.print(f"Design {one['number']}: {one['too_small']}.")
     facts({
         "designs": f"{result['designs']:,} ({result['done']:,} done, {result['refused']:,} "
                    "refused)",
@@ -114,7 +121,8 @@ def _confirmed(result):
             predicted, measured = figure["predicted"], figure["measured"]
             known = predicted is not None and measured is not None
             error = f"{100 * (predicted / measured - 1):+.1f} %" if known and measured else ""
-            found.add_row(str(one["number"]), figure["name"], _number(predicted),
+            found.add_row(str(one["number"]), _FIGURES.get(figure["name"], figure["name"]),
+                          "not fitted" if predicted is None else f"{predicted:,}",
                           _number(measured), error)
     return found
 

@@ -81,7 +81,7 @@ def run(
 def synth(
     folder: Annotated[Path, typer.Argument(help="Build folder.")],
     device: Annotated[str, typer.Option(
-        help=f"One of {', '.join(DEVICES)}. The last two: synthesis only.")],
+        help=f"One of {', '.join(DEVICES)}. Those of AMD: synthesis only.")],
     seed: Annotated[int, typer.Option(min=0, help="First seed of place and route.")] = 1,
     seeds: Annotated[int, typer.Option(
         min=1, help="How many seeds; the median of the clock rates is given.")] = 1,

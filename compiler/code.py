@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from bivit.hw.isa import HEADER, Opcode
 
 __all__ = ["LARGEST_REST", "LARGEST_STAGE", "Code", "Line", "Order", "Pipeline", "Straight",
-           "Stream"]
+           "Stream", "looped"]
 
 LARGEST_STAGE = (1 << HEADER["stage"]) - 1
 """Most iterations of a loop before the first in which a stream runs."""
@@ -125,3 +125,13 @@ class Code:
 
     lines: tuple[Line, ...]
     steps: tuple[tuple[int, int | None], ...]
+
+
+def looped(lines: Sequence[Line]) -> list[bool]:
+    """For each line, whether it lies in a loop; LOOP and END do."""
+    result, loops = [], 0
+    for line in lines:
+        loops += line.opcode is Opcode.LOOP
+        result.append(loops > 0)
+        loops -= line.opcode is Opcode.END and not line.fields["more"]
+    return result

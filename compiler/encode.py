@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bivit.compiler.code import Code
+from bivit.compiler.code import Code, looped
 from bivit.compiler.depend import Needs
 from bivit.compiler.structures import CompileError, Instruction, Plan
 from bivit.compiler.wait_kernel import nearest_waits
@@ -41,15 +41,16 @@ def encode_program(plan: Plan, code: Code, waits: Sequence[dict[Unit, int]],
 def wait_distances(plan: Plan, code: Code, needs: Needs) -> list[dict[Unit, int]]:
     """For each line, how far back the instructions lie that it waits for.
 
-    A line that runs several times waits as its strictest time asks for, but for what lines that run
-    once have waited for. Of a line that runs once, a wait that follows from others is left out. A
-    distance over the longest becomes that: the instruction then waits for a later one of an
+    A line that runs several times waits as its strictest time asks for, but for what lines outside
+    of loops have waited for. Of a line that runs once, a wait that follows from others is left
+    out. A distance over the longest becomes that: the instruction then waits for a later one of an
     in-order unit.
     """
     units = [UNIT_OF.get(instruction.opcode, -1) for instruction in plan.instructions]
     sent = [(line, units[index], index) for line, index in code.steps
             if index is not None and units[index] >= 0]
-    nearest = nearest_waits(*np.array(sent, np.int64).reshape(-1, 3).T.copy(), len(code.lines),
-                            len(Unit), _LONGEST, needs.first, needs.found, needs.hazards)
+    nearest = nearest_waits(*np.array(sent, np.int64).reshape(-1, 3).T.copy(),
+                            np.array(looped(code.lines)), len(Unit), _LONGEST, needs.first,
+                            needs.found, needs.hazards)
     return [{Unit(unit): distance for unit, distance in enumerate(row) if distance}
             for row in nearest.tolist()]

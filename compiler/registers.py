@@ -17,6 +17,8 @@ __all__ = ["Indexing", "Unrolled", "courses_of", "ends_allowed", "ends_needed", 
 
 _END_LINES = 5
 """Lines that the steps of any loop may take."""
+_MORE_LINES = 1
+"""Lines more where calls differ."""
 
 _BITS = {name for fields in FORMATS.values() for name, width in fields.items() if width == 1}
 """Fields of one bit."""
@@ -99,8 +101,8 @@ def index_fields(instructions: Sequence[Instruction], calls: Sequence[Pipeline],
     fields = tuple(_fields(registers, instructions, [call.streams[stream] for call in calls],
                            stage + calls[0].streams[stream].begin)
                    for stream, stage in enumerate(order.stages))
-    ends = registers.ends()
-    if len(ends) > ends_allowed(len(fields)) or registers.used >= REGISTERS:
+    ends, lines = registers.ends(), ends_allowed(len(fields)) + _MORE_LINES * (len(calls) > 1)
+    if len(ends) > lines or registers.used >= REGISTERS:
         raise Unrolled(f"{len(ends)} lines of steps and {registers.used} registers")
     return Indexing(fields, before, registers.fixed, registers.given, ends)
 

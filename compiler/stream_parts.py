@@ -56,16 +56,24 @@ def cut_rolls(plan: Plan, rolls: Sequence[Roll], arch: Arch) -> list[Roll]:
     reads, sizes = constant_reads(plan, arch), memories(arch)
 
     def cut(roll):
-        count = len(roll.columns[0]) if roll.columns else 0
-        words = _all_words([index for column in roll.columns for index in column], reads, plan)
-        first = _all_words([column[0] for column in roll.columns], reads, plan)
+        count = max((stream.end for stream in roll.streams), default=0)
+        words, first = (_all_words([index for stream in _between(roll, 0, end).streams
+                                    for index in stream.indices], reads, plan)
+                        for end in (count, 1))
         wanted = [sizes[memory].depth // SHARE * count // words[memory] for memory in words
                   if words[memory] * SHARE > sizes[memory].depth and first[memory] < words[memory]]
         length = max(min(wanted, default=count), 1)
-        return [roll] if length >= count else [
-            Roll(tuple(column[begin:begin + length] for column in roll.columns))
-            for begin in range(0, count, length)]
+        return [roll] if length >= count else [_between(roll, begin, begin + length)
+                                               for begin in range(0, count, length)]
     return [piece for roll in rolls for piece in cut(roll)]
+
+
+def _between(roll, begin, end):
+    """Some iterations of a roll."""
+    pieces = ((stream, stream.indices[max(begin - stream.begin, 0):max(end - stream.begin, 0)])
+              for stream in roll.streams)
+    return Roll(tuple(Stream(indices, max(stream.begin - begin, 0))
+                      for stream, indices in pieces if indices))
 
 
 def stream_parts(plan: Plan, parts: Sequence[Straight | Pipeline], arch: Arch,
@@ -105,14 +113,37 @@ def _indices(part):
     return sorted(index for stream in part.streams for index in stream.indices)
 
 
-def _ranges(indices, reads, segments):
-    """Words that instructions read, of some segments."""
+def _ranges(indices, reads, segments, together=()):
+    """Words that instructions read, of some segments; all words of what lies together."""
     found = {}
     for index in indices:
         for name, words in reads[index].items():
             if name in segments:
+                for other, count in next((run for run in together if name in run), {}).items():
+                    _extend(found, other, (0, count))
                 _extend(found, name, words)
     return found
+
+
+def _together(plan, parts, segments):
+    """Runs of segments in their order, of which one stream of a loop reads the first, the last and
+    some of those between: in one piece they keep their distances, and so the stream its course."""
+    place = {name: number for number, name in enumerate(segments)}
+    spans = []
+    for part in parts:
+        for stream in part.streams if isinstance(part, Pipeline) else ():
+            for name in plan.instructions[stream.indices[0]].fields:
+                values = (plan.instructions[index].fields[name] for index in stream.indices)
+                read = {place[value.region] for value in values
+                        if isinstance(value, Address) and value.region in place}
+                if len(read) > 1:
+                    spans.append((min(read), max(read) + 1))
+    runs, names = [], list(segments)
+    for low, high in sorted(spans):
+        if runs and low < runs[-1][1]:
+            low, high = runs[-1][0], max(runs.pop()[1], high)
+        runs.append((low, high))
+    return [{name: segments[name] for name in names[low:high]} for low, high in runs]
 
 
 def _extend(ranges, name, words):
@@ -137,38 +168,42 @@ def _all_words(indices, reads, plan):
 def _sections(plan, parts, arch, memory):
     """Parts that share an operation, and straight ones behind each other where there is room."""
     reads, depth = constant_reads(plan, arch), memories(arch)[memory].depth
-    segments = {segment.name for segment in plan.segments if segment.memory == memory}
-    sections = []
-    for position, part in enumerate(parts):
-        indices = _indices(part)
-        new = _Section([position], {(plan.instructions[index].operation,
+    segments = {segment.name: len(segment.words) for segment in plan.segments
+                if segment.memory == memory}
+
+    def section_of(positions):
+        own = [parts[position] for position in positions]
+        indices = [index for part in own for index in _indices(part)]
+        return _Section(positions, {(plan.instructions[index].operation,
                                      plan.instructions[index].group) for index in indices},
-                       _ranges(indices, reads, segments))
-        if not (sections and _join(sections[-1], new, parts, depth)):
-            sections.append(new)
+                        _ranges(indices, reads, segments, _together(plan, own, segments)))
+
+    sections = []
+    for position in range(len(parts)):
+        new = section_of([position])
+        if sections and _related(sections[-1], new, parts):
+            joined = section_of([*sections[-1].parts, position])
+            if _has_room(sections[-1], new, joined, depth):
+                sections[-1] = joined
+                continue
+        sections.append(new)
     ends = [index for section in sections for index in _ends(section, parts)]
     assert ends == sorted(ends), "sections overlap in canonical order"
     return sections
 
 
-def _join(section, new, parts, depth):
-    """Take a part into the section before it, if their constants can be in place together."""
-    same = section.operations & new.operations
-    straight = all(isinstance(parts[position], Straight)
-                   for position in (*section.parts, *new.parts))
-    if not (same or straight):
-        return False
-    ranges = dict(section.ranges)
-    for name, words in new.ranges.items():
-        _extend(ranges, name, words)
-    words = _words(ranges)
-    if section.words and new.words and words * (1 if same and words == section.words
-                                                else SHARE) > depth:
-        return False
-    section.parts += new.parts
-    section.operations |= new.operations
-    section.ranges, section.words = ranges, words
-    return True
+def _related(section, new, parts):
+    """Whether a part shares an operation with the section before it, or all is straight."""
+    return bool(section.operations & new.operations) or all(
+        isinstance(parts[position], Straight) for position in (*section.parts, *new.parts))
+
+
+def _has_room(section, new, joined, depth):
+    """Whether the constants of both can be in place together."""
+    if not section.words or not new.words:
+        return True
+    same = section.operations & new.operations and joined.words == section.words
+    return joined.words * (1 if same else SHARE) <= depth
 
 
 def _ends(section, parts):

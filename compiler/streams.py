@@ -92,10 +92,12 @@ def fixed_fields(instruction: Instruction) -> tuple:
 
 def course_of(values: Sequence[int]) -> Course | None:
     """The course of a field, or None if it has none."""
+    step = values[1] - values[0] if len(values) > 1 else 0
+    if values == (list(range(values[0], values[0] + step * len(values), step)) if step
+                  else [values[0]] * len(values)):
+        return Course(step)
     steps = [after - before for before, after in zip(values, values[1:], strict=False)]
     kinds = sorted(set(steps), key=lambda step: (-steps.count(step), step))
-    if len(kinds) <= 1:
-        return Course(*kinds)
     if set(values) == {0, 1}:
         ones = [index for index, value in enumerate(values) if value]
         period = _period(ones, len(values))

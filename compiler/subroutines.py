@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from bivit.compiler.code import Code, Line, Order, Pipeline, Straight
 from bivit.compiler.order import find_order
 from bivit.compiler.registers import Indexing, Unrolled, index_fields, signature
+from bivit.compiler.repeats import call_repeats
 from bivit.compiler.structures import Instruction
 from bivit.hw.arch import Arch
 from bivit.hw.isa import SETS, Opcode, register_of
@@ -50,7 +51,7 @@ def assemble(arch: Arch, instructions: Sequence[Instruction],
             steps += _run(body, part, targets[id(body)])
             steps.append((targets[id(body)] + len(_loop(body, instructions)), None))
     assert len(main) == length
-    return Code((*main, *subroutines), tuple(steps))
+    return call_repeats(Code((*main, *subroutines), tuple(steps)))
 
 
 def _bodies(arch, instructions, parts, needs):

@@ -4,11 +4,14 @@ Instructions come out in canonical order: executed one after another they are ri
 words of regions and segments that have no place yet.
 """
 
+from typing import NamedTuple
+
 from bivit.compiler import tile_attention, tile_moves, tile_products, tile_rows, tile_vectors
 from bivit.compiler.fuse import Layouts
+from bivit.compiler.head_groups import HeadGroups, find_head_groups
 from bivit.compiler.ir.graph import Graph
 from bivit.compiler.stream_parts import SHARE
-from bivit.compiler.strips import find_strips
+from bivit.compiler.strips import Strips, find_strips
 from bivit.compiler.structures import (
     Address,
     Instruction,
@@ -24,16 +27,46 @@ from bivit.hw.arch import Arch
 from bivit.hw.isa import FORMATS, ASource, BSource
 from bivit.hw.memories import fetched_memories
 
-__all__ = ["Tiler", "tile"]
+__all__ = ["Cuts", "Tiler", "cuts_for_loops", "tile"]
 
 _EMITTERS = {"load": tile_vectors.load, "norm": tile_vectors.norm, "view": tile_vectors.view,
              "output": tile_vectors.output, "bits": tile_products.bits,
              "attention": tile_attention.attention, "accumulate": tile_products.accumulate,
              "rows": tile_rows.rows, "move": tile_moves.gather, "keys": tile_moves.keys}
 
+_ZEROS = {opcode: dict.fromkeys(fields, 0) for opcode, fields in FORMATS.items()}
+_CHOICES = {opcode: tuple(name for name, shape in fields.items() if not isinstance(shape, int))
+            for opcode, fields in FORMATS.items()}
+"""Fields that may be given as members of an enumeration."""
+
+
+class Cuts(NamedTuple):
+    """How operations are cut, so that loops are long and their bodies short.
+
+    Parameters
+    ----------
+    strips : dict of int to Strips
+        Tokens of images, of some numbers, into lines that are alike.
+    heads : dict of str to HeadGroups
+        Attentions and their operands, by the value that is made.
+    """
+
+    strips: dict[int, Strips]
+    heads: dict[str, HeadGroups]
+
+
+def cuts_for_loops(graph: Graph, fused: tuple[tuple[Operation, ...], Layouts],
+                   arch: Arch) -> Cuts | None:
+    """The cuts of a program with loops; None if there are none."""
+    nodes, types = {node.name: node for node in graph.nodes}, graph.infer()
+    strips, heads = find_strips(fused[0], nodes, types, arch), {}
+    if not strips:
+        heads = find_head_groups(fused[0], nodes, types, arch)
+    return Cuts(strips, heads) if strips or heads else None
+
 
 def tile(graph: Graph, fused: tuple[tuple[Operation, ...], Layouts], arch: Arch, run_words: int, *,
-         share: bool = True, fill: int | None = None, strips: bool = False) -> Plan:
+         share: bool = True, fill: int | None = None, cuts: Cuts | None = None) -> Plan:
     """Cut operations into instructions.
 
     Parameters
@@ -46,17 +79,15 @@ def tile(graph: Graph, fused: tuple[tuple[Operation, ...], Layouts], arch: Arch,
         Keep equal constant words once.
     fill : int, optional
         Put this in the place of every parameter (:class:`bivit.compiler.words.Words`).
-    strips : bool
-        Cut tokens of images into lines that are alike, for loops.
+    cuts : Cuts, optional
+        What :func:`cuts_for_loops` gives.
     """
     operations, layouts = fused
-    types = graph.infer()
-    lines = find_strips(operations, {node.name: node for node in graph.nodes}, types,
-                        arch) if strips else {}
-    if lines:
+    cuts = cuts or Cuts({}, {})
+    if cuts.strips:
         operations = _latest_last(operations)
     tiler = Tiler(graph, operations, layouts, arch, run_words, share, fill)
-    tiler.strips = lines
+    tiler.strips, tiler.heads = cuts
     for index, operation in enumerate(operations):
         tiler.index, tiler.iteration, tiler.group = index, 0, 0
         _EMITTERS[operation.kind](tiler, operation)
@@ -95,6 +126,8 @@ class Tiler:
         What instructions of different iterations have in common, see :class:`Instruction`.
     strips : dict of int to Strips
         How operations on tokens of some numbers are cut.
+    heads : dict of str to HeadGroups
+        How attentions and their operands are cut, by the value that is made.
     last_use : dict of str to int
         Number of the last operation that reads a region of numbers, by the value that made it.
     readers : dict of str to int
@@ -108,7 +141,7 @@ class Tiler:
         self.nodes = {node.name: node for node in graph.nodes}
         self.types = graph.infer()
         self.index, self.iteration, self.group, self.part = 0, 0, 0, None
-        self.strips = {}
+        self.strips, self.heads = {}, {}
         self.instructions, self.regions, self.layers = [], {}, {}
         self.segments, self._same_words, self._layer_numbers = {}, {}, {}
         self.stored = {}
@@ -160,8 +193,9 @@ class Tiler:
     def emit(self, opcode, layer, observe=None, observe_bits=None, **fields):
         """Append an instruction; fields that are not given are 0."""
         assert fields.keys() <= FORMATS[opcode].keys(), (opcode, fields)
-        given = {name: getattr(value, "value", value) for name, value in fields.items()}
-        fields = dict.fromkeys(FORMATS[opcode], 0) | given
+        fields = _ZEROS[opcode] | fields
+        for name in _CHOICES[opcode]:
+            fields[name] = getattr(fields[name], "value", fields[name])
         self.instructions.append(Instruction(opcode, fields, layer, observe, observe_bits,
                                              self.index, self.iteration, self.group, self.part))
 

@@ -1,5 +1,7 @@
 """Instructions of attention: scores, attention bits and weighted values, head by head."""
 
+import itertools
+
 import numpy as np
 
 from bivit.compiler.destinations import Destinations, KeyLayout, ValueLayout
@@ -63,28 +65,32 @@ class _Attention:
         """All instructions."""
         words = max(self.value_layout.stride)
         blocks = list(self.query.rows.blocks(self.arch.rows))
+        groups = self.tiler.heads.get(self.operation.name)
+        together = groups.together if groups else self.heads
         pieces = min(self.heads * len(blocks), max(self.arch.pmem_depth // words, 1))
-        pieces -= pieces % self.heads if pieces > self.heads else 0
+        pieces -= pieces % together if pieces > together else 0
         probabilities = self.tiler.region(f"{self.operation.name}/attention", "pmem",
                                           pieces * words, self.softmax.name)
         window_blocks = len(blocks) // self.key_layout.windows
         # Scores of many heads go ahead of the weighted values: SOFTMAX takes its time.
         slots = self.arch.score_slots
-        ahead = min(slots, pieces) - 1 if self.heads > slots else 0
-        for number, (block, low, high, begin, end) in enumerate(blocks):
-            self.tiler.iteration = self.tiler.turn(self.query.rows, number)
+        ahead = min(slots, pieces) - 1 if together > slots else 0
+        turns = itertools.product(range(0, self.heads, together), blocks)
+        for number, (first, (block, low, high, begin, end)) in enumerate(turns):
+            self.tiler.iteration = number if groups else self.tiler.turn(self.query.rows, block)
             window = block // window_blocks if self.key_layout.windows > 1 else 0
             bias = self._bias_words(low, begin, end)
-            at = [probabilities.plus((number * self.heads + head) % pieces * words)
-                  for head in range(self.heads)]
-            for head in range(self.heads + ahead):
-                if head < self.heads:
-                    self._score(block, head, window, bias)
-                    self._attend_to(head, low, begin, end, at[head])
-                if head >= ahead:
-                    self._outputs.emit(block, low, high, begin, end, head - ahead, window,
-                                       at[head - ahead])
-            self._outputs.finish(block)
+            at = [probabilities.plus((number * together + place) % pieces * words)
+                  for place in range(together)]
+            for place in range(together + ahead):
+                if place < together:
+                    self._score(block, first + place, place % slots, window, bias)
+                    self._attend_to(first + place, place % slots, low, begin, end, at[place])
+                if place >= ahead:
+                    self._outputs.emit(block, low, high, begin, end, first + place - ahead, window,
+                                       at[place - ahead])
+            if first + together == self.heads:
+                self._outputs.finish(block)
 
     def _bias_words(self, low, begin, end):
         """Fields that name the biases of a block of queries, by head."""
@@ -102,20 +108,20 @@ class _Attention:
                     node.name)} for head in range(self.heads)]
         return self._biases[place]
 
-    def _score(self, block, head, window, bias):
+    def _score(self, block, head, slot, window, bias):
         self.tiler.emit(
             Opcode.MM_SCORE, self.layers[0], a_src=self.query.source,
             a_addr=self.query.at(block, head * self.key.k_words), b_src=self.key.source,
             b_addr=self.key.base.plus(self.key_layout.word(head, window)), n_tiles=self.groups,
-            k_words=self.key.k_words, slot=head % self.arch.score_slots,
+            k_words=self.key.k_words, slot=slot,
             keys=self.keys, **bias[head])
 
-    def _attend_to(self, head, low, begin, end, bits_at):
+    def _attend_to(self, head, slot, low, begin, end, bits_at):
         for copy in range(1 + abs(self.value_layout.zeros[head])):
             self.tiler.emit(
                 Opcode.SOFTMAX, self.layers[1],
                 Observe(self.softmax.name, head, (begin, end), (0, self.keys), low),
-                slot=head % self.arch.score_slots, n_tiles=self.groups, keys=self.keys,
+                slot=slot, n_tiles=self.groups, keys=self.keys,
                 dst_addr=bits_at.plus(copy * self.value_layout.window_words),
                 **self._softmax_fields(head))
 

@@ -48,13 +48,21 @@ def bits(tiler, operation: Operation) -> None:
         params = tiler.segment(f"{node.name}/thr/{index}", "thr",
                                tiler.words.thr(threshold, flip, tiles, never(arch.count_bits)),
                                node.name)
+        heads, blocks = tiler.heads.get(node.name), list(rows.rows.blocks(arch.rows))
+        starts = heads.starts(form) if heads else ()
+        breaks = {*destinations.breaks, *starts}
         groups = tiler.column_groups(
-            lambda longest, form=form, breaks=destinations.breaks: runs(
-                arch, form.chunks, longest, breaks), rows.k_words)
-        for (tiler.group, group), (tiler.iteration, low, _, begin, end) in itertools.product(
-                enumerate(groups), rows.rows.blocks(arch.rows)):
-            block = tiler.iteration
-            tiler.iteration = tiler.turn(rows.rows, block)
+            lambda longest, form=form, breaks=breaks: runs(arch, form.chunks, longest, breaks),
+            rows.k_words)
+        if heads:
+            groups = [tuple(run for run in groups[0] if begin <= run.chunk < end)
+                      for begin, end in itertools.pairwise((*starts, len(form.chunks)))]
+        for (number, group), (block, low, _, begin, end) in itertools.product(
+                enumerate(groups), blocks):
+            if heads:
+                tiler.iteration = number * len(blocks) + block
+            else:
+                tiler.group, tiler.iteration = number, tiler.turn(rows.rows, block)
             for run in group:
                 fields = destinations.fields(run.chunk, block)
                 tiler.emit(

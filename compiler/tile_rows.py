@@ -14,7 +14,7 @@ from bivit.compiler.layout import bit_positions, pieces_of
 from bivit.compiler.nests import find_nests, starts_cleanly
 from bivit.compiler.post import number_words
 from bivit.compiler.row_parts import Part, Pass, Result, fold_steps
-from bivit.compiler.structures import CompileError, Observe, Operation, Rows, Stored
+from bivit.compiler.structures import Observe, Operation, Rows, Stored, TooSmall
 from bivit.compiler.tile_moves import row_numbers, segment_fields
 from bivit.compiler.tile_strips import emit_strips
 from bivit.hw.blocks.rows import rows_add_timing
@@ -53,10 +53,10 @@ class _Rows:
         self.passes = self._passes()
         tiles = max(one.tiles for one in self.passes)
         if tiles > self.arch.sums_depth:
-            raise CompileError(
+            raise TooSmall(
                 f"layer {operation.name}: a row has {tiles} tiles and target "
                 f"{self.arch.name} has room for {self.arch.sums_depth} sums; raise sums_depth to "
-                f"{tiles}")
+                f"{tiles}", {"sums_depth": tiles})
 
     def _passes(self):
         """All at once; parts that lie behind each other one by one."""

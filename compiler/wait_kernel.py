@@ -30,9 +30,11 @@ def _targets(units, indices, kinds, first, found, hazards):
     sent, wanted = np.zeros(kinds, np.int64), np.full((executed, kinds), -1)
     for position in range(executed):
         index, unit = indices[position], units[position]
+        assert place[index] < 0  # everything runs once, behind what it depends on
         for edge in range(first[index], first[index + 1]):
+            other = place[found[edge]]
+            assert other >= 0
             if hazards[edge]:
-                other = place[found[edge]]
                 wanted[position, units[other]] = max(wanted[position, units[other]],
                                                      number[other])
         place[index], number[position] = position, sent[unit]
@@ -41,15 +43,17 @@ def _targets(units, indices, kinds, first, found, hazards):
 
 
 @numba.njit(cache=True)
-def nearest_waits(lines, units, indices, count, kinds, longest, first, found, hazards):
+def nearest_waits(lines, units, indices, in_loop, kinds, longest, first, found, hazards):
     """By line and unit the distance of what is waited for, or 0.
 
     Parameters
     ----------
     lines, units, indices : int arrays
         Line, unit and number in canonical order of each instruction that is sent, in their order.
-    count, kinds : int
-        How many lines and units there are.
+    in_loop : array of bool
+        By line, whether it lies in a loop.
+    kinds : int
+        How many units there are.
     longest : int
         The longest distance.
     first, found, hazards : arrays
@@ -57,6 +61,7 @@ def nearest_waits(lines, units, indices, count, kinds, longest, first, found, ha
     """
     executed = len(lines)
     wanted, total = _targets(units, indices, kinds, first, found, hazards)
+    count = len(in_loop)
     runs, nearest = np.zeros(count, np.int64), np.zeros((count, kinds), np.int64)
     for position in range(executed):
         runs[lines[position]] += 1
@@ -64,7 +69,7 @@ def nearest_waits(lines, units, indices, count, kinds, longest, first, found, ha
     for unit in range(kinds):
         most = max(most, total[unit])
     places, known = np.zeros((kinds, most), np.int64), np.empty((executed, kinds), np.int64)
-    for once in (True, False):  # first what lines that run once alone wait for
+    for once in (True, False):  # first what lines outside of loops alone wait for
         sent = np.zeros(kinds, np.int64)
         for position in range(executed):
             line, unit = lines[position], units[position]
@@ -75,6 +80,8 @@ def nearest_waits(lines, units, indices, count, kinds, longest, first, found, ha
                         distance = min(sent[other] - wanted[position, other], longest)
                         if not nearest[line, other] or distance < nearest[line, other]:
                             nearest[line, other] = distance
+                        if not in_loop[line]:
+                            _wait(known, position, places, other, sent[other] - distance)
             elif once:
                 for other in range(kinds):
                     if wanted[position, other] >= 0:

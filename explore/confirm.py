@@ -8,7 +8,8 @@ from bivit.compiler.ir import checkpoint
 from bivit.explore.networks import prepare, variant_of
 from bivit.explore.space import Space
 from bivit.hw.arch import Arch
-from bivit.hw.devices import RESOURCES
+from bivit.hw.devices import DEVICES
+from bivit.hw.resources import memory_block_ram
 from bivit.sim.report import cycles_per_image
 from bivit.sim.simulate import simulate
 
@@ -30,23 +31,25 @@ def confirm_designs(records: list[dict], space: Space, folder: Path, progress) -
     -------
     list of dict
         ``number``; ``figures``: of each its ``name``, ``predicted`` and ``measured``, None where it
-        is not known; ``passed``: every bit of the images and every cycle is as predicted.
+        is not known; ``too_small``: what the device has too little of, or None; ``passed``: every
+        bit of the images and every cycle is as predicted, and the device is large enough.
     """
     found = []
     for index, record in enumerate(records):
-        progress(index, len(records), f"design {record['number']}: RTL")
+        def tell(text, index=index, record=record):
+            progress(index, len(records), f"design {record['number']}: {text}")
+
+        tell("RTL")
         build = folder / f"design-{record['number']}"
         run = simulate_design(record, space, build)
-        progress(index, len(records), f"design {record['number']}: synthesis")
-        used = _synthesised(build, record["design"]["device"])
-        figures = [{"name": "cycles", "predicted": _per_image(record),
-                    "measured": run.cycles_per_image}]
-        figures += [{"name": name, "predicted": record[name], "measured": used[name]}
-                    for name in RESOURCES]
-        figures += [{"name": "LUTs of the array's elements", "predicted": record["array_luts"],
-                     "measured": None}] if record["luts"] is None else []
-        found.append({"number": record["number"], "folder": str(build), "figures": figures,
-                      "mismatches": run.mismatches, "passed": _passed(run, record)})
+        used, too_small = _synthesised(build, record, tell)
+        measured = {"cycles": run.cycles_per_image, **used}
+        predicted = record | {"cycles": _per_image(record)}
+        found.append({"number": record["number"], "folder": str(build),
+                      "figures": [{"name": name, "predicted": predicted[name], "measured": number}
+                                  for name, number in measured.items()],
+                      "mismatches": run.mismatches, "too_small": too_small,
+                      "passed": _passed(run, record) and too_small is None})
     progress(len(records), len(records), "confirmed")
     return found
 
@@ -82,11 +85,20 @@ def simulate_design(record: dict, space: Space, build: Path):
     return simulate(build, pixels, engine="rtl", check=True)
 
 
-def _synthesised(build, device):
-    """Resources of a build folder on a device, by Yosys."""
+def _synthesised(build, record, tell):
+    """Resources of a build folder by Yosys, of what is counted by rule those of its units; and
+    what the device has too little of."""
     from bivit.compiler.build import load_build
     from bivit.hw.flow import accelerator_design, synthesise
 
-    design = accelerator_design(load_build(build).arch, (build / "accelerator.v").read_text())
-    result = synthesise(design, device, place=False)
-    return {name: row["used"] for name, row in result["resources"].items()}
+    arch, device = load_build(build).arch, record["design"]["device"]
+    design = accelerator_design(arch, (build / "accelerator.v").read_text())
+    result = synthesise(design, device, place=False,
+                        progress=lambda done, total, text: tell(text))
+    found, units = {name: row["used"] for name, row in result["resources"].items()}, result["units"]
+    if record["luts"] is None and record["array_luts"] is not None:
+        found["array_luts"] = units["array"]["luts"]
+    if record["block_ram"] is None:
+        found["memory_block_ram"] = sum(units.get(name, {}).get("block_ram", 0) for name in
+                                        memory_block_ram(arch, DEVICES[device].family))
+    return found, result["too_small"]

@@ -2,9 +2,9 @@
 
 from bivit.compiler.ir.graph import Graph
 from bivit.hw.arch import Arch, ArchError
-from bivit.hw.devices import RESOURCES, Device
+from bivit.hw.devices import RESOURCES, ULTRA_RAM_BITS, Device
 from bivit.hw.memories import memories
-from bivit.hw.resources import elements, memory_block_ram, predict
+from bivit.hw.resources import elements, memory_block_ram, memory_places, predict
 
 __all__ = ["costs_of", "least_costs", "modelled"]
 
@@ -22,11 +22,12 @@ def modelled(device: Device) -> str | None:
 def least_costs(arch: Arch, device: Device, graph: Graph) -> dict[str, int]:
     """What a target takes at least, whatever the compiler does with the network."""
     bits = max(width * words for width, words, _ in device.family.geometries)
+    ultra = device.ultra_ram * ULTRA_RAM_BITS if arch.weights == "loaded" else 0
     weights = {"binary_linear": 1, "plane_linear": 8}
     needed = sum(node.tensors["weight"].size * weights[node.op] for node in graph.nodes
                  if node.op in weights)
     return {"luts": _array_luts(arch, device) or 0,
-            "block_ram": 0 if arch.weights == "streamed" else -(-needed // bits)}
+            "block_ram": 0 if arch.weights == "streamed" else max(0, -(-(needed - ultra) // bits))}
 
 
 def costs_of(arch: Arch, device: Device) -> dict:
@@ -37,22 +38,31 @@ def costs_of(arch: Arch, device: Device) -> dict:
     dict
         ``luts``, ``registers``, ``block_ram``, ``multipliers``, each None where no model knows it;
         what is counted by rule in any case: ``array_luts`` (the elements of the array, None for the
-        generic fabric), ``memory_block_ram`` (memories between the units), ``memory_kbit``;
-        ``device_share``, the greatest share of the device's that is known.
+        generic fabric), ``memory_block_ram`` and ``ultra_ram`` (memories between the units),
+        ``memory_kbit``; ``device_share``, the greatest share of the device's that is known.
     """
-    memory = sum(memory_block_ram(arch, device.family).values())
-    found = dict.fromkeys(RESOURCES)
+    spread = memory_block_ram(arch, device.family)
+    places = _places(arch, device, spread)
+    memory, found = places["block_ram"], dict.fromkeys(RESOURCES)
     if modelled(device) is None:
-        units = predict(arch, device.family).values()
-        found = {name: sum(unit[name] for unit in units) for name in RESOURCES}
+        units = predict(arch, device.family)
+        found = {name: sum(unit[name] for unit in units.values()) for name in RESOURCES}
+        found["block_ram"] += memory - sum(spread.values())
     array = _array_luts(arch, device)
     known = {"luts": array, "block_ram": memory} | {
         name: count for name, count in found.items() if count is not None}
     return found | {
-        "array_luts": array, "memory_block_ram": memory,
+        "array_luts": array, "memory_block_ram": memory, "ultra_ram": places["ultra_ram"],
         "memory_kbit": sum(size.width * size.depth for size in memories(arch).values()) / 1024,
         "device_share": max(count / device.available[name] for name, count in known.items()
                             if count is not None)}
+
+
+def _places(arch, device, spread):
+    """Block RAMs and ultra RAMs of the memories: LUTs of six inputs hold those of few words."""
+    if device.family.fabric.startswith("lut6"):
+        return memory_places(arch, device)
+    return {"block_ram": sum(spread.values()), "ultra_ram": 0}
 
 
 def _array_luts(arch, device):

@@ -177,6 +177,7 @@ def _times(design, graph, arch, program):
     return {"cycles": frame.cycles, "interval": interval,
             "latency_ms": 1e3 * frame.cycles / hertz, "fps": hertz / interval,
             "utilization": binary["useful"] / sum(binary.values()) if binary else None,
+            "binary_macs": slots["useful"],
             "instructions": len(program.code.lines), "bounds": bounds,
             "bound": max(bounds, key=bounds.get)}
 

@@ -10,8 +10,8 @@ from bivit.hw.devices import RESOURCES
 __all__ = ["COLUMNS", "target_toml", "write_csv", "write_json"]
 
 COLUMNS = ("number", "status", "broken", "cycles", "interval", "latency_ms", "fps", "utilization",
-           "bound", "accuracy", *RESOURCES, "array_luts", "memory_block_ram", "memory_kbit",
-           "device_share", "instructions", "seconds")
+           "bound", "accuracy", *RESOURCES, "array_luts", "memory_block_ram",
+           "ultra_ram", "memory_kbit", "device_share", "instructions", "seconds")
 """Columns of the CSV in front of the design's parameters."""
 
 

@@ -14,10 +14,12 @@ from bivit.explore.evaluate import design_key
 from bivit.explore.networks import variant_of
 from bivit.explore.space import Space
 from bivit.explore.store import Store, choices, constraint_values, directions, values_of
+from bivit.hw.targets import TARGETS
 
 __all__ = ["search"]
 
 _CONSTRAINTS = "constraints"
+_ARRAY = ("rows", "cols", "lanes", "post_rows")
 
 
 def search(space: Space, store: Store, workers, progress) -> list[dict]:
@@ -66,6 +68,15 @@ def search(space: Space, store: Store, workers, progress) -> list[dict]:
     return sorted(found.values(), key=lambda record: record["number"])
 
 
+def _named(space):
+    """Values of the named targets whose array is in the space, where a search begins."""
+    for arch in TARGETS.values():
+        if any(getattr(arch, name) not in space.hardware.get(name, ()) for name in _ARRAY):
+            continue
+        yield {name: getattr(arch, name) for name, values in space.varied.items()
+               if getattr(arch, name, None) in values}
+
+
 class _Proposer:
     """Designs from a sampler of Optuna, in a study in memory."""
 
@@ -80,6 +91,7 @@ class _Proposer:
         if search.method == "grid":
             self._grid = random.Random(search.seed).sample(
                 range(space.size), min(space.size, search.designs))
+        self._named = [] if search.method == "grid" else list(_named(space))
         self._study = optuna.create_study(directions=directions(space), sampler=self._sampler(0))
 
     def _sampler(self, number):
@@ -98,6 +110,8 @@ class _Proposer:
         self._study.sampler = self._sampler(number)
         if self._grid is not None:
             self._study.enqueue_trial(self._point(self._grid[number]))
+        elif number < len(self._named):
+            self._study.enqueue_trial(self._named[number])
         return self._study.ask(self._distributions)
 
     def _point(self, position):

@@ -5,10 +5,13 @@ Counts are those of the device databases of nextpnr, and of the data sheets wher
 
 import dataclasses
 
-__all__ = ["DEVICES", "RESOURCES", "RULES", "Device", "Family", "Route"]
+__all__ = ["DEVICES", "RESOURCES", "RULES", "ULTRA_RAM_BITS", "Device", "Family", "Route"]
 
 RESOURCES = ("luts", "registers", "block_ram", "multipliers")
 """What is counted of a design and of a device."""
+
+ULTRA_RAM_BITS = 4096 * 72
+"""Of a memory of ``Device.ultra_ram``."""
 
 RULES = "rules.v"
 """File by whose rules cells of a netlist are replaced."""
@@ -195,6 +198,8 @@ def _xilinx(family, fabric):
                "block_ram": {"RAMB18*": 1, "RAMB36*": 2}, "multipliers": {"DSP48*": 1}})
 
 
+_XCUP = _xilinx("xcup", "lut6-xcup")
+
 DEVICES = {
     "ecp5-25f": Device(
         title="Lattice ECP5 LFE5U-25F, speed grade 6", family=_ECP5,
@@ -235,8 +240,16 @@ DEVICES = {
         title="AMD Zynq-7000 XC7Z020", family=_xilinx("xc7", "lut6-xc7"),
         luts=53200, registers=106400, block_ram=280, multipliers=220, part="xc7z020clg400-1"),
     "k26": Device(
-        title="AMD Kria K26 (Zynq UltraScale+ XCK26)", family=_xilinx("xcup", "lut6-xcup"),
+        title="AMD Kria K26 (Zynq UltraScale+ XCK26)", family=_XCUP,
         luts=117120, registers=234240, block_ram=288, multipliers=1248, ultra_ram=64,
         part="xck26-sfvc784-2LV-c"),
+    "zcu102": Device(
+        title="AMD ZCU102 (Zynq UltraScale+ XCZU9EG)", family=_XCUP,
+        luts=274080, registers=548160, block_ram=1824, multipliers=2520,
+        part="xczu9eg-ffvb1156-2-e"),
+    "alveo-u50": Device(
+        title="AMD Alveo U50 (Virtex UltraScale+ XCU50)", family=_XCUP,
+        luts=871680, registers=1743360, block_ram=2688, multipliers=5952, ultra_ram=640,
+        part="xcu50-fsvh2104-2-e"),
 }
 """Device name to device."""

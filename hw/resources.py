@@ -177,7 +177,7 @@ def memory_places(arch: Arch, device: Device) -> dict[str, int]:
     """Block RAMs and ultra RAMs of the memories between the units, where each lies best.
 
     Memories of few words are made of LUTs; of the others, those with the most block RAMs become
-    ultra RAM, two ports a copy, as long as there is some.
+    ultra RAM, two ports a copy, as long as there is some. ROMs do not: ultra RAM starts empty.
     """
     sizes, found = memories(arch), {"block_ram": 0, "ultra_ram": 0}
     counts = memory_block_ram(arch, device.family)
@@ -187,7 +187,8 @@ def memory_places(arch: Arch, device: Device) -> dict[str, int]:
         ultra = _READ_PORTS.get(memory, 1) * -(-width // 72) * -(-depth // 4096)
         if depth <= _SHALLOW:
             continue
-        if depth > _SHORT and found["ultra_ram"] + ultra <= device.ultra_ram:
+        room = found["ultra_ram"] + ultra <= device.ultra_ram
+        if depth > _SHORT and room and not name.endswith("_rom"):
             found["ultra_ram"] += ultra
         else:
             found["block_ram"] += count

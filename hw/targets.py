@@ -25,7 +25,7 @@ TARGETS = {arch.name: arch for arch in (
     Arch(name="k26", fabric="lut6-xcup", rows=16, cols=16, lanes=64, tile_rows=4, tile_cols=4,
          post_rows=6, pop_stages=3),
     # For networks of ImageNet's size: constants from external memory, and just the memories that
-    # DeiT-Tiny's values need (docs/memory.md, section 8).
+    # their values need (docs/memory.md, section 8).
     Arch(name="zynq-7020-streamed", fabric="lut6-xc7", rows=8, cols=8, lanes=32, tile_rows=4,
          tile_cols=4, post_rows=2, weights="streamed", port_bits=64, score_slots=2, score_tiles=32,
          program_depth=512, weight_depth=5120, thr_depth=512, scale_depth=256, norm_depth=64,
@@ -34,10 +34,22 @@ TARGETS = {arch.name: arch for arch in (
          resid_depth=2560, vmem_depth=64, sums_depth=8),
     Arch(name="k26-streamed", fabric="lut6-xcup", rows=8, cols=16, lanes=64, tile_rows=4,
          tile_cols=4, post_rows=4, pop_stages=2, weights="streamed", port_bits=128, score_slots=4,
-         score_tiles=16, program_depth=512, weight_depth=4096, thr_depth=512, scale_depth=512,
+         score_tiles=16, program_depth=512, weight_depth=8192, thr_depth=512, scale_depth=512,
          norm_depth=64, pos_depth=512, bend_depth=64, bias_depth=64, imem_depth=512, xmem_depth=512,
-         hmem_depth=1024, pmem_depth=1024, bmem_depth=1024, kmem_depth=64, pv_depth=64,
+         hmem_depth=1536, pmem_depth=1024, bmem_depth=512, kmem_depth=64, pv_depth=64,
          resid_depth=4096, vmem_depth=64, sums_depth=8),
+    Arch(name="zcu102-streamed", fabric="lut6-xcup", rows=8, cols=8, lanes=64, tile_rows=4,
+         tile_cols=4, post_rows=4, pop_stages=2, weights="streamed", port_bits=128, score_slots=4,
+         score_tiles=32, program_depth=2048, weight_depth=3072, thr_depth=1024, scale_depth=1024,
+         norm_depth=512, pos_depth=64, bend_depth=64, bias_depth=1024, imem_depth=512,
+         xmem_depth=2560, hmem_depth=2560, pmem_depth=1024, bmem_depth=2560, kmem_depth=64,
+         pv_depth=1024, resid_depth=9728, vmem_depth=9728, sums_depth=128),
+    Arch(name="alveo-u50-streamed", fabric="lut6-xcup", rows=8, cols=8, lanes=64, tile_rows=4,
+         tile_cols=4, post_rows=8, pop_stages=2, weights="streamed", port_bits=128, score_slots=4,
+         score_tiles=32, program_depth=8192, weight_depth=8192, thr_depth=2048, scale_depth=2048,
+         norm_depth=512, pos_depth=4096, bend_depth=512, bias_depth=1024, imem_depth=512,
+         xmem_depth=4096, hmem_depth=4096, pmem_depth=1024, bmem_depth=4096, kmem_depth=2048,
+         pv_depth=1024, resid_depth=28672, vmem_depth=8192, sums_depth=128),
 )}
 """Target name to parameters."""
 

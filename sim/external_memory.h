@@ -19,6 +19,7 @@ public:
     uint64_t latency = 1, interval = 1, write_latency = 1;
     std::vector<uint32_t> beat_stalls, address_stalls;  // trace, from the start again at its end
     uint64_t silent_from = NEVER, wrong = NEVER;  // beats of the present frame
+    uint64_t short_burst = NEVER, long_burst = NEVER;  // its bursts: a beat fewer, or more
     uint64_t silent_writes = NEVER, wrong_write = NEVER;  // its written beats, its written bursts
     uint64_t base = 0;                            // byte address of the image
     size_t beat_bytes = 4;
@@ -58,6 +59,8 @@ public:
             shown_ = false, any_ = true, last_ = cycle, ++beats_;
         }
         if (!address_taken) return;
+        if (addresses_ == short_burst) length -= length > 0;
+        if (addresses_ == long_burst) ++length;
         for (uint32_t beat = 0; beat <= length; ++beat)
             queue_.push_back({beat ? 0 : cycle + latency, address + beat * beat_bytes,
                               beat == length});

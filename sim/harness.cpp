@@ -5,7 +5,7 @@
 //             [+bivit_folder=FOLDER]
 //             [--external FILE --latency N --interval N --write-latency N [--beat-stalls FILE]
 //              [--address-stalls FILE] [--silent-from N] [--wrong-beat N]
-//              [--silent-writes N] [--wrong-write N]]
+//              [--short-burst N] [--long-burst N] [--silent-writes N] [--wrong-write N]]
 //
 // --images: for each image the number of beats (u32), then the beats. --constants: for each memory
 // its number and its beats likewise. FOLDER receives results.bin (a record of u32 for each image,
@@ -274,6 +274,8 @@ private:
         external_.start();
         external_.silent_from = number_of_first("--silent-from");
         external_.wrong = number_of_first("--wrong-beat");
+        external_.short_burst = number_of_first("--short-burst");
+        external_.long_burst = number_of_first("--long-burst");
         external_.silent_writes = number_of_first("--silent-writes");
         external_.wrong_write = number_of_first("--wrong-write");
     }

@@ -39,6 +39,9 @@ class MemoryFault:
     ----------
     silent_from, wrong_beat : int, optional
         Number of the beat from which on nothing is answered; of a beat with an error.
+    short_burst, long_burst : int, optional
+        Number of a burst of at least two beats that ends a beat early; of one that ends a beat
+        late.
     silent_writes, wrong_write : int, optional
         Written beats after which nothing is taken or answered; number of a written burst that is
         answered with an error.
@@ -46,6 +49,8 @@ class MemoryFault:
 
     silent_from: int | None = None
     wrong_beat: int | None = None
+    short_burst: int | None = None
+    long_burst: int | None = None
     silent_writes: int | None = None
     wrong_write: int | None = None
 
@@ -294,6 +299,7 @@ def _external(folder, work, memory, fault):
             "--interval": memory.interval, "--write-latency": memory.write_latency,
             "--beat-stalls": work / "beats", "--address-stalls": work / "addresses",
             "--silent-from": fault.silent_from, "--wrong-beat": fault.wrong_beat,
+            "--short-burst": fault.short_burst, "--long-burst": fault.long_burst,
             "--silent-writes": fault.silent_writes, "--wrong-write": fault.wrong_write}
 
 

@@ -1,4 +1,4 @@
-"""Values of RESID that wait in external memory: bits, cycles, stalls, errors, resets."""
+"""Values of RESID that wait in external memory: bits, cycles, stalls."""
 
 import dataclasses
 
@@ -11,18 +11,14 @@ from bivit.compiler.check import IllegalProgram, check_program
 from bivit.compiler.ir import checkpoint
 from bivit.compiler.passes import lower
 from bivit.compiler.structures import CompileError
-from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.fetch import MemoryTiming
 from bivit.hw.encoding import decode, encode
 from bivit.hw.isa import Opcode
 from bivit.hw.targets import TARGETS
 from bivit.models.photographs import photographs
 from bivit.models.random_networks import convert_random
-from bivit.sim.cycles import simulate_cycles
 from bivit.sim.external import memory_timing, stall_trace
-from bivit.sim.rtl import MemoryFault, build_simulator
 from bivit.sim.simulate import simulate
-from bivit.sim.stream import image_stream
 from graphs import random_image, random_vit_graph
 from test_networks import KINDS, check_on_iss, many
 
@@ -106,20 +102,6 @@ def build(tmp_path_factory):
     return load_build(folder / "build")
 
 
-@pytest.fixture(scope="module")
-def simulator(build):
-    return build_simulator(build.folder / "accelerator.v", build.arch)
-
-
-@pytest.fixture(scope="module")
-def streams():
-    return [image_stream(image, 2) for image in IMAGES]
-
-
-def logits():
-    return np.array([GRAPH.evaluate(image)["logits"].reshape(-1) for image in IMAGES])
-
-
 def test_every_bit_and_cycle_in_rtl(build):
     assert any(decode(word)[0] is Opcode.STORE for word in build.words)
     cycles = set()
@@ -133,32 +115,6 @@ def test_every_bit_and_cycle_in_rtl(build):
         found = simulate(build.folder, IMAGES, **options)
         assert found.mismatches == 0, found.first_mismatch
     assert simulate(build.folder, IMAGES, engine="iss").mismatches == 0
-
-
-@pytest.mark.parametrize("fault, code", [
-    *(({"silent_writes": beats}, ErrorCode.MEMORY_SILENT) for beats in (0, 1, 50)),
-    *(({"wrong_write": burst}, ErrorCode.MEMORY_ERROR) for burst in (0, 3))])
-def test_a_memory_that_fails_is_an_error_and_the_next_frame_is_right(build, simulator, streams,
-                                                                     fault, code):
-    run = simulator.run(build.folder, streams, fault=MemoryFault(**fault), max_cycles=100_000)
-    assert run.status == ["error", "done", "done"]
-    assert run.errors[0] & 255 == code.value
-    assert decode(build.words[run.errors[0] >> 16])[0] is Opcode.STORE
-    assert np.array_equal(run.logits[1:], logits()[1:])
-    assert run.cycles[2] == simulate_cycles(build.arch, build.words).cycles
-
-
-def test_a_reset_in_the_middle_of_a_store(build, simulator, streams):
-    memory = MemoryTiming(latency=30, interval=2, write_latency=60)
-    times = simulate_cycles(build.arch, build.words, memory=memory)
-    first = next(number for number, word in enumerate(build.words)
-                 if decode(word)[0] is Opcode.STORE)
-    pop, done = times.pop[first], times.done[first]
-    for cycle in (pop + 2, pop + 5, pop + 8, (pop + done) // 2, done - 1, done + 20):
-        run = simulator.run(build.folder, streams, first_limit=cycle, memory=memory)
-        assert run.status == ["timeout", "done", "done"]
-        assert np.array_equal(run.logits[1:], logits()[1:])
-        assert run.cycles[2] == times.cycles
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Networks whose constants come from external memory: bits, cycles, stalls, errors."""
+"""Networks whose constants come from external memory: bits, cycles, stalls."""
 
 import dataclasses
 import re
@@ -10,7 +10,6 @@ from bivit.compiler.build import compile, load_build
 from bivit.compiler.ir import checkpoint
 from bivit.compiler.passes import lower
 from bivit.compiler.structures import CompileError
-from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.blocks.fetch import MemoryTiming
 from bivit.hw.encoding import decode
 from bivit.hw.isa import ConstantMemory, Opcode, Unit
@@ -21,7 +20,7 @@ from bivit.models.random_networks import convert_random
 from bivit.sim.cycles import simulate_cycles
 from bivit.sim.external import memory_timing, stall_trace
 from bivit.sim.images import held_out_digits
-from bivit.sim.rtl import MemoryFault, build_simulator
+from bivit.sim.rtl import build_simulator
 from bivit.sim.simulate import simulate
 from bivit.sim.stream import image_stream
 from graphs import random_image, random_vit_graph
@@ -121,40 +120,6 @@ def test_unknown_stalls_change_no_bit(build, simulator, streams):
         assert np.array_equal(run.logits, logits(build))
         assert (run.cycles >= predicted.cycles).all()
     assert runs[0].cycles.tolist() != runs[1].cycles.tolist()
-
-
-@pytest.mark.parametrize("beat", [0, 1, 40, 300])
-@pytest.mark.parametrize("fault, code", [("silent_from", ErrorCode.MEMORY_SILENT),
-                                         ("wrong_beat", ErrorCode.MEMORY_ERROR)])
-def test_a_memory_that_fails_is_an_error_and_the_next_frame_is_right(build, simulator, streams,
-                                                                    beat, fault, code):
-    run = simulator.run(build.folder, streams, fault=MemoryFault(**{fault: beat}),
-                        max_cycles=100_000)
-    assert run.status == ["error", "done", "done"]
-    assert run.errors[0] & 255 == code.value
-    assert decode(build.words[run.errors[0] >> 16])[0] is Opcode.FETCH
-    assert np.array_equal(run.logits[1:], logits(build)[1:])
-    assert run.cycles[2] == simulate_cycles(build.arch, build.words).cycles
-
-
-@pytest.mark.parametrize("cycle", [6, 40, 41, 42, 43, 200, 1000])
-def test_a_reset_in_the_middle_of_a_frame(build, simulator, streams, cycle):
-    memory = MemoryTiming(latency=60, interval=2)
-    run = simulator.run(build.folder, streams, first_limit=cycle, memory=memory)
-    assert run.status == ["timeout", "done", "done"]
-    assert np.array_equal(run.logits[1:], logits(build)[1:])
-    assert run.cycles[2] == simulate_cycles(build.arch, build.words, memory=memory).cycles
-
-
-@pytest.mark.parametrize("beats, code", [(-3, ErrorCode.STREAM_SHORT), (3, ErrorCode.STREAM_LONG)])
-def test_a_stream_that_ends_early_or_late(build, simulator, streams, beats, code):
-    """While FETCH is busy; the next frames are right."""
-    first = streams[0][:beats] if beats < 0 else np.concatenate([streams[0], streams[0][:beats]])
-    run = simulator.run(build.folder, [first, *streams[1:]], max_cycles=100_000)
-    assert run.status == ["error", "done", "done"]
-    assert run.errors[0] & 255 == code.value
-    assert np.array_equal(run.logits[1:], logits(build)[1:])
-    assert run.cycles[2] == simulate_cycles(build.arch, build.words).cycles
 
 
 def test_weights_larger_than_the_memory_stay_for_all_tokens():

@@ -1,6 +1,6 @@
 """The AXI4 read master: bursts of whole beats, several in flight, in order."""
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -55,7 +55,8 @@ class ReadPort(wiring.Component):
     burst : ``In(stream.Signature(burst_layout(arch)))``
         Bursts that cross no multiple of ``port_burst`` beats.
     beat_valid, beat_data, beat_error : ``Out``
-        A beat, which must be taken, and whether the memory reports an error with it.
+        A beat, which must be taken, and whether the memory reports an error with it or ends its
+        burst too early or too late.
     alive : ``Out(1)``
         The memory takes an address or gives a beat, dropped ones included.
     m_axi : ``Out(axi_read_signature(arch))``
@@ -78,6 +79,11 @@ class ReadPort(wiring.Component):
         beat_bytes = ceil_log2(self.arch.port_bits // 8)
         in_flight, dropping = Signal(range(reads + 1)), Signal()
         ask, end, left = Signal(), Signal(), Signal(range(reads + 2))
+        # What the bursts in flight want, the next to be given first: RLAST is in step with it.
+        wanted = Array(Signal(range(self.arch.port_burst), name=f"wanted_{number}")
+                       for number in range(reads))
+        newest, oldest = Signal(range(reads)), Signal(range(reads))
+        given = Signal(range(self.arch.port_burst))
         offset = Cat(Const(0, beat_bytes), self.burst.p.first)
         page = Cat(Const(0, PAGE_BITS), self.base[PAGE_BITS:])
         m.d.comb += [
@@ -88,13 +94,25 @@ class ReadPort(wiring.Component):
             axi.rready.eq(in_flight != 0),
             axi.arsize.eq(beat_bytes), axi.arburst.eq(INCREMENTING),
             self.beat_valid.eq(axi.rvalid & axi.rready & ~dropping),
-            self.beat_data.eq(axi.rdata), self.beat_error.eq(axi.rresp[1]),
+            self.beat_data.eq(axi.rdata),
+            self.beat_error.eq(axi.rresp[1] | (axi.rlast != (given == wanted[oldest]))),
             self.alive.eq((axi.arvalid & axi.arready) | (axi.rvalid & axi.rready)),
         ]
         m.d.sync += [in_flight.eq(left), dropping.eq((self.clear | dropping) & (left != 0))]
+        with m.If(axi.rvalid & axi.rready):
+            m.d.sync += given.eq(given + 1)
+        with m.If(end):
+            m.d.sync += [given.eq(0), oldest.eq(_after(oldest, reads))]
         with m.If(axi.arready):
             m.d.sync += axi.arvalid.eq(0)
         with m.If(ask):
             m.d.sync += [axi.arvalid.eq(1), axi.araddr.eq(page + offset),
-                         axi.arlen.eq(self.burst.p.beats - 1)]
+                         axi.arlen.eq(self.burst.p.beats - 1),
+                         wanted[newest].eq(self.burst.p.beats - 1),
+                         newest.eq(_after(newest, reads))]
         return m
+
+
+def _after(number, count):
+    """The next one of a ring."""
+    return Mux(number == count - 1, 0, number + 1)

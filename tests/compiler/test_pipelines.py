@@ -119,3 +119,16 @@ def test_stages_follow_from_the_order():
     assert stages((2, 1, 0), edges) == [0, 1, 3]
     assert stages((0, 1, 2), edges, late=(2,)) == [0, 0, 3]
     assert stages((0, 1), [(0, 1, 0, 1), (1, 0, 0, 1)]) == []
+
+
+@pytest.mark.parametrize("heads, together", [(6, 3), (8, 4)])
+def test_heads_go_group_by_group(heads, together):
+    """More heads than SOFTMAX has slots: a body has the scores of a group of them alone."""
+    graph = random_vit_graph(heads, depth=2, embed_dim=24, num_heads=heads, mlp_dim=40,
+                             image_shape=(1, 6, 8))
+    program = check_loops(graph, TARGETS["tiny"], room=300)
+    scores = [0]  # of each loop
+    for instruction in program.instructions:
+        scores += [0] if instruction.opcode is Opcode.LOOP else []
+        scores[-1] += instruction.opcode is Opcode.MM_SCORE
+    assert set(scores) == {0, together}

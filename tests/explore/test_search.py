@@ -8,14 +8,21 @@ import sqlite3
 import subprocess
 import sys
 import time
+import types
 
+import psutil
 import pytest
 
 from bivit.cli.main import main
 from bivit.compiler import build
 from bivit.explore.front import front_of, spread
+from bivit.explore.search import search
+from bivit.explore.space import Search, Space
 from bivit.explore.space_file import load_space
+from bivit.explore.store import Store
+from bivit.explore.workers import Here, workers_of
 from bivit.hw.devices import RESOURCES
+from bivit.hw.targets import TARGETS
 from bivit.sim.cycles import simulate_cycles
 
 
@@ -116,6 +123,27 @@ def test_killed_and_resumed(space_file, capsys, tmp_path):
     assert finished(killed) == after
 
 
+def test_a_killed_worker(space_file, tmp_path):
+    """SIGKILL to the only worker: another one goes on, and what was finished stays as it was."""
+    space = load_space(space_file(10))
+    alone = search(space, Store(f"sqlite:///{tmp_path / 'one.db'}", space), Here(space),
+                   lambda *_: None)
+    before = {}
+
+    def kill(done, total, records):
+        if len(records) >= 2 and not before:
+            before.update((record["key"], record["seconds"]) for record in records)
+            [worker] = [child for child in psutil.Process().children(recursive=True)
+                        if "spawn_main" in " ".join(child.cmdline())]
+            worker.send_signal(signal.SIGKILL)
+
+    with workers_of(space, 1) as pool:
+        records = search(space, Store(f"sqlite:///{tmp_path / 'two.db'}", space), pool, kill)
+    assert without_time(records) == without_time(alone)
+    after = {record["key"]: record["seconds"] for record in records}
+    assert 2 <= len(before) < len(after) and before.items() <= after.items()
+
+
 def test_limits_of_a_space(space_file, capsys, tmp_path):
     """Designs that break a limit are there and not on the front; a sentence if all do."""
     file = space_file(6, "grid")
@@ -144,3 +172,22 @@ def test_front(space_file):
     assert [record["number"] for record in front] == [4, 1, 0]
     assert [record["number"] for record in spread(front, 2)] == [4, 0]
     assert spread(front, 5) == front and spread(front, 1) == front[:1]
+
+
+def test_named_targets_come_first():
+    """A search begins at the arrays of named targets that are in the space."""
+    space = Space(hardware={"device": ("k26",), "clock": (100.0,), "rows": (4, 8), "cols": (8, 16),
+                            "lanes": (32, 64), "post_rows": (2, 4), "weights": ("rom", "streamed")},
+                  network={"name": ("digits",)}, search=Search(designs=2))
+    asked = []
+
+    def refuse(jobs):
+        for key, (design, _) in jobs.items():
+            asked.append(design)
+            yield key, {"design": design, "status": "refused", "broken": []}
+
+    store = types.SimpleNamespace(records={}, add=lambda record: None)
+    search(space, store, types.SimpleNamespace(run=refuse), lambda *_: None)
+    for design, name in zip(asked, ("zynq-7020-streamed", "k26-streamed"), strict=True):
+        assert all(design[field] == getattr(TARGETS[name], field) for field in (
+            "rows", "cols", "lanes", "post_rows", "weights"))

@@ -52,12 +52,15 @@ class System(wiring.Component):
 class Memory:
     """External memory: one cycle at a time, at the read channels of the port.
 
-    `wrong` is the number of a beat with an error; from beat `silent` on nothing comes.
+    `wrong` is the number of a beat with an error; from beat `silent` on nothing comes; `length`:
+    number of a burst, and the beats that it has more than asked for.
     """
 
-    def __init__(self, arch, image, timing, *, p_wait=0.0, wrong=None, silent=None):
+    def __init__(self, arch, image, timing, *, p_wait=0.0, wrong=None, silent=None,
+                 length=(None, 0)):
         self.arch, self.image, self.timing = arch, image, timing
         self.p_wait, self.wrong, self.silent = p_wait, wrong, silent
+        self.length = length
         self.random = random.Random(5)
         self.queue, self.bursts, self.beats = [], 0, 0
         self.cycle, self.last = 0, -timing.interval
@@ -104,6 +107,7 @@ class Memory:
         assert (1 << size, kind) == (beat_bytes, 1)
         assert address // 4096 == (address + count * beat_bytes - 1) // 4096
         assert count <= self.arch.port_burst
+        count += self.length[1] * (self.bursts == self.length[0])
         first, rest = divmod(address - BASE, beat_bytes)
         assert not rest
         for index in range(count):
@@ -264,6 +268,22 @@ def test_errors_of_the_memory():
         assert error == (ErrorCode.MEMORY_ERROR, waiting)
         *_, error = run(arch, program, Memory(arch, image, timing, silent=wrong))
         assert error == (ErrorCode.MEMORY_SILENT, waiting)
+
+
+@pytest.mark.parametrize("more", [-2, -1, 1, 2])
+@pytest.mark.parametrize("reads", [1, 3])
+def test_bursts_of_the_wrong_length(reads, more):
+    arch, timing = arch_of(port_bits=16, port_reads=reads), MemoryTiming(latency=6)
+    program, image = random_program(arch, 8, seed=4)
+    quiet = Memory(arch, image, timing)
+    run(arch, program, quiet)
+    for burst in [number for number, count in enumerate(quiet.lengths) if count > 2][::5]:
+        beats = sum(quiet.lengths[:burst + 1]) + min(more, 0) - 1
+        waiting = next(number for number in range(8) if sum(
+            fields["words"] * port_beats(arch, constant_order[fields["memory"]])
+            for fields in program[:number + 1]) > beats)
+        *_, error = run(arch, program, Memory(arch, image, timing, length=(burst, more)))
+        assert error == (ErrorCode.MEMORY_ERROR, waiting)
 
 
 @pytest.mark.parametrize("timing", TIMINGS[1:3], ids=range(2))

@@ -1,0 +1,102 @@
+"""The best design that a search finds for a network on a device, beside the named target.
+
+Both have the same clock, the same port to external memory and the device's block RAM, ultra RAM and
+multipliers. LUTs are known of the array's elements alone where no resource model is fitted, so half
+of the device's are left for everything else.
+"""
+
+import json
+import os
+import pathlib
+
+from bivit.compiler.structures import CompileError
+from bivit.explore.command import run
+from bivit.explore.costs import costs_of
+from bivit.explore.front import title
+from bivit.explore.networks import Variant, prepare
+from bivit.explore.space import ExploreError
+from bivit.hw.devices import DEVICES
+from bivit.hw.targets import TARGETS
+from bivit.sim.estimate import predict_cycles
+
+__all__ = ["found_row"]
+
+BY_HAND = {"ecp5-85f": ("ecp5-85f", 16), "zynq-7020": ("zynq-7020-streamed", 64),
+           "k26": ("k26-streamed", 128)}
+"""Device to the named target for large networks, and the bits of the port of the search."""
+SPACE = """
+objectives = ["interval", "device_share"]
+[hardware]
+device = "{device}"
+clock = 100
+rows = [4, 8, 16]
+cols = [8, 16]
+lanes = [16, 32, 64]
+post_rows = [1, 2, 4, 8]
+weights = "streamed"
+port_bits = {port}
+constants = [0.125, 0.25]
+[network]
+name = "{network}"
+[constraints]
+array_luts = {luts}
+[search]
+designs = {designs}
+generation = 12
+"""
+FOLDER = pathlib.Path(__file__).parents[1] / "build" / "explore"
+"""Where searches that are stopped go on."""
+DESIGNS = int(os.environ.get("BIVIT_EXPLORE_DESIGNS", 48))
+"""Designs that a search looks at."""
+
+
+def found_row(network: str, device: str) -> dict:
+    """Images a second of both at 100 MHz, share of the device's ideal, or why it cannot run."""
+    target, port = BY_HAND[device]
+    folder = FOLDER / f"{network}-{device}-{DESIGNS}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "space.toml").write_text(SPACE.format(
+        network=network, device=device, port=port, designs=DESIGNS,
+        luts=DEVICES[device].luts // 2))
+    try:
+        run(folder, file=folder / "space.toml")
+    except ExploreError:  # nothing fits: the records say why
+        pass
+    result = json.loads((folder / "explore.json").read_text())
+    best = result["front"][0] if result["front"] else None
+    return {"designs": result["designs"], "refused": result["refused"],
+            "by_hand": {"target": target} | _by_hand(network, target, device),
+            "found": best and _found(best, device),
+            "refusal": None if best else _refusal(result, device)}
+
+
+def _found(best, device):
+    target = best["target"]
+    per_cycle = target["rows"] * target["cols"] * target["lanes"]
+    ideal = 1e8 * per_cycle * DEVICES[device].luts / best["array_luts"] / best["binary_macs"]
+    return {"design": title(best), "fps": best["fps"], "cycles": best["cycles"],
+            "utilization": best["utilization"], "bound": best["bound"],
+            "share_of_ideal": best["fps"] / ideal, "target": target,
+            "costs": {name: best[name] for name in (
+                "luts", "block_ram", "multipliers", "array_luts", "memory_block_ram", "ultra_ram",
+                "device_share")}}
+
+
+def _by_hand(network, target, device):
+    """The named target: whether it fits, and its images a second."""
+    costs = costs_of(TARGETS[target], DEVICES[device])
+    row = {"device_share": costs["device_share"], "fits": costs["device_share"] <= 1}
+    try:
+        cycles = predict_cycles(prepare(Variant(name=network)).graph, TARGETS[target]).cycles
+    except CompileError as error:
+        return row | {"fps": None, "refusal": str(error)}
+    return row | {"fps": 1e8 / cycles, "cycles": cycles, "refusal": None}
+
+
+def _refusal(result, device):
+    """What the design that misses the fewest bits of block RAM misses, and what most miss."""
+    bits = max(width * words for width, words, _ in DEVICES[device].family.geometries)
+    missing = [one["value"] - one["limit"] for record in result["records"]
+               for one in record["broken"] if one["constraint"] == "block_ram"]
+    return {"verdict": result["verdict"],
+            "missing_kbit": min(missing) * bits / 1024 if missing else None}
