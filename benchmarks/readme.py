@@ -135,6 +135,25 @@ def _fits():
     return "\n".join(lines)
 
 
+def _found():
+    rows = {name: row for name, row in _read("explore")["rows"].items()
+            if name.startswith("found/")}
+    lines = ["| network | device | named target | images/s | found (of designs) | images/s "
+             "| block RAM (ultra RAM) | share of the ideal |", "|---|---|---|---|---|---|---|---|"]
+    for name, row in rows.items():
+        _, network, device = name.split("/")
+        by_hand, found = row["by_hand"], row["found"]
+        own = "cannot run" if by_hand["fps"] is None else f"{by_hand['fps']:.1f}"
+        lines.append(
+            f"| {TITLES[network]} | {device} | {by_hand['target']} | {own} | " + (
+                f"{found['design'].split()[1]} ({row['designs']}) | {found['fps']:.1f} "
+                f"| {found['costs']['memory_block_ram']} ({found['costs']['ultra_ram']}) "
+                f"| {100 * found['share_of_ideal']:.1f} % |" if found else
+                f"none ({row['designs']}), {row['refusal']['missing_kbit'] or 0:,.0f} kbit "
+                "missing | | | |"))
+    return "\n".join(lines)
+
+
 KINDS = ("into attention", "queries, keys, values", "attention", "context", "into MLP",
          "inside MLP", "merging, head")
 """Columns of the tables of agreement, as ``agreement.json`` calls them."""
@@ -167,6 +186,7 @@ SECTIONS = {"README.md": {"demo": _demo, "bench": _bench, "frames": _frames,
                           "scaling": _scaling},
             "docs/memory.md": {"targets": _targets, "fits": _fits},
             "docs/stem.md": {"intervals": _intervals},
+            "docs/explore.md": {"found": _found},
             "docs/agreement.md": {"random": _random, "digits": _digits}}
 """Document to its sections."""
 

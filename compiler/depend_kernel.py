@@ -3,7 +3,10 @@
 import numba
 import numpy as np
 
-__all__ = ["depend"]
+__all__ = ["NOWHERE", "depend", "furthest", "turns_of_words"]
+
+NOWHERE = -1 << 40
+"""Stands for an iteration of what is not needed."""
 
 
 @numba.njit(cache=True)
@@ -71,3 +74,46 @@ def depend(units, words, first, writes, low, high, ordered):
             last_ordered = index
     begin[count] = end
     return begin, found[:end].copy(), hazards[:end].copy()
+
+
+@numba.njit(cache=True)
+def furthest(indices, begin, first, found, streams, iterations, count):
+    """The furthest iteration of each of `count` streams that a stream needs, counted from its own.
+
+    Parameters
+    ----------
+    indices : int array
+        Instructions of the stream, from its iteration `begin` on.
+    first, found : int arrays
+        As :func:`depend` gives them.
+    streams, iterations : int arrays
+        The stream of each instruction, or -1, and its iteration.
+    """
+    lags = np.full(count, NOWHERE)
+    for place in range(len(indices)):
+        for edge in range(first[indices[place]], first[indices[place] + 1]):
+            other = found[edge]
+            if streams[other] >= 0:
+                lag = iterations[other] - begin - place
+                lags[streams[other]] = max(lags[streams[other]], lag)
+    return lags
+
+
+@numba.njit(cache=True)
+def turns_of_words(low, high, turns, words):
+    """By word the first and the last iteration that touches it; those of an untouched one let any
+    other follow, and follow any.
+
+    Parameters
+    ----------
+    low, high, turns : int arrays
+        First word of each range that is touched, the one behind its last, and the iteration.
+    words : int
+        How many there are.
+    """
+    first, last = np.full(words, -NOWHERE), np.full(words, NOWHERE)
+    for row in range(len(low)):
+        for word in range(low[row], min(high[row], words)):
+            first[word] = min(first[word], turns[row])
+            last[word] = max(last[word], turns[row])
+    return first, last

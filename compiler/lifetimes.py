@@ -1,12 +1,14 @@
 """When regions are in use: by instruction in a straight program, by loop in one with loops."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from bivit.compiler.accesses import accesses
+import numpy as np
+
 from bivit.compiler.code import Pipeline, Straight
+from bivit.compiler.depend_kernel import turns_of_words
 from bivit.compiler.structures import Plan
-from bivit.hw.arch import Arch
+from bivit.compiler.touched import Touched
 
 __all__ = ["Lifetimes", "lifetimes_of_loops", "lifetimes_of_order"]
 
@@ -31,14 +33,16 @@ def lifetimes_of_order(plan: Plan) -> Lifetimes:
     return Lifetimes(_lives(plan, range(len(plan.instructions))))
 
 
-def lifetimes_of_loops(plan: Plan, parts: Sequence[Straight | Pipeline], spread: Plan,
-                       arch: Arch) -> Lifetimes:
+def lifetimes_of_loops(plan: Plan, parts: Sequence[Straight | Pipeline], touched: Touched,
+                       where: Mapping[str, tuple[str, int, int]]) -> Lifetimes:
     """A moment is a part of the program; all of a loop happens at the same time.
 
     Parameters
     ----------
-    spread : Plan
-        `plan` with every region in a place of its own.
+    touched : Touched
+        What the instructions touch where every region has a place of its own.
+    where : mapping
+        These places: memory, first word, number of words.
     """
     moments, iterations = {}, {}
     for moment, part in enumerate(parts):
@@ -49,16 +53,20 @@ def lifetimes_of_loops(plan: Plan, parts: Sequence[Straight | Pipeline], spread:
             moments |= dict.fromkeys(stream.indices, moment)
             iterations |= {index: iteration for iteration, index in stream.iterations()}
     lives = _lives(plan, moments)
-    return Lifetimes(lives, _Follows(plan, spread, arch, moments, iterations, lives))
+    count = len(plan.instructions)
+    return Lifetimes(lives, _Follows(touched, where, moments, iterations, lives, count))
 
 
 def _lives(plan, moments):
     lives = {}
-    for index, instruction in enumerate(plan.instructions):
-        for _, address in instruction.addresses():
-            now = moments[index]
-            first, last = lives.get(address.region, (now, now))
-            lives[address.region] = min(first, now), max(last, now)
+    for index, addresses in enumerate(plan.addresses):
+        now = moments[index] if addresses else None
+        for _, address in addresses:
+            found = lives.get(address.region)
+            if found is None:
+                lives[address.region] = now, now
+            elif not found[0] <= now <= found[1]:
+                lives[address.region] = min(found[0], now), max(found[1], now)
     return lives
 
 
@@ -69,35 +77,36 @@ class _Follows:
     next region uses it first, by operations that come before.
     """
 
-    def __init__(self, plan, spread, arch, moments, iterations, lives):
-        self._spread, self._arch, self._lives = spread.instructions, arch, lives
-        self._iterations = iterations
-        self._regions = {region.name: region for region in plan.regions}
-        self._users = {}  # region, moment -> instructions
-        for index, instruction in enumerate(plan.instructions):
-            for name, address in instruction.addresses() if index in iterations else ():
-                base = self._spread[index].fields[name] - address.offset
-                self._users.setdefault((address.region, moments[index]), {})[index] = base
+    def __init__(self, touched, where, moments, iterations, lives, count):
+        self._touched, self._where, self._lives = touched, where, lives
+        owners = np.repeat(np.arange(count), np.diff(touched.first))
+        times = np.full(count, -1)
+        times[list(iterations)] = [moments[index] for index in iterations]
+        turns = np.zeros(count, np.int64)
+        turns[list(iterations)] = list(iterations.values())
+        self._owners, self._times, self._turns = owners, times[owners], turns[owners]
+        self._known = {}
 
     def __call__(self, first, second):
         moment = self._lives[first][1]
-        before, behind = (self._users.get((name, moment), {}) for name in (first, second))
-        if not before or not behind or max(before) >= min(behind):
+        before, behind = (self._uses(name, moment) for name in (first, second))
+        if before is None or behind is None or before[1] >= behind[0]:
             return False
-        last = self._words(before, first, max)
-        begin = self._words(behind, second, min)
-        return all(last.get(word, -1) <= iteration for word, iteration in begin.items())
+        return bool((before[3] <= behind[2]).all())
 
-    def _words(self, users, region, choose):
-        """The last (or first) iteration that touches each word of a region."""
-        found, region = {}, self._regions[region]
-        for index, base in users.items():
-            instruction, iteration = self._spread[index], self._iterations[index]
-            touched = accesses(self._arch, instruction.opcode, instruction.fields)
-            for memory, words in (*touched.reads, *touched.writes, *touched.updates):
-                if memory == region.memory:
-                    for word in words:
-                        if 0 <= word - base < region.words:
-                            best = found.get(word - base, iteration)
-                            found[word - base] = choose(best, iteration)
-        return found
+    def _uses(self, region, moment):
+        """First and last instruction that uses a region in a moment; by word the first iteration
+        and the last one; or None."""
+        key = region, moment
+        if key not in self._known:
+            memory, start, words = self._where[region]
+            touched = self._touched
+            rows = np.flatnonzero(
+                (touched.low >= start) & (touched.low < start + words) & (self._times == moment)
+                & np.isin(touched.memories, [number for number, name in enumerate(touched.names)
+                                             if name == memory]))
+            self._known[key] = None if not len(rows) else (
+                self._owners[rows[0]], self._owners[rows[-1]], *turns_of_words(
+                    touched.low[rows] - start, touched.high[rows] - start, self._turns[rows],
+                    words))
+        return self._known[key]

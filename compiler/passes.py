@@ -25,14 +25,15 @@ from bivit.compiler.streams import find_rolls
 from bivit.compiler.structures import CompileError, Plan, Program, TooSmall
 from bivit.compiler.subroutines import assemble
 from bivit.compiler.tile import cuts_for_loops, tile
-from bivit.compiler.timeline import busiest, measure
+from bivit.compiler.timeline import busiest, kinds_of, measure
 from bivit.compiler.touched import touched_words
 from bivit.compiler.verify import verify
 from bivit.hw.arch import Arch
 from bivit.hw.isa import INSTR_BITS, Unit
 from bivit.hw.memories import fetched_memories
 
-__all__ = ["RUN_WORDS", "Candidate", "choose", "lower"]
+__all__ = ["RUN_WORDS", "Candidate", "choose", "lower",
+           "uncollected"]
 
 RUN_WORDS = (1 << 20, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
@@ -112,7 +113,7 @@ def choose(graph: Graph, arch: Arch, batch: int = 1) -> tuple[Graph, Candidate]:
     graph = lift_signs(batched(graph, batch))
     fused = fuse(graph, arch)
     _check_operations(fused[0])
-    with _uncollected():
+    with uncollected():
         found = list(_candidates(graph, fused, arch))
     fitting = [program for program in found if len(program.code.lines) <= arch.program_depth]
     if not fitting:
@@ -125,7 +126,7 @@ def choose(graph: Graph, arch: Arch, batch: int = 1) -> tuple[Graph, Candidate]:
 
 
 @contextlib.contextmanager
-def _uncollected():
+def uncollected():
     """Thousands of instructions are made, none of them in a cycle: nothing to look for."""
     enabled = gc.isenabled()
     gc.disable()
@@ -164,7 +165,7 @@ def _large(graph, fused, plan, arch):
             raise
     else:
         yield looped
-        fits = fits and looped.cycles > _IDLE * busiest(arch, plan)
+        fits = fits and looped.cycles > _IDLE * busiest(plan, kinds_of(arch, plan.instructions))
     if fits:
         yield _straight(plan, arch)
 
@@ -189,7 +190,7 @@ def _looped(graph, fused, plan, arch):
     touched = touched_words(apart.instructions, arch, share_sums=False)
     needs = needs_of(units, touched)
     parts = find_pipelines(apart.instructions, find_rolls(apart.instructions), needs, plan.layers)
-    placed, where = place(plan, arch, lifetimes_of_loops(plan, parts, apart, arch))
+    placed, where = place(plan, arch, lifetimes_of_loops(plan, parts, touched, before))
     needs = needs_of(units, touched.moved(before, where))
     return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,
                       b"")
@@ -201,15 +202,15 @@ def _looped_streamed(plan, arch):
     rolls = cut_rolls(plan, find_rolls(apart.instructions), arch)
     parts = find_pipelines(apart.instructions, rolls, needs, plan.layers, loop_room(plan, arch))
     plan, parts, external = stream_parts(plan, parts, arch, apart.instructions)
-    apart, _ = spread(plan)
-    placed, where = place(plan, arch, lifetimes_of_loops(plan, parts, apart, arch))
+    apart, before = spread(plan)
+    touched = touched_words(apart.instructions, arch, share_sums=False)
+    placed, where = place(plan, arch, lifetimes_of_loops(plan, parts, touched, before))
     needs = dependencies(placed.instructions, arch, share_sums=False)
     return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,
                       external)
 
 
 def _candidate(plan, where, code, needs, arch, external):
-    _check_order(code, needs)
     waits = wait_distances(plan, code, needs)
     return Candidate(plan, where, code, waits, measure(arch, plan, code, waits), external)
 
@@ -231,19 +232,9 @@ def _check_plan(plan: Plan):
     """Addresses lie in their regions and segments."""
     sizes = {region.name: region.words for region in plan.regions}
     sizes |= {segment.name: len(segment.words) for segment in plan.segments}
-    for instruction in plan.instructions:
-        for _, address in instruction.addresses():
+    for instruction, addresses in zip(plan.instructions, plan.addresses, strict=True):
+        for _, address in addresses:
             assert 0 <= address.offset < sizes[address.region], instruction
-
-
-def _check_order(code: Code, needs):
-    """Everything runs once, behind what it depends on."""
-    seen = set()
-    for _, index in code.steps:
-        if index is not None:
-            assert index not in seen and needs[index].keys() <= seen, index
-            seen.add(index)
-    assert len(seen) == len(needs)
 
 
 def _observations(graph, executed):

@@ -7,7 +7,11 @@ iterations ahead; all else is a barrier, behind which a new loop begins.
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from bivit.compiler.code import Pipeline, Straight
+from bivit.compiler.depend import Needs
+from bivit.compiler.depend_kernel import NOWHERE, furthest
 from bivit.compiler.registers import courses_of, ends_allowed, ends_needed, signature
 from bivit.compiler.streams import Roll, fixed_fields
 from bivit.compiler.structures import Instruction, Layer
@@ -31,16 +35,16 @@ _SHORTEST = 4
 class _Open:
     """A loop that may still grow; `stages` are those of the canonical order."""
 
-    def __init__(self):
+    def __init__(self, places):
         self.streams, self.stages, self.courses = [], [], []
-        self.place = {}  # instruction -> stream, iteration
+        self.places = places
         self.kinds = set()
 
     def copy(self):
-        """Another one, to try out what would be added."""
-        other = _Open()
-        for name, value in vars(self).items():
-            setattr(other, name, value.copy())
+        """Another one, to try out what would be added; if that is left out, this one is closed."""
+        other = _Open(self.places)
+        for name in ("streams", "stages", "courses", "kinds"):
+            setattr(other, name, getattr(self, name).copy())
         return other
 
     @property
@@ -48,8 +52,35 @@ class _Open:
         return max(stream.end for stream in self.streams)
 
 
+class _Places:
+    """The stream and the iteration of instructions of a loop.
+
+    Parameters
+    ----------
+    needs : Needs
+    """
+
+    def __init__(self, needs):
+        self._needs = needs
+        self._streams = np.full(len(needs), -1)
+        self._iterations = np.zeros(len(needs), np.int64)
+
+    def add(self, stream, number):
+        """Stream `number` of the loop."""
+        indices = np.array(stream.indices)
+        self._streams[indices] = number
+        self._iterations[indices] = np.arange(stream.begin, stream.end)
+
+    def lags(self, stream, count):
+        """The furthest iteration of each of the first `count` streams that a stream needs, counted
+        from its own, by their numbers."""
+        lags = furthest(np.array(stream.indices), stream.begin, self._needs.first,
+                        self._needs.found, self._streams, self._iterations, count)
+        return {number: lag for number, lag in enumerate(lags.tolist()) if lag != NOWHERE}
+
+
 def find_pipelines(instructions: Sequence[Instruction], rolls: Sequence[Roll],
-                   needs: Sequence[dict[int, bool]], layers: Sequence[Layer],
+                   needs: Needs, layers: Sequence[Layer],
                    has_room: Callable[[Sequence[int]], bool] = lambda indices: True,
                    ) -> list[Straight | Pipeline]:
     """The parts of a program, in the order in which they run.
@@ -62,8 +93,9 @@ def find_pipelines(instructions: Sequence[Instruction], rolls: Sequence[Roll],
         Whether instructions can run in one loop, in canonical order.
     """
     parts = _join(instructions, rolls, needs, layers, has_room, ())
-    lines = _lines(instructions, parts)
-    if lines > _MANY:
+    most = sum(len(part.instructions if isinstance(part, Straight) else part.streams)
+               for part in parts)
+    if most > _MANY and (lines := _lines(instructions, parts)) > _MANY:
         again = _join(instructions, rolls, needs, layers, has_room, _cuts(instructions, rolls))
         parts = again if _lines(instructions, again) < _WORTH * lines else parts
     return parts
@@ -79,14 +111,17 @@ def _join(instructions, rolls, needs, layers, has_room, cuts):
         if loop and (number in cuts or not roll.streams or len(loop.kinds | kinds) > 1
                      or not has_room(sorted(index for stream in (*loop.streams, *roll.streams)
                                             for index in stream.indices))
-                     or not _fits(loop, roll, instructions, needs)):
+                     or not (grown := _grown(loop, roll, instructions))):
             parts.append(Pipeline(tuple(loop.streams)))
             loop = None
         if not roll.streams:
             parts.append(Straight(roll.rest))
             continue
-        loop = loop or _Open()
-        _add(loop, roll, instructions, needs)
+        if loop:
+            loop = grown
+        else:
+            loop = _Open(_Places(needs))
+            _add(loop, roll, instructions)
         loop.kinds |= kinds
     return parts + ([Pipeline(tuple(loop.streams))] if loop else [])
 
@@ -133,54 +168,42 @@ def _repeats(kinds, begin, period):
     return count
 
 
-def _fits(loop, roll, instructions, needs):
-    """Whether a loop has registers for an operation, and nothing is needed that comes too late."""
+def _grown(loop, roll, instructions):
+    """A loop with one more operation, or None if it has no registers for it, or what that needs
+    comes too late."""
     counts = loop.count, max(stream.end for stream in roll.streams)
     if max(counts) - min(counts) > max(counts) // _UNEVEN:
-        return False
+        return None
     least, most = FURTHEST
-    furthest = min(max((loop.count + 1) // 2, least), most)
+    limit = min(max((loop.count + 1) // 2, least), most)
     for stream in roll.streams:
-        for iteration, index in stream.iterations():
-            for other in needs[index]:
-                if other in loop.place:
-                    producer, at = loop.place[other]
-                    if loop.stages[producer] + at - iteration > furthest:
-                        return False
+        lags = loop.places.lags(stream, len(loop.stages))
+        if any(loop.stages[producer] + lag > limit for producer, lag in lags.items()):
+            return None
     trial = loop.copy()
-    _add(trial, roll, instructions, needs)
+    _add(trial, roll, instructions)
     begins = [stage + stream.begin
               for stage, stream in zip(trial.stages, trial.streams, strict=True)]
-    return ends_needed(trial.courses, begins, trial.count) <= ends_allowed(len(trial.streams))
+    fits = ends_needed(trial.courses, begins, trial.count) <= ends_allowed(len(trial.streams))
+    return trial if fits else None
 
 
-def _add(loop, roll, instructions, needs):
+def _add(loop, roll, instructions):
     for stream in roll.streams:
-        loop.place |= {index: (len(loop.streams), iteration)
-                       for iteration, index in stream.iterations()}
+        loop.places.add(stream, len(loop.streams))
         loop.streams.append(stream)
         loop.courses.append(courses_of(instructions, stream))
     for stream in roll.streams:
-        lags = _lags(stream, loop.place, needs)
+        lags = loop.places.lags(stream, len(loop.streams))
         stage = max((loop.stages[producer] + lag for producer, lag in lags.items()
                      if producer < len(loop.stages)), default=0)
         loop.stages.append(max(stage, 0))
 
 
-def _lags(stream, place, needs):
-    """The furthest iteration of each stream that a stream needs, counted from its own."""
-    lags = {}
-    for iteration, index in stream.iterations():
-        for other in needs[index]:
-            if other in place:
-                producer, at = place[other]
-                lags[producer] = max(lags.get(producer, at - iteration), at - iteration)
-    return lags
-
-
-def lags_of(pipeline: Pipeline, needs: Sequence[dict[int, bool]]) -> dict[tuple[int, int], int]:
+def lags_of(pipeline: Pipeline, needs: Needs) -> dict[tuple[int, int], int]:
     """For streams P, C: the furthest iteration of P that C needs, counted from its own."""
-    place = {index: (number, iteration) for number, stream in enumerate(pipeline.streams)
-             for iteration, index in stream.iterations()}
+    places = _Places(needs)
+    for number, stream in enumerate(pipeline.streams):
+        places.add(stream, number)
     return {(producer, number): lag for number, stream in enumerate(pipeline.streams)
-            for producer, lag in _lags(stream, place, needs).items()}
+            for producer, lag in places.lags(stream, len(pipeline.streams)).items()}

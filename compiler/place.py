@@ -67,9 +67,9 @@ def _located(plan, where):
     """The plan with numbers for addresses."""
     starts = {name: start for name, (_, start, _) in where.items()}
     instructions = []
-    for instruction in plan.instructions:
+    for instruction, addresses in zip(plan.instructions, plan.addresses, strict=True):
         fields = instruction.fields.copy()
-        for name, address in instruction.addresses():
+        for name, address in addresses:
             fields[name] = starts[address.region] + address.offset
         instructions.append(instruction.with_fields(fields))
     return dataclasses.replace(plan, instructions=tuple(instructions))

@@ -1,6 +1,7 @@
 """What the passes hand to each other, and the program that comes out; all of it frozen."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 from bivit.compiler.ir.errors import UserError
@@ -244,13 +245,15 @@ class Instruction:
 
     def addresses(self) -> list[tuple[str, Address]]:
         """The fields whose place is not known yet, with their names."""
-        return [(name, self.fields[name]) for name in _ADDRESSES[self.opcode]
-                if isinstance(self.fields[name], Address)]
+        fields = self.fields
+        return [(name, fields[name]) for name in _ADDRESSES[self.opcode]
+                if fields[name].__class__ is Address]
 
     def with_fields(self, fields: dict) -> "Instruction":
         """The same with other fields."""
-        return Instruction(self.opcode, fields, self.layer, self.observe, self.observe_bits,
-                           self.operation, self.iteration, self.group, self.part)
+        copy = object.__new__(Instruction)
+        vars(copy).update(vars(self), fields=fields)
+        return copy
 
     def description(self) -> dict:
         """What the manifest says of it: layer and observed results, those that there are."""
@@ -269,6 +272,11 @@ class Plan:
     regions: tuple[Region, ...]
     segments: tuple[Segment, ...]
     layers: tuple[Layer, ...]
+
+    @functools.cached_property
+    def addresses(self) -> list[list[tuple[str, Address]]]:
+        """The fields of every instruction whose place is not known yet, with their names."""
+        return [instruction.addresses() for instruction in self.instructions]
 
 
 @dataclasses.dataclass(frozen=True)

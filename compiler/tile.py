@@ -34,6 +34,11 @@ _EMITTERS = {"load": tile_vectors.load, "norm": tile_vectors.norm, "view": tile_
              "attention": tile_attention.attention, "accumulate": tile_products.accumulate,
              "rows": tile_rows.rows, "move": tile_moves.gather, "keys": tile_moves.keys}
 
+_ZEROS = {opcode: dict.fromkeys(fields, 0) for opcode, fields in FORMATS.items()}
+_CHOICES = {opcode: tuple(name for name, shape in fields.items() if not isinstance(shape, int))
+            for opcode, fields in FORMATS.items()}
+"""Fields that may be given as members of an enumeration."""
+
 
 class Cuts(NamedTuple):
     """How operations are cut, so that loops are long and their bodies short.
@@ -188,8 +193,9 @@ class Tiler:
     def emit(self, opcode, layer, observe=None, observe_bits=None, **fields):
         """Append an instruction; fields that are not given are 0."""
         assert fields.keys() <= FORMATS[opcode].keys(), (opcode, fields)
-        given = {name: getattr(value, "value", value) for name, value in fields.items()}
-        fields = dict.fromkeys(FORMATS[opcode], 0) | given
+        fields = _ZEROS[opcode] | fields
+        for name in _CHOICES[opcode]:
+            fields[name] = getattr(fields[name], "value", fields[name])
         self.instructions.append(Instruction(opcode, fields, layer, observe, observe_bits,
                                              self.index, self.iteration, self.group, self.part))
 

@@ -6,16 +6,19 @@ import numpy as np
 
 from bivit.compiler.code import Code
 from bivit.compiler.kernels import follow
-from bivit.compiler.structures import Plan
+from bivit.compiler.structures import Instruction, Plan
 from bivit.hw.arch import Arch
 from bivit.hw.blocks import fetch, matmul, softmax, stem, vector
 from bivit.hw.blocks.flow import control_cycles
 from bivit.hw.isa import CONTROL, UNIT_OF, Opcode, Unit
 
-__all__ = ["busiest", "duration", "kind_of", "measure"]
+__all__ = ["busiest", "duration", "kind_of", "kinds_of", "measure"]
 
 _TIMING = {Unit.LOAD: stem.input_timing, Unit.MM: matmul.timing, Unit.SOFTMAX: softmax.timing,
            Unit.VEC: vector.timing, Unit.FETCH: fetch.estimate}
+_PRODUCTS = [opcode for opcode, unit in UNIT_OF.items() if unit is Unit.MM]
+_DECISIVE = ("n_tiles", "k_words", "a_planes", "b_planes", "add_src", "add2_src")
+"""Fields of a product that its time depends on."""
 
 
 def duration(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int]:
@@ -31,14 +34,33 @@ def kind_of(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, in
     return unit, *duration(arch, opcode, fields), drain, fields.get("k_words", 0) if drain else 0
 
 
-def busiest(arch: Arch, plan: Plan) -> int:
-    """Cycles in which the busiest unit is occupied by one image."""
-    work = dict.fromkeys(Unit, 0)
-    for instruction in plan.instructions:
-        if instruction.opcode in UNIT_OF and not instruction.fields.get("next"):
-            own = duration(arch, instruction.opcode, instruction.fields)[0]
-            work[UNIT_OF[instruction.opcode]] += own
-    return max(work.values())
+def kinds_of(arch: Arch, instructions: Sequence[Instruction]) -> np.ndarray:
+    """What :func:`kind_of` gives for each instruction, zeros for HALT."""
+    known, rows = {}, []
+    for instruction in instructions:
+        opcode, fields = instruction.opcode, instruction.fields
+        if opcode is Opcode.HALT:
+            rows.append((0,) * 5)
+        elif opcode in _PRODUCTS:
+            key = opcode, *map(fields.get, _DECISIVE)
+            if key not in known:
+                known[key] = kind_of(arch, opcode, fields)
+            rows.append(known[key])
+        else:
+            rows.append(kind_of(arch, opcode, fields))
+    return np.array(rows, np.int64).reshape(-1, 5)
+
+
+def busiest(plan: Plan, kinds: np.ndarray) -> int:
+    """Cycles in which the busiest unit is occupied by one image.
+
+    Parameters
+    ----------
+    kinds : int array (instructions, 5)
+        What :func:`kinds_of` gives.
+    """
+    counts = [not instruction.fields.get("next") for instruction in plan.instructions]
+    return int(np.bincount(kinds[counts, 0], kinds[counts, 1]).max())
 
 
 def measure(arch: Arch, plan: Plan, code: Code, waits: Sequence[dict[Unit, int]]) -> int:

@@ -30,9 +30,11 @@ def _targets(units, indices, kinds, first, found, hazards):
     sent, wanted = np.zeros(kinds, np.int64), np.full((executed, kinds), -1)
     for position in range(executed):
         index, unit = indices[position], units[position]
+        assert place[index] < 0  # everything runs once, behind what it depends on
         for edge in range(first[index], first[index + 1]):
+            other = place[found[edge]]
+            assert other >= 0
             if hazards[edge]:
-                other = place[found[edge]]
                 wanted[position, units[other]] = max(wanted[position, units[other]],
                                                      number[other])
         place[index], number[position] = position, sent[unit]

@@ -7,19 +7,29 @@ the cycle model follows the program as the passes leave it, before it becomes wo
 import dataclasses
 import itertools
 
+import numpy as np
+
 from bivit.compiler.encode import encode_program
 from bivit.compiler.expand import Executed, Execution
 from bivit.compiler.ir.graph import Graph
-from bivit.compiler.passes import Candidate, choose
+from bivit.compiler.passes import Candidate, choose, uncollected
+from bivit.compiler.timeline import kinds_of
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import units_of
 from bivit.hw.blocks.fetch import MemoryTiming
 from bivit.hw.blocks.flow import control_cycles
+from bivit.hw.blocks.rows import settling_cycles
+from bivit.hw.blocks.sequencer import FIRST_DECODE
 from bivit.hw.isa import CONTROL, UNIT_OF, WAIT_FIELDS, Opcode, Unit
 from bivit.hw.memories import constant_order
+from bivit.sim.cycle_kernel import follow_exactly
 from bivit.sim.cycles import executed_cycles
 
 __all__ = ["Estimate", "execution_of", "predict_cycles", "sent"]
+
+_STATEFUL = (Opcode.FETCH, Opcode.STORE)
+"""Opcodes whose time depends on what external memory did before."""
+_PRODUCTS = tuple(opcode for opcode, unit in UNIT_OF.items() if unit is Unit.MM)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,23 +80,45 @@ def predict_cycles(graph: Graph, arch: Arch, *, batch: int = 1,
         With the words of the compiler, if the target cannot run the network: the layer, the memory
         or the limit that does not suffice, what to change.
     """
-    _, best = choose(graph, arch, batch)
+    with uncollected():
+        return _estimate(arch, choose(graph, arch, batch)[1], memory)
+
+
+def _estimate(arch, best, memory):
     encode_program(best.plan, best.code, best.waits)  # what does not fit into its field is refused
-    indices = [index for index, _ in sent(best)]
-    report = executed_cycles(arch, execution_of(best), memory=memory)
     layers, instructions = best.plan.layers, best.plan.instructions
-    window = [place for place, index in enumerate(indices)
-              if UNIT_OF.get(instructions[index].opcode) is Unit.MM
-              and layers[instructions[index].layer].binary]
+    steps = list(sent(best))
+    executed = [instructions[index] for index, _ in steps]
+    if any(instruction.opcode in _STATEFUL for instruction in executed):
+        report = executed_cycles(arch, execution_of(best), memory=memory)
+        pop, done, end, busy = report.pop, report.done, report.cycles, report.busy
+    else:
+        pop, done, end, busy = _follow(arch, best, steps, executed)
+    window = [place for place, instruction in enumerate(executed)
+              if instruction.opcode in _PRODUCTS and layers[instruction.layer].binary]
     cycles, utilization = 0, None
     if window:
-        cycles = report.done[window[-1]] + 1 - report.pop[window[0]]
+        cycles = int(done[window[-1]] + 1 - pop[window[0]])
         useful = sum(layer.macs for layer in layers if layer.binary)
         utilization = useful / arch.macs_per_cycle / cycles
     return Estimate(
-        cycles=report.cycles, binary_cycles=cycles, utilization=utilization,
-        units={unit.name: report.busy[unit] for unit in units_of(arch)},
-        instructions=len(best.code.lines), executed=len(indices), memory=_memory(best))
+        cycles=end, binary_cycles=cycles, utilization=utilization,
+        units={unit.name: int(busy[unit]) for unit in units_of(arch)},
+        instructions=len(best.code.lines), executed=len(steps), memory=_memory(best))
+
+
+def _follow(arch, program, steps, executed):
+    """When instructions are popped and done, cycles of the run, and those of each unit."""
+    waits = np.zeros((len(program.waits), len(Unit)), np.int64)
+    for line, own in enumerate(program.waits):
+        for unit, distance in own.items():
+            waits[line, unit] = distance
+    lines, delays = np.array([step for _, step in steps], np.int64).T.copy()
+    sums = np.array([instruction.opcode is Opcode.ROWS_ADD for instruction in executed])
+    pop, done, end, busy = follow_exactly(
+        arch.queue_depth, FIRST_DECODE, (Unit.VEC.value, settling_cycles(arch)),
+        kinds_of(arch, executed[:-1]), sums, delays, lines, waits)
+    return pop, done, end + 1, busy
 
 
 def execution_of(program: Candidate) -> Execution:

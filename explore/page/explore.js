@@ -44,7 +44,7 @@
     if (!shown.length) { scatter.innerHTML = ""; return; }
     const xs = shown.map((d) => d[across]), ys = shown.map((d) => d[up]);
     const x = scale(xs, 90, wide - 30), y = scale(ys, tall - 50, 24);
-    const joined = front.filter((d) => d[across] !== null && d[up] !== null)
+    const joined = data.objectives.length > 2 ? [] : front.filter((d) => d[across] !== null && d[up] !== null)
       .sort((a, b) => a[across] - b[across]);
     scatter.innerHTML =
       ticks(xs).map((at) => `<line class="rule" x1="${x(at)}" x2="${x(at)}" y1="16" y2="${tall - 40}"/>` +
