@@ -93,8 +93,9 @@ def find_pipelines(instructions: Sequence[Instruction], rolls: Sequence[Roll],
         Whether instructions can run in one loop, in canonical order.
     """
     parts = _join(instructions, rolls, needs, layers, has_room, ())
-    lines = _lines(instructions, parts)
-    if lines > _MANY:
+    most = sum(len(part.instructions if isinstance(part, Straight) else part.streams)
+               for part in parts)
+    if most > _MANY and (lines := _lines(instructions, parts)) > _MANY:
         again = _join(instructions, rolls, needs, layers, has_room, _cuts(instructions, rolls))
         parts = again if _lines(instructions, again) < _WORTH * lines else parts
     return parts

@@ -57,7 +57,8 @@ class Indexing:
 
 def courses_of(instructions: Sequence[Instruction], stream: Stream) -> dict[str, Course]:
     """The course of every indexed field of a stream."""
-    return {name: course_of([instructions[index].fields[name] for index in stream.indices])
+    rows = [instructions[index].fields for index in stream.indices]
+    return {name: course_of([fields[name] for fields in rows])
             for name in INDEXED[instructions[stream.indices[0]].opcode]}
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from bivit.compiler.code import Stream
 from bivit.compiler.structures import Instruction
-from bivit.hw.isa import INDEXED, Opcode
+from bivit.hw.isa import FORMATS, INDEXED, Opcode
 
 __all__ = ["Course", "Pulse", "Roll", "Wrap", "course_of", "find_rolls", "fixed_fields"]
 
@@ -30,6 +30,10 @@ _LONGEST_PATTERN = 64
 """Instructions that may repeat as a whole in an operation without iterations."""
 _OVERHEAD = 3
 """Lines that a loop takes beside its body."""
+
+_FIXED = {opcode: tuple(name for name in fields if name not in INDEXED.get(opcode, ()))
+          for opcode, fields in FORMATS.items()}
+"""Fields that are the same in all instructions of a stream."""
 
 
 class Wrap(NamedTuple):
@@ -85,9 +89,7 @@ class Roll:
 
 def fixed_fields(instruction: Instruction) -> tuple:
     """What a stream has in common."""
-    indexed = INDEXED.get(instruction.opcode, ())
-    return (instruction.opcode,
-            tuple(value for name, value in instruction.fields.items() if name not in indexed))
+    return instruction.opcode, tuple(map(instruction.fields.get, _FIXED[instruction.opcode]))
 
 
 def course_of(values: Sequence[int]) -> Course | None:
@@ -255,8 +257,8 @@ def _regular(instructions, rows, count):
 
 def _has_courses(instructions, column):
     names = INDEXED[instructions[column[0]].opcode]
-    return all(course_of([instructions[index].fields[name] for index in column]) is not None
-               for name in names)
+    rows = [instructions[index].fields for index in column]
+    return all(course_of([fields[name] for fields in rows]) is not None for name in names)
 
 
 def _patterns(instructions, indices) -> Iterator[Roll]:

@@ -1,6 +1,5 @@
 """The words that the instructions of a plan touch, as arrays."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -83,13 +82,19 @@ def touched_words(instructions: Sequence[Instruction], arch: Arch, *,
     left_out = () if written & constant else constant
     numbers, first, rows = {}, [0], []
     for access, instruction in zip(found, instructions, strict=True):
-        for writes, (memory, words) in itertools.chain(
-                zip(itertools.repeat(0), access.reads),
-                zip(itertools.repeat(1), access.writes), zip(itertools.repeat(1), access.updates)):
-            if memory not in left_out:
+        for writes, touched in enumerate((access.reads, access.writes, access.updates)):
+            for memory, words in touched:
+                if memory in left_out:
+                    continue
                 own = instruction.operation if memory == "sums" and not share_sums else None
-                number = numbers.setdefault((memory, own), len(numbers))
-                rows += [(writes, number, low, high) for low, high in _runs(words)]
+                number = numbers.get((memory, own))
+                if number is None:
+                    number = numbers[memory, own] = len(numbers)
+                if words.__class__ is range and words.step == 1:
+                    if words:
+                        rows.append((writes, number, words.start, words.stop))
+                else:
+                    rows += [(writes, number, low, high) for low, high in _runs(words)]
         first.append(len(rows))
     table = np.array(rows, np.int64).reshape(-1, 4).T
     return Touched(np.array(first), table[0].astype(bool), *table[1:].copy(),
@@ -98,8 +103,8 @@ def touched_words(instructions: Sequence[Instruction], arch: Arch, *,
 
 def _runs(words):
     """First word, and the one behind the last, of words that follow each other."""
-    if isinstance(words, range) and words.step == 1 or len(words) <= 1:
-        return ((words[0], words[-1] + 1),) if len(words) else ()
+    if not words:
+        return ()
     if words[-1] - words[0] + 1 == len(words):
         return ((words[0], words[-1] + 1),)
     runs = []

@@ -72,7 +72,13 @@ def _identity(value):
         return value.shape, value.dtype.str, digest
     if isinstance(value, dict):
         return tuple((name, _identity(value[name])) for name in sorted(value))
-    return tuple(map(_identity, value)) if isinstance(value, (list, tuple)) else value
+    if not isinstance(value, (list, tuple)):
+        return value
+    try:
+        hash(value := tuple(value))
+    except TypeError:  # there are arrays in it
+        return tuple(map(_identity, value))
+    return value
 
 
 def number_words(rows) -> tuple[int, ...]:

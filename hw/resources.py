@@ -1,41 +1,28 @@
 """LUTs, registers, block RAM and multipliers of a target, without synthesis.
 
-Block RAM follows from sizes by rule, and the array's elements from their own netlists. Other units
-are sums of features of the parameters; ``benchmarks/resources.py`` fits the coefficients to
-synthesis and writes them to ``resources.json``.
+Block RAM follows from sizes by rule, and the array's elements from their own netlists. Of every
+other block LUTs, registers and multipliers are sums of features of the parameters;
+``benchmarks/resources.py`` fits the coefficients to synthesis and writes ``resources.json``.
 """
 
+import collections
+import dataclasses
 import functools
 import json
 import pathlib
 from collections.abc import Callable
 
 from bivit.hw.arch import Arch, ArchError
-from bivit.hw.blocks.array import SystolicArray
-from bivit.hw.blocks.constant_loader import ConstantLoader
-from bivit.hw.blocks.load import LoadUnit
-from bivit.hw.blocks.matmul import MatmulIssue
-from bivit.hw.blocks.post import PostProcessing
-from bivit.hw.blocks.registers import Registers
-from bivit.hw.blocks.sequencer import Sequencer
-from bivit.hw.blocks.softmax import SoftmaxThreshold
-from bivit.hw.blocks.vector import VectorUnit
+from bivit.hw.blocks.norm import NormWidths
 from bivit.hw.devices import RESOURCES, Device, Family
 from bivit.hw.fabric.element import make_netlist, make_unit
 from bivit.hw.memories import constant_memories, memories, write_granularity
 
-__all__ = ["COEFFICIENTS", "FEATURES", "UNITS", "UNIT_FEATURES", "block_ram", "elements",
+__all__ = ["BLOCKS", "COEFFICIENTS", "FEATURES", "Block", "block_ram", "elements",
            "memory_block_ram", "memory_places", "predict"]
 
 COEFFICIENTS = pathlib.Path(__file__).with_name("resources.json")
-"""Fabric to unit to resource to feature to coefficient."""
-
-UNITS: dict[str, Callable] = {
-    "registers": lambda arch: Registers(), "sequencer": Sequencer, "load": LoadUnit,
-    "issue": MatmulIssue, "array": SystolicArray, "post": PostProcessing,
-    "softmax": SoftmaxThreshold, "vector": VectorUnit, "loader": ConstantLoader,
-}
-"""Name of a unit in the machine to what makes it."""
+"""Fabric to what :func:`predict` takes as coefficients."""
 
 FEATURES: dict[str, Callable[[Arch], float]] = {
     "one": lambda arch: 1,
@@ -44,31 +31,77 @@ FEATURES: dict[str, Callable[[Arch], float]] = {
     "lanes": lambda arch: arch.lanes,
     "post rows": lambda arch: arch.post_rows,
     "arithmetic lanes": lambda arch: arch.post_rows * arch.cols,
+    "turned lanes": lambda arch: arch.post_rows * arch.cols * (arch.post_rows - 1),
+    "drained counts": lambda arch: (arch.drain_cycles - 1) * arch.post_rows * arch.cols,
+    "keys of post rows": lambda arch: arch.post_rows * arch.keys_per_group,
+    "row channels": lambda arch: arch.post_rows * NormWidths(arch).channels,
+    "lane channels": lambda arch: arch.post_rows * arch.cols * NormWidths(arch).channels,
     "elements": lambda arch: arch.rows * arch.cols,
     "row bits": lambda arch: arch.rows * arch.lanes,
     "column bits": lambda arch: arch.cols * arch.lanes,
+    "turned bits": lambda arch: arch.rows * (arch.rows - 1) * arch.lanes,
     "mesh operands": lambda arch: (arch.rows * arch.cols // arch.tile_cols
                                    + arch.cols * arch.rows // arch.tile_rows) * arch.lanes,
     "mesh delays": lambda arch: _mesh_delays(arch),
     "count delays": lambda arch: _count_delays(arch),
-    "program address": lambda arch: arch.program_depth.bit_length(),
+    "times post rows": lambda arch: arch.post_rows.bit_count() > 1,
+    "times drain cycles": lambda arch: arch.drain_cycles.bit_count() > 1,
     "loaded bits": lambda arch: sum(size.width for size in constant_memories(arch).values()),
 }
 """Feature to its value for a target."""
 
-UNIT_FEATURES = {
-    "registers": ("one",),
-    "sequencer": ("one", "program address"),
-    "load": ("one", "lanes", "row bits"),
-    "issue": ("one", "row bits", "column bits"),
-    "array": ("one", "mesh operands", "mesh delays", "count delays", "elements"),
-    "post": ("one", "columns", "arithmetic lanes", "elements", "row bits", "column bits"),
-    "softmax": ("one", "rows", "arithmetic lanes", "elements", "row bits"),
-    "vector": ("one", "rows", "columns", "post rows", "arithmetic lanes", "row bits",
-               "column bits"),
-    "loader": ("one", "loaded bits"),
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A block, or all of its kind, with what lies in it and is no block of the list.
+
+    Parameters
+    ----------
+    unit : str
+        Of the machine, in which it lies.
+    features : tuple of str
+        What its resources may depend on.
+    """
+
+    unit: str
+    features: tuple[str, ...]
+
+
+BLOCKS = {
+    "registers": Block("registers", ("one",)),
+    "sequencer": Block("sequencer", ("one",)),
+    "load_unit": Block("load", ("one", "lanes", "rows", "row bits")),
+    "matmul_issue": Block("issue", ("one", "row bits", "column bits", "times drain cycles")),
+    "systolic_array": Block("array", ("one", "mesh operands", "mesh delays", "count delays",
+                                      "elements")),
+    "post_processing": Block("post", ("one", "columns", "elements", "arithmetic lanes")),
+    "arithmetic_lanes": Block("post", ("one", "columns", "elements", "arithmetic lanes",
+                                       "drained counts", "times post rows")),
+    "arithmetic_lane": Block("post", ("arithmetic lanes", "drained counts")),
+    "score_buffer": Block("post", ("one", "rows", "columns")),
+    "row_minimum": Block("post", ("rows", "elements")),
+    "compare_column": Block("post", ("columns", "elements")),
+    "bit_writer": Block("post", ("one", "rows", "columns", "row bits", "column bits")),
+    "bit_column": Block("post", ("columns", "elements")),
+    "softmax_threshold": Block("softmax", ("one", "rows", "elements", "row bits",
+                                           "keys of post rows", "turned lanes")),
+    "attention_row": Block("softmax", ("post rows", "rows", "keys of post rows")),
+    "exponential": Block("softmax", ("keys of post rows",)),
+    "vector_unit": Block("vector", ("one", "columns", "row bits", "column bits",
+                                    "arithmetic lanes")),
+    "normaliser": Block("vector", ("one", "columns", "arithmetic lanes", "row bits")),
+    "norm_lane": Block("vector", ("post rows", "arithmetic lanes", "row channels")),
+    "norm_column": Block("vector", ("arithmetic lanes", "lane channels")),
+    "row_adder": Block("vector", ("one", "columns", "arithmetic lanes", "turned lanes")),
+    "gelu": Block("vector", ("columns",)),
+    "row_writer": Block("vector", ("one", "post rows", "lanes", "arithmetic lanes",
+                                   "turned lanes")),
+    "row_column": Block("vector", ("arithmetic lanes",)),
+    "row_sums": Block("vector", ("one", "arithmetic lanes")),
+    "row_mover": Block("vector", ("one", "rows", "row bits", "turned bits")),
+    "constant_loader": Block("loader", ("one", "loaded bits")),
 }
-"""Unit to the features that it may depend on."""
+"""Blocks whose resources are fitted; names are those of their modules in Verilog."""
 
 _READ_PORTS = {"resid": 2, "vmem": 2, "xmem": 2, "hmem": 2}
 """Memories with more than one read port, each a copy."""
@@ -163,11 +196,16 @@ def memory_places(arch: Arch, device: Device) -> dict[str, int]:
 
 
 def _coefficients(arch):
-    """Those of the fabric of a target, of all units."""
-    known = json.loads(COEFFICIENTS.read_text()).get(arch.fabric, {})
-    if missing := [unit for unit in UNITS if unit not in known]:
+    """Those of the fabric of a target."""
+    known = json.loads(COEFFICIENTS.read_text()).get(arch.fabric, {"blocks": {}})
+    missing = [block.unit for name, block in BLOCKS.items() if name not in known["blocks"]]
+    if missing or not known["borders"]:
+        units = ", ".join(dict.fromkeys(missing)) or "units in a whole accelerator"
         raise ArchError(f"target {arch.name}: there is no resource model of the fabric "
-                        f"{arch.fabric} for {', '.join(missing)}; benchmarks/resources.py fits it")
+                        f"{arch.fabric} for {units}; benchmarks/resources.py fits it")
+    if arch.stem_macs or arch.weights == "streamed":
+        raise ArchError(f"target {arch.name}: the resource model knows neither stem engines nor "
+                        "streamed weights")
     return known
 
 
@@ -180,7 +218,8 @@ def predict(arch: Arch, family: Family, coefficients: dict | None = None) -> dic
     family : Family
         Whose fabric the target has.
     coefficients : dict, optional
-        Unit to resource to feature to coefficient; those of ``resources.json`` if not given.
+        ``blocks``: block to resource to feature to coefficient; ``borders``: unit to resource to
+        what it takes beyond its blocks. Those of ``resources.json`` if not given.
 
     Returns
     -------
@@ -190,20 +229,23 @@ def predict(arch: Arch, family: Family, coefficients: dict | None = None) -> dic
     Raises
     ------
     ArchError
-        If there are no coefficients for the fabric.
+        If there are no coefficients for the fabric, or for a unit of the target.
     """
-    known = coefficients or _coefficients(arch)
-    found = {}
-    for unit, resources in known.items():
-        if unit == "loader" and arch.weights == "rom":
-            continue
-        found[unit] = {name: sum(factor * FEATURES[feature](arch)
-                                 for feature, factor in resources.get(name, {}).items())
-                       for name in RESOURCES}
-        if unit == "array":
-            for name, count in elements(arch, family).items():
-                found[unit][name] += count
-    for memory, count in memory_block_ram(arch, family).items():
-        found[memory] = {name: 0 for name in RESOURCES} | {"block_ram": count}
-    return {unit: {name: round(count) for name, count in resources.items()}
-            for unit, resources in found.items()}
+    coefficients = coefficients or _coefficients(arch)
+    absent = {"loader"} if arch.weights == "rom" else set()
+    parts = [*coefficients["borders"].items(), ("array", elements(arch, family))]
+    parts += [(BLOCKS[block].unit, {
+        name: sum(factor * FEATURES[feature](arch) for feature, factor in factors.items())
+        for name, factors in resources.items()})
+        for block, resources in coefficients["blocks"].items()]
+    score = memories(arch)["score"]
+    parts.append(("post", {"block_ram": block_ram(width=score.width, depth=score.depth,
+                                                  granularity=score.width, family=family)}))
+    parts += [(memory, {"block_ram": count})
+              for memory, count in memory_block_ram(arch, family).items()]
+    found = collections.defaultdict(lambda: dict.fromkeys(RESOURCES, 0))
+    for unit, resources in parts:
+        for name, count in resources.items():
+            found[unit][name] += count
+    return {unit: {name: max(0, round(count)) for name, count in resources.items()}
+            for unit, resources in found.items() if unit not in absent}

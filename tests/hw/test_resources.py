@@ -10,15 +10,15 @@ from amaranth.lib.wiring import In
 
 from bivit.hw.arch import Arch, ArchError
 from bivit.hw.blocks.array import SystolicArray
+from bivit.hw.blocks.compare import CompareColumn, CompareLanes
 from bivit.hw.blocks.memory import Ram, Rom
 from bivit.hw.devices import DEVICES
 from bivit.hw.emit import place
-from bivit.hw.flow import component_design, synthesise
+from bivit.hw.flow import component_design, count_blocks, synthesise
 from bivit.hw.memories import MemorySize
 from bivit.hw.resources import (
+    BLOCKS,
     FEATURES,
-    UNIT_FEATURES,
-    UNITS,
     block_ram,
     elements,
     memory_block_ram,
@@ -97,19 +97,24 @@ def test_elements(fabric, device):
 
 def test_prediction():
     arch, family = TARGETS["ecp5-25f"], DEVICES["ecp5-25f"].family
-    known = {"array": {"luts": {"one": 3.2}, "registers": {"mesh operands": 1}},
-             "load": {"multipliers": {"row bits": 0.5}}, "loader": {"luts": {"one": 1e6}}}
+    known = {"blocks": {
+        "systolic_array": {"luts": {"one": 3.2}, "registers": {"mesh operands": 1}},
+        "norm_column": {"multipliers": {"arithmetic lanes": 3}},
+        "norm_lane": {"multipliers": {"post rows": 7}},
+        "constant_loader": {"luts": {"one": 1e6}},
+    }, "borders": {"array": {"luts": 5}, "loader": {"luts": -1}, "vector": {"registers": -2}}}
     found = predict(arch, family, known)
     counted = elements(arch, family)
     assert found["array"] == {
-        "luts": counted["luts"] + 3, "block_ram": 0, "multipliers": 0,
+        "luts": counted["luts"] + 8, "block_ram": 0, "multipliers": 0,
         "registers": counted["registers"] + (4 * 2 + 4 * 2) * 64}
-    assert found["load"]["multipliers"] == arch.rows * arch.lanes // 2
+    assert found["vector"]["multipliers"] == 3 * 4 + 7 and found["vector"]["registers"] == 0
+    assert found["post"]["block_ram"] == 9  # scores: 16 of 20 bits
     assert "loader" not in found  # its constants are in the bitstream
     memory = memory_block_ram(arch, family)
     assert {name: counts["block_ram"] for name, counts in found.items() if name in memory} == memory
     loaded = predict(dataclasses.replace(arch, weights="loaded"), family, known)
-    assert loaded["loader"]["luts"] == 10**6 and "weight_ram" in loaded
+    assert loaded["loader"]["luts"] == 10**6 - 1 and "weight_ram" in loaded
 
 
 def test_only_whole_models():
@@ -142,6 +147,17 @@ def test_memories_of_targets_fill_their_devices(device):
     assert memory_places(larger, DEVICES[device])["block_ram"] > DEVICES[device].block_ram
 
 
-def test_units_have_features_that_are_there():
-    assert set(UNIT_FEATURES) == set(UNITS)
-    assert all(set(names) <= set(FEATURES) for names in UNIT_FEATURES.values())
+def test_blocks_have_features_that_are_there():
+    assert {name for block in BLOCKS.values() for name in block.features} == set(FEATURES)
+
+
+def test_blocks_of_a_design():
+    """Every block is counted where it lies, as often as it lies there."""
+    arch = Arch(name="array", rows=2, cols=4, lanes=16, tile_rows=2, tile_cols=2, fabric="ecp5")
+    design = component_design(CompareLanes(arch), "compare")
+    alone = count_blocks(component_design(CompareColumn(arch), "column"), "ecp5-85f", (), "column")
+    found = count_blocks(design, "ecp5-85f", ("compare_column",), "compare")
+    assert found["compare_column"] == {name: arch.cols * count
+                                       for name, count in alone["column"].items()}
+    assert found["compare_column"]["registers"] == arch.rows * arch.cols
+    assert count_blocks(design, "ecp5-85f", (), "compare") == {"compare": found["compare_column"]}

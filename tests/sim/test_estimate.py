@@ -122,3 +122,11 @@ def test_deit_tiny(post_rows, rows, tmp_path):
                                **ROOM | {"program_depth": 100})
     found = check(checkpoint.load(tmp_path / "net.safetensors"), arch)
     assert found.utilization > 0.92
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ("zynq-7020-streamed", "k26-streamed"))
+def test_deit_tiny_with_streamed_weights(target, tmp_path):
+    convert_random("bivit_deit_tiny", 0, tmp_path / "net.safetensors",
+                   photographs((3, 224, 224))[:1])
+    assert check(checkpoint.load(tmp_path / "net.safetensors"), TARGETS[target]) is not None
