@@ -22,7 +22,7 @@ from bivit.sim.estimate import predict_cycles
 __all__ = ["found_row"]
 
 BY_HAND = {"ecp5-85f": ("ecp5-85f", 16, 0.125),
-           "zynq-7020": ("zynq-7020-streamed", 64, 0.25),
+           "zynq-7020": ("zynq-7020-streamed", 64, 0.15),
            "k26": ("k26-streamed", 128, 0.25)}
 """Device to the named target for large networks, and for the search the bits of the port and the
 share of the constants on chip."""
@@ -39,6 +39,7 @@ weights = "streamed"
 port_bits = {port}
 constants = {share}
 program_depth = 512
+imem_depth = 512
 room = [1, 2]
 [network]
 name = "{network}"

@@ -8,9 +8,10 @@ import functools
 import itertools
 import math
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.lanes import delayed
@@ -126,10 +127,8 @@ class RowMover(wiring.Component):
         with m.Else():
             m.d.comb += shift.eq(Mux(source_row < row, source_row + arch.rows, source_row) - row)
         words_of_rows = [data.word_select(index, arch.lanes) for index in range(arch.rows)]
-        rows = [Array([words_of_rows[(index + turn) % arch.rows]
-                       for turn in range(arch.rows)])[shift] for index in range(arch.rows)]
         m.d.sync += [
-            self.bits.eq(Cat(rows)),
+            self.bits.eq(Cat(_turned(m, words_of_rows, shift))),
             self.write_address.eq(address + offset),
             self.write_rows.eq(Cat((row <= index) & (index < row + count)
                                    for index in range(arch.rows))),
@@ -140,3 +139,14 @@ class RowMover(wiring.Component):
         ]
         m.d.comb += self.last.eq(self.done)
         return m
+
+
+def _turned(m, words, amount):
+    """`words`, place l taking that of ``l + amount``, around the end: a level for each bit."""
+    for bit in range(ceil_log2(len(words))):
+        turned = [Signal(len(word), name=f"turned_{1 << bit}_{index}")
+                  for index, word in enumerate(words)]
+        m.d.comb += [new.eq(Mux(amount[bit], words[(index + (1 << bit)) % len(words)], word))
+                     for index, (new, word) in enumerate(zip(turned, words, strict=True))]
+        words = turned
+    return words
