@@ -199,7 +199,7 @@ def _looped(graph, fused, plan, arch):
 def _looped_streamed(plan, arch):
     apart, _ = spread(plan)
     needs = dependencies(apart.instructions, arch, share_sums=False)
-    rolls = cut_rolls(plan, find_rolls(apart.instructions), arch)
+    rolls = cut_rolls(plan, find_rolls(apart.instructions), arch, apart.instructions)
     parts = find_pipelines(apart.instructions, rolls, needs, plan.layers, loop_room(plan, arch))
     plan, parts, external = stream_parts(plan, parts, arch, apart.instructions)
     apart, before = spread(plan)

@@ -12,7 +12,7 @@ from bivit.compiler.code import Pipeline, Straight, Stream
 from bivit.compiler.constant_reads import constant_reads
 from bivit.compiler.external import external_image, fetches
 from bivit.compiler.registers import signature
-from bivit.compiler.streams import Roll
+from bivit.compiler.streams import Roll, has_courses
 from bivit.compiler.structures import Address, Instruction, Plan, Segment, TooSmall
 from bivit.hw.arch import Arch
 from bivit.hw.memories import fetched_memories, memories
@@ -50,9 +50,10 @@ def loop_room(plan: Plan, arch: Arch) -> Callable[[Sequence[int]], bool]:
                                for memory, words in _all_words(indices, reads, plan).items())
 
 
-def cut_rolls(plan: Plan, rolls: Sequence[Roll], arch: Arch) -> list[Roll]:
+def cut_rolls(plan: Plan, rolls: Sequence[Roll], arch: Arch,
+              apart: Sequence[Instruction]) -> list[Roll]:
     """Rolls with fewer iterations, where each iteration reads constants of its own and there is no
-    room for those of all."""
+    room for those of all; straight code where a course is none in a part of it."""
     reads, sizes = constant_reads(plan, arch), memories(arch)
 
     def cut(roll):
@@ -65,7 +66,13 @@ def cut_rolls(plan: Plan, rolls: Sequence[Roll], arch: Arch) -> list[Roll]:
         length = max(min(wanted, default=count), 1)
         return [roll] if length >= count else [_between(roll, begin, begin + length)
                                                for begin in range(0, count, length)]
-    return [piece for roll in rolls for piece in cut(roll)]
+
+    def straight(piece):
+        indices = sorted(index for stream in piece.streams for index in stream.indices)
+        return Roll(rest=tuple(indices))
+
+    return [piece if all(has_courses(apart, stream.indices) for stream in piece.streams)
+            else straight(piece) for roll in rolls for piece in cut(roll)]
 
 
 def _between(roll, begin, end):

@@ -14,7 +14,8 @@ from bivit.compiler.code import Stream
 from bivit.compiler.structures import Instruction
 from bivit.hw.isa import FORMATS, INDEXED, Opcode
 
-__all__ = ["Course", "Pulse", "Roll", "Wrap", "course_of", "find_rolls", "fixed_fields"]
+__all__ = ["Course", "Pulse", "Roll", "Wrap", "course_of", "find_rolls", "fixed_fields",
+           "has_courses"]
 
 _ONCE = 16
 """A wrap that comes once has a period longer than any loop."""
@@ -200,7 +201,7 @@ def _whole(instructions, iterations):
     for stream, part in zip(streams, map(parts.get, order), strict=True):
         if (sorted(part) != list(range(stream.begin, stream.end)) or list(part) != sorted(part)
                 or len({fixed_fields(instructions[index]) for index in part.values()}) > 1
-                or not _has_courses(instructions, stream.indices)):
+                or not has_courses(instructions, stream.indices)):
             return None
     count = max(stream.end for stream in streams)
     return Roll(tuple(streams)) if count > 1 else None
@@ -232,12 +233,12 @@ def _roll(rows):
 def _alike(instructions, rows):
     """How many iterations from the first on have courses."""
     low, high = 1, len(rows)
-    if all(_has_courses(instructions, column) for column in zip(*rows, strict=True)):
+    if all(has_courses(instructions, column) for column in zip(*rows, strict=True)):
         return high
     while high - low > 1:
         middle = (low + high) // 2
         columns = zip(*rows[:middle], strict=True)
-        if all(_has_courses(instructions, column) for column in columns):
+        if all(has_courses(instructions, column) for column in columns):
             low = middle
         else:
             high = middle
@@ -255,7 +256,8 @@ def _regular(instructions, rows, count):
                 if wrap.period > count), default=count)
 
 
-def _has_courses(instructions, column):
+def has_courses(instructions: Sequence[Instruction], column: Sequence[int]) -> bool:
+    """Whether every indexed field of a stream has a course."""
     names = INDEXED[instructions[column[0]].opcode]
     rows = [instructions[index].fields for index in column]
     return all(course_of([fields[name] for fields in rows]) is not None for name in names)
