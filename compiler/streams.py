@@ -215,7 +215,8 @@ def _pieces(instructions, rows) -> Iterator[Roll]:
         end = begin + 1
         while end < len(rows) and signatures[end] == signatures[begin]:
             end += 1
-        end = begin + _regular(instructions, rows[begin:], _alike(instructions, rows[begin:end]))
+        count = _regular(instructions, rows[begin:], _alike(instructions, rows[begin:end]))
+        end = begin + _alike(instructions, rows[begin:begin + count])
         if end - begin > 1:
             yield from _patterns(instructions, straight)
             straight = []
