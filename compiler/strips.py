@@ -83,8 +83,11 @@ def terms_of(index: np.ndarray, numbers: np.ndarray, size: int) -> list[Term] | 
     return terms
 
 
-def find_strips(operations, nodes, types, arch) -> dict[int, Strips]:
-    """The strips of every number of tokens that are added to their neighbours."""
+def find_strips(operations, nodes, types, segments, arch) -> dict[int, Strips]:
+    """The strips of every number of tokens that are added to their neighbours in an image.
+
+    Tokens in `segments` (windows) are no image: each segment starts a new block.
+    """
     found, most = {}, {}
     for operation in operations:
         if operation.kind == "rows":
@@ -94,7 +97,10 @@ def find_strips(operations, nodes, types, arch) -> dict[int, Strips]:
             sources = {types[name].shape[0] for name in operation.inputs.values()}
             index = nodes[operation.name].tensors.get("index")
             same = np.arange(tokens)[:, None]
-            if tokens in sources and index is not None and ((index != same) & (index >= 0)).any():
+            image = all(segments[name] == 1 for name in (operation.name,
+                                                         *operation.inputs.values()))
+            if (image and tokens in sources and index is not None
+                    and ((index != same) & (index >= 0)).any()):
                 found.setdefault(tokens, []).append(operation)
     strips = {}
     for tokens, own in found.items():

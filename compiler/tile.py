@@ -59,7 +59,7 @@ def cuts_for_loops(graph: Graph, fused: tuple[tuple[Operation, ...], Layouts],
                    arch: Arch) -> Cuts | None:
     """The cuts of a program with loops; None if there are none."""
     nodes, types = {node.name: node for node in graph.nodes}, graph.infer()
-    strips, heads = find_strips(fused[0], nodes, types, arch), {}
+    strips, heads = find_strips(fused[0], nodes, types, fused[1].segments, arch), {}
     if not strips:
         heads = find_head_groups(fused[0], nodes, types, arch)
     return Cuts(strips, heads) if strips or heads else None

@@ -12,8 +12,10 @@ __all__ = ["emit_strips"]
 
 
 def emit_strips(rows, strips: Strips) -> bool:
-    """Emit an operation on rows strip by strip; False, and nothing, if its strips differ."""
-    if len(rows.passes) > 1 or any(part.source.rows.segments > 1 for part in rows.parts):
+    """Emit an operation on rows strip by strip; False, and nothing, if its strips differ or tokens
+    lie in segments."""
+    placed = rows.rows, *(part.source.rows for part in rows.parts)
+    if len(rows.passes) > 1 or any(tokens.segments > 1 for tokens in placed):
         return False
     alike = all(np.array_equal(part.index, rows.same) for part in rows.parts)
     if alike and not strips.aligned(rows.arch.rows):

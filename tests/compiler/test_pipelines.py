@@ -17,6 +17,7 @@ from bivit.models.photographs import photographs
 from bivit.models.random_networks import convert_random
 from graphs import random_vit_graph
 from lowering import verify
+from network_graphs import NetworkBuilder, neighbours, squares
 
 ROOM = 700
 """Instructions that the program memory has room for; straight programs are longer."""
@@ -132,3 +133,23 @@ def test_heads_go_group_by_group(heads, together):
         scores += [0] if instruction.opcode is Opcode.LOOP else []
         scores[-1] += instruction.opcode is Opcode.MM_SCORE
     assert set(scores) == {0, together}
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_numbers_that_are_gathered_into_windows(pooled):
+    """The last block of each window is filled in part: what nothing wrote there is not read.
+
+    As many tokens that are pooled before are cut into lines of an image.
+    """
+    net = NetworkBuilder(1, (1, 16, 16))
+    x = net.start(2, 8)
+    if pooled:
+        x = net.add("pool", "max_pool", x, tensors={"index": neighbours(8, 8, (3, 3))})
+    x = net.gather("windows", x, squares(8, 8, 2).reshape(-1, 1))
+    bits = net.norm_bits("norm", x)
+    q, k, v = (net.signs(f"{part}.sign", net.binary_linear(part, bits, 8)) for part in "qkv")
+    scores = net.add("scores", "window_scores", q, k, num_heads=2, windows=16)
+    attention = net.add("softmax", "softmax_threshold", scores, delta=3)
+    bits = net.signs("sign", net.add("attend", "attend", attention, v))
+    check_loops(net.finish(net.product("attn.proj", bits, 8, x, width=12)), TARGETS["odd"],
+                room=300)
