@@ -47,7 +47,7 @@ def batch_test(kind, examples):
 
 
 test_random_transformers = batch_test("transformers", 2)
-test_random_networks_of_other_kinds = batch_test("others", 2)
+test_random_networks_of_other_kinds = batch_test("others", 4)
 test_more_transformers = pytest.mark.slow(batch_test("transformers", 8))
 test_more_networks_of_other_kinds = pytest.mark.slow(batch_test("others", 8))
 
