@@ -30,10 +30,12 @@ def _targets(units, indices, kinds, first, found, hazards):
     sent, wanted = np.zeros(kinds, np.int64), np.full((executed, kinds), -1)
     for position in range(executed):
         index, unit = indices[position], units[position]
-        assert place[index] < 0  # everything runs once, behind what it depends on
+        if place[index] >= 0:
+            raise AssertionError("an instruction runs twice")
         for edge in range(first[index], first[index + 1]):
             other = place[found[edge]]
-            assert other >= 0
+            if other < 0:
+                raise AssertionError("an instruction runs before one that it needs")
             if hazards[edge]:
                 wanted[position, units[other]] = max(wanted[position, units[other]],
                                                      number[other])
@@ -95,7 +97,8 @@ def nearest_waits(lines, units, indices, in_loop, kinds, longest, first, found, 
             sent[unit] += 1
             if not once:
                 for other in range(kinds):
-                    assert known[position, other] >= wanted[position, other]
+                    if known[position, other] < wanted[position, other]:
+                        raise AssertionError("a wait is too short")
     return nearest
 
 

@@ -104,7 +104,8 @@ UNIT_OF = {
 }
 """Which unit runs an opcode; the others are the sequencer's own."""
 
-CONTROL = frozenset(set(Opcode) - set(UNIT_OF) - {Opcode.HALT})
+CONTROL = tuple(opcode for opcode in Opcode
+                if opcode not in UNIT_OF and opcode is not Opcode.HALT)
 """Opcodes that the sequencer executes while it fetches: no waits, no stage, not dispatched."""
 
 

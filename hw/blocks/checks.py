@@ -128,7 +128,7 @@ def check_counts(m: Module, arch: Arch, word: Value) -> Signal:
     """Whether a count of an instruction for a unit is wrong, registers added."""
     wrong = Signal()
     with m.Switch(word[:OPCODE_BITS]):
-        for opcode in set(UNIT_OF) & set(opcodes_of(arch)):
+        for opcode in (opcode for opcode in opcodes_of(arch) if opcode in UNIT_OF):
             with m.Case(opcode.value):
                 faults = count_faults(arch, opcode, _fields(opcode, word))
                 m.d.comb += wrong.eq(Cat(fault for _, fault in faults).any())

@@ -147,8 +147,7 @@ class VectorUnit(wiring.Component):
             m.d.comb += unit.start.eq(pop & chosen)
             with m.If(free):
                 m.d.sync += running[unit].eq(pop & chosen)
-        for unit in set(units) - {norm}:
-            m.d.comb += unit.fields.eq(instr.p.word)
+        m.d.comb += [unit.fields.eq(instr.p.word) for unit in units if unit is not norm]
         m.d.comb += [norm.word.eq(instr.p.word), norm.instr_tag.eq(instr.p.tag)]
         self._start_walks(m, source, target, pop, opcode)
         in_flight = Signal(range(settling_cycles(arch) + 3))
