@@ -62,7 +62,8 @@ def logits(build):
     return np.array([build.graph.evaluate(image)["logits"].reshape(-1) for image in IMAGES])
 
 
-@pytest.mark.parametrize("arch", [NARROW, WIDE], ids=lambda arch: arch.name)
+@pytest.mark.parametrize("arch", [NARROW, pytest.param(WIDE, marks=pytest.mark.slow)],
+                         ids=lambda arch: arch.name)
 def test_digits(arch, tmp_path):
     compile(CHECKPOINT, arch, tmp_path)
     pixels, _ = held_out_digits(load_build(tmp_path).manifest["input"]["shape"], 2)
