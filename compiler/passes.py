@@ -44,8 +44,6 @@ _LONG = 1500
 _MANY = 4000
 """Instructions of the longest straight program whose matrix instructions are cut."""
 
-_TILED = ("imem_depth", "pmem_depth")
-"""Depths of memories of values that instructions are cut for."""
 _IDLE = 1.2
 """Cycles over those of the busiest unit from which on a straight program is tried, too."""
 
@@ -153,9 +151,16 @@ class _Places:
             try:
                 return place(plan, self.arch, lifetimes)
             except TooSmall as problem:
-                if self.deeper is None or problem.needed.keys() & set(_TILED):
+                if self.deeper is None or _is_cut_for(plan, problem.needed):
                     raise
                 self.arch = self.deeper(problem)
+
+
+def _is_cut_for(plan, depths):
+    """Whether instructions are cut for these depths: those of attention are, and pixels, of which a
+    single ring stays as it is in a memory of its size."""
+    rings = sum(region.memory == "imem" for region in plan.regions)
+    return "pmem_depth" in depths or "imem_depth" in depths and rings > 1
 
 
 def constant_words(graph: Graph, arch: Arch, batch: int = 1) -> dict[str, int]:
@@ -207,8 +212,8 @@ def _large(graph, fused, plan, arch, places):
     fits = len(plan.instructions) <= arch.program_depth
     try:
         looped = _looped(graph, fused, plan, arch, places)
-    except CompileError:
-        if not fits:
+    except CompileError as problem:
+        if not fits or places.deeper and isinstance(problem, TooSmall):
             raise
     else:
         yield looped

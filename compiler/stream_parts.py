@@ -125,15 +125,14 @@ def _indices(part):
     return sorted(index for stream in part.streams for index in stream.indices)
 
 
-def _ranges(indices, reads, segments, together=()):
-    """Words that instructions read, of some segments; all words of what lies together."""
+def _ranges(indices, reads, together=()):
+    """Words that instructions read; all words of what lies together."""
     found = {}
     for index in indices:
         for name, words in reads[index].items():
-            if name in segments:
-                for other, count in next((run for run in together if name in run), {}).items():
-                    _extend(found, other, (0, count))
-                _extend(found, name, words)
+            for other, count in next((run for run in together if name in run), {}).items():
+                _extend(found, other, (0, count))
+            _extend(found, name, words)
     return found
 
 
@@ -180,7 +179,7 @@ def _all_words(indices, reads, plan):
     """Words of each memory that instructions read."""
     words = collections.Counter()
     memory_of = {segment.name: segment.memory for segment in plan.segments}
-    for name, (low, high) in _ranges(indices, reads, memory_of).items():
+    for name, (low, high) in _ranges(indices, reads).items():
         words[memory_of[name]] += high - low
     return words
 
@@ -191,12 +190,14 @@ def _sections(plan, parts, arch, memory, reads, addressed):
     segments = {segment.name: len(segment.words) for segment in plan.segments
                 if segment.memory == memory}
 
+    own = [{name: words for name, words in row.items() if name in segments} for row in reads]
+
     def section_of(positions):
         indices = [index for position in positions for index in _indices(parts[position])]
         spans = [names for position in positions for names in addressed[position]]
         return _Section(positions, {(plan.instructions[index].operation,
                                      plan.instructions[index].group) for index in indices},
-                        _ranges(indices, reads, segments, _together(spans, segments)))
+                        _ranges(indices, own, _together(spans, segments)))
 
     sections = []
     for position in range(len(parts)):
