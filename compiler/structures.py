@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from bivit.compiler.ir.errors import UserError
 from bivit.compiler.ir.graph import Graph
@@ -121,8 +122,7 @@ class Operation:
     forms: tuple[Form, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """A word of a region whose place is not known yet."""
 
     region: str
