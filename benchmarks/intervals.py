@@ -57,7 +57,8 @@ def _row(network, array, stem, scratch):
     ideal = figures["binary_macs"] / arch.macs_per_cycle
     return {
         "array": f"{arch.rows}x{arch.cols}x{arch.lanes}", "post_rows": arch.post_rows,
-        "stem_macs": arch.stem_macs, "stem_simd": arch.stem_simd, "latency": timing.frame_cycles[0], "intervals": intervals,
+        "stem_macs": arch.stem_macs, "stem_simd": arch.stem_simd,
+        "latency": timing.frame_cycles[0], "intervals": intervals,
         "binary_window": window, "interval_over_window": interval / window,
         "ideal_cycles": ideal, "utilization": figures["utilization"],
         "frames_per_second_at_100_mhz": 1e8 / interval,

@@ -141,7 +141,8 @@ class Constants:
         matrix = words.transpose(0, 2, 1, 3).reshape(-1, steps * arch.stem_simd)
         scale, bias = (self._words(array, arch.stem_scale_depth, scale_addr, channels).reshape(-1)
                        for array in self._arrays["stem_scale"])
-        return (2 * matrix[:channels, :pixels] + 1).astype(np.float64), *self._affine(scale, bias, shift)
+        weights = 2 * matrix[:channels, :pixels] + 1
+        return weights.astype(np.float64), *self._affine(scale, bias, shift)
 
     def _weights_of(self, first, tiles, planes, k_words, dtype):
         """Signs ``2 B - (2**planes - 1)`` (K, columns) of weights B, and sums of B's columns."""

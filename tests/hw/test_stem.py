@@ -166,7 +166,8 @@ PROGRAMS = [
     (TWO, [dict(tokens=4, pixels=49, channels=14), dict(tokens=1, pixels=3, channels=1, row=2),
            dict(tokens=9, pixels=5, channels=23, row=1, dst_addr=50, segment=4, weight_addr=30,
                 scale_addr=40, shift=2),
-           dict(tokens=3, pixels=14, channels=7, dst_addr=300), dict(tokens=4, pixels=1, channels=8),
+           dict(tokens=3, pixels=14, channels=7, dst_addr=300),
+           dict(tokens=4, pixels=1, channels=8),
            dict(tokens=2, pixels=70, channels=6, row=2, dst_addr=200, shift=3, last=1)]),
     (FOUR, [dict(tokens=5, pixels=pixels, channels=channels, row=1, shift=1)
             for pixels, channels in ((16, 3), (70, 2), (69, 3), (67, 7), (1, 1), (5, 3), (18, 1))]

@@ -79,7 +79,7 @@ def test_pixels_that_fill_no_step(tmp_path):
 
 
 def test_without_an_engine_frames_follow_each_other(network, tmp_path):
-    checkpoint, target, _ = network
-    compile(checkpoint, target, tmp_path / "build")
+    path, target, _ = network
+    compile(path, target, tmp_path / "build")
     latency, interval = check_row(tmp_path / "build", different_images(3))
     assert latency <= interval + 20 and interval <= latency + 20
