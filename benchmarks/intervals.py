@@ -28,8 +28,11 @@ ENGINES = {"bivit_deit_tiny/8x8x64": (96, 1), "bivit_deit_tiny/16x16x64": (384, 
 """Multipliers of the stem engine, and pixels a cycle."""
 SIZES = {"bivit_deit_micro": 32}
 """Images that are not of 224x224."""
+BATCHES = {"bivit_deit_tiny/16x16x64/batch": 2}
+"""Rows whose programs take several images, which share the head; their figures are an image's."""
 RTL = ("bivit_deit_tiny/8x8x64/rtl", "bivit_deit_micro/8x8x64/rtl")
-ROWS = (*(f"{pair}/{stem}" for pair in PAIRS for stem in ("engine", "planes")), *RTL)
+ROWS = (*(f"{pair}/{stem}" for pair in PAIRS for stem in ("engine", "planes")),
+        *BATCHES, *RTL)
 """Network, array, and who multiplies the pixels; some are run in RTL."""
 
 
@@ -49,17 +52,19 @@ def _row(network, array, stem, scratch):
     path = checkpoint_of(network, scratch, size)
     if stem == "rtl":
         return _row_in_rtl(arch, path, images_of(FRAMES, size), scratch / network)
-    program, figures = program_of(checkpoint.load(path), arch)
+    batch = BATCHES.get(f"{network}/{array}/{stem}", 1)
+    program, figures = program_of(checkpoint.load(path), arch, batch)
     timing = simulate_cycles(arch, program.words, frames=FRAMES)
     intervals = np.diff(timing.frame_cycles).tolist()
-    interval = max(intervals)
-    window = round(figures["binary_cycles"] - figures["spent"]["8-bit layers"])
-    ideal = figures["binary_macs"] / arch.macs_per_cycle
+    interval = max(intervals) / batch
+    window = (figures["binary_cycles"] - figures["spent"]["8-bit layers"]) / batch
+    ideal = figures["binary_macs"] / arch.macs_per_cycle / batch
     return {
         "array": f"{arch.rows}x{arch.cols}x{arch.lanes}", "post_rows": arch.post_rows,
         "stem_macs": arch.stem_macs, "stem_simd": arch.stem_simd,
-        "latency": timing.frame_cycles[0], "intervals": intervals,
-        "binary_window": window, "interval_over_window": interval / window,
+        "batch": batch, "latency": timing.frame_cycles[0], "intervals": intervals,
+        "interval_of_image": interval, "binary_window": window,
+        "interval_over_window": interval / window,
         "ideal_cycles": ideal, "utilization": figures["utilization"],
         "frames_per_second_at_100_mhz": 1e8 / interval,
         "ideal_frames_per_second_at_100_mhz": 1e8 / ideal,
