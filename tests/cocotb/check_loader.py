@@ -109,6 +109,7 @@ async def packets_that_end_late_are_errors(dut):
     loader = Loader(await start(dut, "loader__", **IDLE))
     assert await loader.select(1, 2)
     await send(loader.ports, "s_axis__", [{"payload": 1}, {"payload": 2}])
+    await loader.ports.edge()
     assert loader.ports.get("error") == ENDED_LATE
     assert not loader.ports.get("s_axis__ready") and not await loader.select(1, 2)
     await loader.clear()
