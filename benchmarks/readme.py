@@ -198,11 +198,27 @@ def _digits():
     return "\n".join(lines)
 
 
+def _density():
+    lines = ["| target | array | LUTs of | array alone: LUTs | operations | BISMO's units "
+             "| whole: LUTs | operations |", "|---|---|---|---|---|---|---|---|"]
+    rows = _read("density")["rows"]
+    for name in dict.fromkeys(row.split("/")[0] for row in rows):
+        array, whole = (rows.get(f"{name}/{part}") for part in ("array", "whole"))
+        known = array or whole
+        cells = [f"{row['used']['luts']:,} | {row['density']:,.0f}" if row else " | "
+                 for row in (array, whole)]
+        lines.append(f"| {name} | {known['shape']}, G = {known['post_rows']} "
+                     f"| {known['luts_have_inputs']} inputs | {cells[0]} "
+                     f"| {known['bismo_density']:,.0f} | {cells[1]} |")
+    return "\n".join(lines)
+
+
 SECTIONS = {"README.md": {"demo": _demo, "bench": _bench, "frames": _frames,
                           "scaling": _scaling},
             "docs/memory.md": {"targets": _targets, "fits": _fits},
             "docs/stem.md": {"intervals": _intervals},
             "docs/explore.md": {"found": _found},
+            "docs/synthesis.md": {"density": _density},
             "docs/agreement.md": {"random": _random, "digits": _digits}}
 """Document to its sections."""
 

@@ -12,11 +12,11 @@ from bivit.compiler.structures import CompileError
 from bivit.hw.arch import ArchError
 from bivit.hw.encoding import encode
 from bivit.hw.isa import AddSource, Opcode
-from bivit.hw.targets import TARGETS
 from bivit.sim.cycles import simulate_cycles
 from graphs import GraphBuilder, random_vit_graph
+from lowering import SQUARE
 
-ARCH = dataclasses.replace(TARGETS["ecp5-85f"], stem_macs=12)
+ARCH = dataclasses.replace(SQUARE, stem_macs=12)
 
 
 @pytest.fixture(scope="module")
