@@ -20,6 +20,7 @@ PARTS = {
     "engines": "simulated cycles per second of each engine",
     "board": "digits through the UART of the simulated board, lines with faults among them",
     "popcount": "LUTs of a dot-product unit and of the array, by synthesis",
+    "density": "binary operations per cycle and thousand LUTs, of arrays and whole accelerators",
     "clock": "clock rate of the array with its edge memories, placed and routed on ECP5-85F",
     "resources": "the resource model: coefficients from synthesis, errors on other configurations",
     "estimate": "seconds of an exact estimate against those of a compilation",

@@ -3,12 +3,17 @@
 import numpy as np
 
 from bivit.compiler.passes import lower
+from bivit.hw.arch import Arch
 from bivit.sim.iss import InstructionSimulator
 from bivit.sim.observe import RESULTS, observations
 from bivit.sim.stream import image_stream
 from graphs import random_image
 
-__all__ = ["verify"]
+__all__ = ["SQUARE", "verify"]
+
+SQUARE = Arch(name="square", rows=8, cols=8, lanes=64, tile_rows=4, tile_cols=4, post_rows=3,
+              pop_stages=2)
+"""As many rows as columns, in row groups of which the last one is not full."""
 
 
 def verify(graph, arch, images=2):

@@ -12,7 +12,7 @@ from bivit.hw.flow.store import Store, work_folder
 from bivit.hw.flow.synthesis import NETLIST, Cells
 from bivit.hw.flow.tools import FlowError, nextpnr, yosys
 
-__all__ = ["synthesise"]
+__all__ = ["netlist_store", "routed_store", "synthesise"]
 
 
 def synthesise(design: Design, device: str, *, seeds=(1,), place: bool = True,
@@ -89,10 +89,21 @@ class _Steps:
         self.progress(self.done, self.total, text)
 
 
+def netlist_store(design: Design, device: Device, version: str) -> Store:
+    """Where the netlist is kept that a version of Yosys makes of a design."""
+    return Store("netlist", design, synthesis.script(device), device.family.rules,
+                 output_registers.KEY, version)
+
+
+def routed_store(device: Device, netlist: Store, seed: int, versions: dict[str, str]) -> Store:
+    """Where the result of one run of place and route is kept."""
+    return Store("routed", netlist.key, route.arguments(device, seed), device.route.sites,
+                 versions)
+
+
 def _netlist(design: Design, device: Device, version: str, steps):
     """Entry of the netlist in the cache, and its result."""
-    store = Store("netlist", design, synthesis.script(device), device.family.rules,
-                  output_registers.KEY, version)
+    store = netlist_store(design, device, version)
     result = store.read()
     if result is None:
         steps("Yosys")
@@ -110,8 +121,7 @@ def _netlist(design: Design, device: Device, version: str, steps):
 
 def _route(device: Device, netlist: Store, seed: int, versions, steps) -> dict:
     """Result of one run of place and route."""
-    store = Store("routed", netlist.key, route.arguments(device, seed), device.route.sites,
-                  versions)
+    store = routed_store(device, netlist, seed, versions)
     result = store.read()
     if result is None:
         steps(f"seed {seed}")

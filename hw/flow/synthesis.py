@@ -37,14 +37,16 @@ class Cells:
 def script(device: Device) -> list[str]:
     """Commands of Yosys for a design in the working folder.
 
-    The core is kept apart from the pins around it until all of it is mapped.
+    Every block is mapped apart from the others, each distinct one once, and the core from the
+    pins around it; then all are joined, and what nobody reads goes.
     """
     top = CORE if device.route is None else "pins"
     read = "design.v" if device.route is None else "design.v pins.v"
-    return [f"read_verilog -sv {read}", f"setattr -mod -set keep_hierarchy 1 {CORE}",
-            f"{device.family.synthesis} {device.family.apart} -top {top}",
-            f"setattr -mod -unset keep_hierarchy {CORE}", f"hierarchy -top {top}", "flatten",
-            *device.family.joined, "opt_clean", "autoname", f"write_json {NETLIST}"]
+    return [f"read_verilog -sv {read}", f"hierarchy -top {top}",
+            "setattr -mod -set keep_hierarchy 1 *",
+            f"{device.family.synthesis} {device.family.apart} -top {top}", "autoname",
+            "setattr -mod -unset keep_hierarchy *", "flatten", *device.family.joined,
+            "opt_clean -purge", f"write_json {NETLIST}"]
 
 
 def run(design: Design, device: Device, folder: pathlib.Path, progress) -> Cells:

@@ -8,8 +8,8 @@ from bivit.cli.main import main
 from bivit.compiler.build import load_build
 from bivit.compiler.ir import checkpoint
 from bivit.hw.devices import DEVICES
-from bivit.hw.flow import accelerator_design, route, synthesis
-from bivit.hw.flow.store import Store
+from bivit.hw.flow import accelerator_design
+from bivit.hw.flow.run import netlist_store, routed_store
 from bivit.hw.flow.tools import nextpnr, yosys
 from graphs import random_vit_graph
 
@@ -37,10 +37,10 @@ def put(build, device, cells, rates=()):
     tools = [yosys, *([nextpnr(device.route.tool)] if rates else [])]
     versions = {tool.name: tool.version for tool in tools}
     design = accelerator_design(load_build(build).arch, (build / "accelerator.v").read_text())
-    netlist = Store("netlist", design, synthesis.script(device), yosys.version)
+    netlist = netlist_store(design, device, yosys.version)
     netlist.write({"by_unit": cells, "seconds": 12.0})
     for seed, rate in rates:
-        Store("routed", netlist.key, route.arguments(device, seed), versions).write(
+        routed_store(device, netlist, seed, versions).write(
             {"seed": seed, "fmax_mhz": rate, "seconds": 3.0, "placed": {"TRELLIS_COMB": [9, 10]},
              "critical_path": PATH})
 

@@ -19,8 +19,8 @@ from bivit.hw.emit import emit
 
 __all__ = ["build", "run_module"]
 
-MODELS = str(pathlib.Path(__file__).parents[1] / "hw")
-"""Other tests, whose models of the units are used in the simulator too."""
+MODELS = str(pathlib.Path(__file__).parents[1])
+"""Programs and models that the simulator uses too; before anything else of these names."""
 BUILD_ARGS = ["--no-public-flat-rw", "-Wno-fatal", "-Wno-lint", "-Wno-style"]
 MAKE_FLAGS = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"
 """The wheel lacks the first; the others, because compiling takes longer than these simulations."""

@@ -6,10 +6,10 @@ from bivit.compiler.check import IllegalProgram, check_program
 from bivit.compiler.passes import lower
 from bivit.hw.encoding import encode, reserved_bits
 from bivit.hw.isa import WAIT_FIELDS, Destination, Opcode
-from bivit.hw.targets import TARGETS
 from graphs import random_vit_graph
+from lowering import SQUARE
 
-ARCH = TARGETS["ecp5-85f"]
+ARCH = SQUARE
 
 
 @pytest.fixture(scope="module")

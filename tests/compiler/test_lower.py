@@ -12,9 +12,9 @@ from bivit.compiler.structures import CompileError
 from bivit.hw.memories import memories
 from bivit.hw.targets import TARGETS
 from graphs import GraphBuilder, random_vit_graph
-from lowering import verify
+from lowering import SQUARE, verify
 
-TINY, ODD, SMALL = TARGETS["tiny"], TARGETS["odd"], TARGETS["ecp5-85f"]
+TINY, ODD = TARGETS["tiny"], TARGETS["odd"]
 
 
 def start(seed, *, width, prefix=0, image=(1, 4, 6), patch=2):
@@ -53,7 +53,7 @@ def test_transformer_on_every_target(arch):
                             image_shape=(2, 6, 9), patch_size=3), arch)
 
 
-@pytest.mark.parametrize("arch", (TINY, ODD, SMALL), ids=lambda arch: arch.name)
+@pytest.mark.parametrize("arch", (TINY, ODD, SQUARE), ids=lambda arch: arch.name)
 def test_everything_has_several_readers(arch):
     net, x = start(1, width=24)
     bits = net.norm_bits("norm1", x)
@@ -72,7 +72,7 @@ def test_everything_has_several_readers(arch):
     verify(finish(net, x), arch)
 
 
-@pytest.mark.parametrize("arch", (TINY, ODD, SMALL), ids=lambda arch: arch.name)
+@pytest.mark.parametrize("arch", (TINY, ODD, SQUARE), ids=lambda arch: arch.name)
 @pytest.mark.parametrize("prefix, token", ((0, 5), (1, 4), (7, 12), (9, 0)))
 def test_prefix_and_selected_token(arch, prefix, token):
     net, x = start(2, width=11, prefix=prefix)
@@ -102,7 +102,7 @@ def test_equal_graphs_give_equal_programs():
 
 
 def test_macs_are_the_useful_ones():
-    program = lower(random_vit_graph(5, embed_dim=10, num_heads=2, mlp_dim=20), SMALL)
+    program = lower(random_vit_graph(5, embed_dim=10, num_heads=2, mlp_dim=20), SQUARE)
     macs = {layer.name: layer.macs for layer in program.layers if layer.binary}
     assert macs == {"blocks.0.attn.q": 1700, "blocks.0.attn.k": 1700, "blocks.0.attn.v": 1700,
                     "blocks.0.attn.scores": 17 * 17 * 10, "blocks.0.attn.attend": 17 * 17 * 10,
@@ -133,7 +133,7 @@ def refused(graph, arch, *words):
     ("score_tiles", 2, ("blocks.0.attn.scores", "raise score_tiles to 3")),
 ))
 def test_too_small_a_target(field, value, words):
-    arch = dataclasses.replace(SMALL, name="small", **{field: value})
+    arch = dataclasses.replace(SQUARE, name="small", **{field: value})
     refused(random_vit_graph(6, embed_dim=16, depth=2), arch, "layer ", "target small", *words)
 
 
@@ -142,14 +142,14 @@ def test_memory_that_is_asked_for_is_enough():
     for field in ("hmem_depth", "resid_depth", "bmem_depth", "weight_depth", "program_depth"):
         memory = field.removesuffix("_depth")
         with pytest.raises(CompileError) as caught:
-            lower(graph, dataclasses.replace(SMALL, **{field: 1}))
+            lower(graph, dataclasses.replace(SQUARE, **{field: 1}))
         needed = int(re.search(f"raise {field} to ([0-9]*)", str(caught.value))[1])
-        bits = (needed - 1) * memories(SMALL)[memory].width
+        bits = (needed - 1) * memories(SQUARE)[memory].width
         assert re.search(rf"{memory.upper()}.* {bits} bits more than ", str(caught.value)) or \
             f" {bits} bits more than {memory.upper()} of target" in str(caught.value)
-        lower(graph, dataclasses.replace(SMALL, **{field: needed}))
+        lower(graph, dataclasses.replace(SQUARE, **{field: needed}))
         with pytest.raises(CompileError):
-            lower(graph, dataclasses.replace(SMALL, **{field: needed - 1}))
+            lower(graph, dataclasses.replace(SQUARE, **{field: needed - 1}))
 
 
 def test_output_of_several_tokens():

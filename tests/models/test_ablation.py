@@ -9,7 +9,7 @@ import pytest
 import torch
 
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
+sys.path.append(str(BENCHMARKS))
 
 import ablation  # noqa: E402
 import ablation_page  # noqa: E402
