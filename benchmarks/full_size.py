@@ -45,16 +45,16 @@ PAIRS = tuple(f"{network}/{array}" for network, arrays in NETWORKS.items() for a
 """``network/array`` for each of them."""
 
 
-def images_of(count: int) -> np.ndarray:
+def images_of(count: int, size: int = 224) -> np.ndarray:
     """`count` different images, uint8: two photographs, turned to the side."""
-    pictures = photographs((3, 224, 224)).numpy()
+    pictures = photographs((3, size, size)).numpy()
     return np.stack([np.roll(pictures[index % 2], 16 * (index // 2), axis=-1)
                      for index in range(count)])
 
 
-def checkpoint_of(network: str, folder: pathlib.Path) -> pathlib.Path:
-    """A checkpoint of random weights, seed 0, in `folder`."""
+def checkpoint_of(network: str, folder: pathlib.Path, size: int = 224) -> pathlib.Path:
+    """A checkpoint of random weights, seed 0, in `folder`, for images of `size`."""
     path = folder / f"{network}.safetensors"
     if not path.exists():
-        convert_random(network, 0, path, photographs((3, 224, 224))[:1])
+        convert_random(network, 0, path, photographs((3, size, size))[:1])
     return path

@@ -14,9 +14,9 @@ from bivit.sim.report import analyse
 __all__ = ["figures_of", "program_of"]
 
 
-def program_of(graph: Graph, arch: Arch) -> tuple[Program, dict]:
-    """A network's program on an array, and the report's figures of one isolated image."""
-    program = lower(graph, arch)
+def program_of(graph: Graph, arch: Arch, batch: int = 1) -> tuple[Program, dict]:
+    """A network's program on an array, and the report's figures of one isolated image, or batch."""
+    program = lower(graph, arch, batch)
     return program, figures_of(program)
 
 
@@ -26,4 +26,4 @@ def figures_of(program: Program) -> dict:
                      [dataclasses.asdict(layer) for layer in program.layers],
                      [instruction.description() for instruction in program.executed],
                      product_lengths(program.graph))
-    return analyse(frame, product_slots(frame))
+    return analyse(frame, product_slots(frame), program.batch)

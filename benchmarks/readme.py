@@ -62,7 +62,8 @@ def _bench():
 
 TITLES = {"bivit_deit_tiny": "BiViT DeiT-Tiny", "bivit_deit_small": "BiViT DeiT-Small",
           "bivit_deit_base": "BiViT DeiT-Base", "bivit_swin_tiny": "BiViT Swin-Tiny",
-          "bivit_swin_small": "BiViT Swin-Small", "binaryvit": "BinaryViT"}
+          "bivit_swin_small": "BiViT Swin-Small", "binaryvit": "BinaryViT",
+          "bivit_deit_micro": "BiViT DeiT-Micro"}
 
 
 def _frames():
@@ -83,17 +84,32 @@ def _frames():
 def _intervals():
     lines = ["| network | array | stem | latency | interval | of the binary window "
              "| images/s at 100 MHz | ideal |", "|---|---|---|---|---|---|---|---|"]
-    for name, row in _read("intervals")["rows"].items():
+    rows = _read("intervals")["rows"]
+    for name, row in rows.items():
         network, _, kind = name.split("/")
         if kind == "rtl":
             continue
-        stem = f"{row['stem_macs']} multipliers" if row["stem_macs"] else "on the array"
+        stem = _stem(row) if row["stem_macs"] else "on the array"
+        stem += f", {row['batch']} images a program" * (row["batch"] > 1)
         lines.append(
             f"| {TITLES[network]} | {row['array']} | {stem} | {row['latency']:,} "
-            f"| {max(row['intervals']):,} | {row['interval_over_window']:.2f} "
+            f"| {row['interval_of_image']:,.0f} | {row['interval_over_window']:.2f} "
             f"| {row['frames_per_second_at_100_mhz']:.1f} "
             f"| {row['ideal_frames_per_second_at_100_mhz']:.1f} |")
+    for name, row in rows.items():
+        network, _, kind = name.split("/")
+        if kind == "rtl":
+            agree = "as" if row["intervals"] == row["predicted_intervals"] else "not as"
+            lines += ["", f"In RTL, {TITLES[network]} at {row['array']} with {_stem(row)}: "
+                      f"{row['mismatches']} mismatches at {row['observation_points']} points, "
+                      f"intervals of {max(row['intervals']):,} cycles, {agree} predicted."]
     return "\n".join(lines)
+
+
+def _stem(row):
+    """The stem engine of a row."""
+    simd = row["stem_simd"]
+    return f"{row['stem_macs']} multipliers" + f", {simd} pixels a cycle" * (simd > 1)
 
 
 def _scaling():

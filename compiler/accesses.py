@@ -12,6 +12,7 @@ import numpy as np
 from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.fetch import port_beats
+from bivit.hw.blocks.stem import groups_and_steps
 from bivit.hw.blocks.store import STORED_AS
 from bivit.hw.isa import (
     LEVELS,
@@ -78,11 +79,11 @@ def _load(arch, f):
 
 
 def _stem(arch, f):
-    groups = -(-f["channels"] // arch.stem_macs)
+    groups, steps = groups_and_steps(arch, f["pixels"], f["channels"])
     numbers = -(-f["channels"] // arch.cols) * arch.drain_cycles
     length = f["segment"] or f["tokens"]
     blocks = -(-(f["row"] + length) // arch.rows) * -(-f["tokens"] // length)
-    return Accesses((("stem", _span(f["weight_addr"], groups * f["pixels"])),
+    return Accesses((("stem", _span(f["weight_addr"], groups * steps)),
                      ("stem_scale", _span(f["scale_addr"], f["channels"]))),
                     tuple(("smem", _span(f["dst_addr"] + block * f["dst_stride"], numbers))
                           for block in range(blocks)))

@@ -30,9 +30,10 @@ def batched(graph: Graph, images: int) -> Graph:
         return graph
     types = graph.infer()
     channels, height, width = graph.input_shape
+    nodes = [_CHANGES.get(node.op, _unchanged)(node, types, images) for node in graph.nodes]
     return dataclasses.replace(
         graph, images=images, input_shape=(channels, images * height, width),
-        nodes=tuple(_CHANGES.get(node.op, _unchanged)(node, types, images) for node in graph.nodes))
+        nodes=tuple(_together(nodes, images)))
 
 
 def one_by_one(value: np.ndarray, images: int) -> np.ndarray:
@@ -40,6 +41,23 @@ def one_by_one(value: np.ndarray, images: int) -> np.ndarray:
     *outer, tokens, last = value.shape
     parts = np.moveaxis(value.reshape(*outer, images, tokens // images, last), -3, 1)
     return parts.reshape(-1, *parts.shape[2:])
+
+
+def _together(nodes, images):
+    """Codes of a token of each image are moved behind each other: one product takes them all."""
+    selected = {node.name for node in nodes if node.op == "select"}
+    names = {node.name for node in nodes}
+    moved = {}
+    for node in nodes:
+        yield dataclasses.replace(node, inputs=tuple(moved.get(name, name)
+                                                     for name in node.inputs))
+        if node.op == "norm_codes" and node.inputs[0] in selected:
+            name = f"{node.name}.together"
+            while name in names:
+                name += "_"
+            moved[node.name] = name
+            yield Node(name, "gather", (node.name,), {"fill": 0},
+                       {"index": np.arange(images)[:, None]})
 
 
 def _unchanged(node, types, images):

@@ -16,6 +16,8 @@ from bivit.hw.isa import ASource, BSource, Destination, MoveSource, Opcode, RowK
 __all__ = ["gather", "keys", "row_numbers", "segment_fields"]
 
 _SOURCES = {ASource.XMEM: MoveSource.XMEM, ASource.HMEM: MoveSource.HMEM}
+_LONG = 4
+"""Blocks from which on what reads them may be a loop that is worth a join."""
 
 
 def segment_fields(rows: Rows, token: int) -> dict[str, int]:
@@ -72,7 +74,8 @@ def gather(tiler, operation: Operation) -> None:
                         dst_stride=stored.block_words, words=words,
                         **segment_fields(rows, first + nest.sum),
                         **nest.fields(arch.rows, sums=False))
-    _join(tiler, stored, blocks, layer)
+    if blocks >= _LONG:
+        _join(tiler, stored, blocks, layer)
 
 
 def _join(tiler, stored, blocks, layer):

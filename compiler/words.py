@@ -5,6 +5,7 @@ Words are made when somebody looks at them: a prediction of cycles never does.
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from bivit.compiler.ir.numeric import CODE_BITS, MASKING_BIAS, SCORE_BIAS_BITS
 from bivit.compiler.structures import Rows
 from bivit.hw.arch import Arch
+from bivit.hw.blocks.stem import groups_and_steps
 from bivit.hw.memories import BIAS_BITS, SCALE_BITS, threshold_bits
 
 __all__ = ["Constant", "Words", "column_order", "number_words"]
@@ -153,15 +155,17 @@ class Words:
         bits = np.stack([codes >> plane & 1 for plane in range(planes)], 1)
         return number_words(bits.transpose(0, 1, 3, 2, 4).reshape(-1, arch.cols * arch.lanes))
 
-    @_constant(lambda self, weight, tiles:
-               -(-len(tiles) * self.arch.cols // self.arch.stem_macs) * weight.shape[1])
+    @_constant(lambda self, weight, tiles: math.prod(groups_and_steps(
+        self.arch, weight.shape[1], len(tiles) * self.arch.cols)))
     def stem(self, weight, tiles):
         """Odd weights (outputs, pixels) of the columns of `tiles`, for the stem engine."""
-        order, macs = column_order(self.arch, tiles).reshape(-1), self.arch.stem_macs
-        groups = -(-len(order) // macs)
-        halves = np.zeros((groups * macs, weight.shape[1]), np.int64)
-        halves[:len(order)][order >= 0] = self._filled(weight >> 1)[order[order >= 0]]
-        words = halves.reshape(groups, macs, -1).transpose(0, 2, 1).reshape(-1, macs)
+        arch, order = self.arch, column_order(self.arch, tiles).reshape(-1)
+        groups, steps = groups_and_steps(arch, weight.shape[1], len(order))
+        halves = np.zeros((groups * arch.stem_lanes, steps * arch.stem_simd), np.int64)
+        halves[np.flatnonzero(order >= 0), :weight.shape[1]] = (
+            self._filled(weight >> 1)[order[order >= 0]])
+        words = halves.reshape(groups, arch.stem_lanes, steps, arch.stem_simd)
+        words = words.transpose(0, 2, 1, 3).reshape(-1, arch.stem_macs)
         return number_words(_bits(words, CODE_BITS).reshape(len(words), -1))
 
     @_constant(lambda self, scale, bias, tiles: len(tiles) * self.arch.cols)

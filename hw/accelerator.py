@@ -98,7 +98,7 @@ class Accelerator(wiring.Component):
 
         self._connect_registers(m, registers, sequencer, loader)
         self._connect_streams(m, load, vector, loader)
-        self._connect_units(m, sequencer, units, post)
+        self._connect_units(m, sequencer, units, post, loader)
         for name in ("a", "b", "valid", "first", "last"):
             m.d.comb += getattr(array, name).eq(getattr(issue, name))
         for name in ("score_addr", "score_data", "minima"):
@@ -169,6 +169,7 @@ class Accelerator(wiring.Component):
             m.d.comb += [
                 loader.select_valid.eq(registers.load),
                 loader.select_index.eq(registers.load_select),
+                loader.select_beats.eq(registers.load_beats),
                 loader.clear.eq(0),
                 registers.load_busy.eq(loader.busy),
             ]
@@ -209,7 +210,7 @@ class Accelerator(wiring.Component):
                 m.d.comb += inner.eq(own) if member.flow is In else own.eq(inner)
         connect(m, vector.beat, write.beat)
 
-    def _connect_units(self, m, sequencer, units, post):
+    def _connect_units(self, m, sequencer, units, post, loader):
         load_counter = Signal(16)
         for unit, block in units.items():
             instructions = sequencer.units[unit]
@@ -234,6 +235,10 @@ class Accelerator(wiring.Component):
                 with m.Else():
                     m.d.comb += [sequencer.unit_error.eq(vector.error),
                                  sequencer.unit_error_tag.eq(vector.error_counter)]
+        if loader is not None:
+            with m.If(loader.error != 0):
+                m.d.comb += [sequencer.unit_error.as_value().eq(loader.error),
+                             sequencer.unit_error_tag.eq(0)]
 
     def _constants(self, m, platform, loader, fetch, ports):
         writers = (dict.fromkeys(loaded_memories(self.arch), loader)

@@ -6,7 +6,7 @@ in :mod:`bivit.hw.targets`. The compiler, the simulators and the generator all t
 
 import dataclasses
 
-__all__ = ["FABRICS", "LARGEST", "PORT_BITS", "WEIGHTS", "Arch", "ArchError"]
+__all__ = ["FABRICS", "LARGEST", "PORT_BITS", "STEM_SIMD", "WEIGHTS", "Arch", "ArchError"]
 
 FABRICS = ("generic", "ecp5", "nexus", "lut6-xc7", "lut6-xcup")
 """Values of ``Arch.fabric``."""
@@ -14,6 +14,8 @@ WEIGHTS = ("rom", "loaded", "streamed")
 """Values of ``Arch.weights``."""
 PORT_BITS = (16, 32, 64, 128)
 """Values of ``Arch.port_bits``."""
+STEM_SIMD = (1, 2, 4)
+"""Values of ``Arch.stem_simd``."""
 
 
 LARGEST = {
@@ -59,6 +61,8 @@ class Arch:
         Slots of the score buffer, and score tiles in each.
     stem_macs : int
         8-bit multiply-accumulates a cycle of the stem engine; 0: none, the array does its work.
+    stem_simd : {1, 2, 4}
+        Pixels of a token that the engine takes a cycle; the others of `stem_macs` are channels.
     stem_pixels : int
         Most bytes of a token that the engine takes.
     queue_depth : int
@@ -96,6 +100,7 @@ class Arch:
     port_timeout: int = 4096
     fabric: str = "generic"
     stem_macs: int = 0
+    stem_simd: int = 1
     stem_pixels: int = 768
     queue_depth: int = 8
     score_slots: int = 4
@@ -142,6 +147,10 @@ class Arch:
         self._check_port()
         self._require(self.weights != "streamed" or not self.stem_macs, "the constants of a stem "
                       "engine cannot be streamed; make weights rom or loaded, or stem_macs 0")
+        self._require(self.stem_simd in STEM_SIMD,
+                      f"stem_simd must be one of {', '.join(map(str, STEM_SIMD))}")
+        self._require(self.stem_macs % self.stem_simd == 0,
+                      "stem_macs must be a multiple of stem_simd, its pixels a cycle")
         self._require(self.fabric in FABRICS, f"fabric must be one of {', '.join(FABRICS)}")
         self._require(self.rows < 64, "rows must be below 64")
         self._require(self.cols < 256, "cols must be below 256")
@@ -178,6 +187,11 @@ class Arch:
     def drain_cycles(self) -> int:
         """Row groups in a block, and so cycles to drain one tile through the arithmetic lanes."""
         return -(-self.rows // self.post_rows)
+
+    @property
+    def stem_lanes(self) -> int:
+        """Channels that a stem engine adds up at the same time."""
+        return self.stem_macs // self.stem_simd
 
     @property
     def chunks_per_word(self) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from bivit.compiler.ir import numeric
 from bivit.compiler.ir.numeric import CODE_BITS, MASKING_BIAS, SCORE_BIAS_BITS
 from bivit.hw.blocks.fetch import port_beats
+from bivit.hw.blocks.stem import groups_and_steps
 from bivit.hw.blocks.store import STORED_AS
 from bivit.hw.choices import FOLD_STEP
 from bivit.hw.memories import (
@@ -81,7 +82,7 @@ class Constants:
         if name == "pos":
             shape = arch.post_rows, arch.cols, arch.resid_bits
         elif name == "stem":
-            shape = arch.stem_macs, CODE_BITS
+            shape = arch.stem_lanes, arch.stem_simd, CODE_BITS
         else:
             shape = arch.rows, arch.cols, SCORE_BIAS_BITS
         return [unpack_numbers(bits.reshape(-1, *shape), True)]
@@ -134,12 +135,14 @@ class Constants:
     def _stem_of(self, weight_addr, scale_addr, pixels, channels, shift):
         """Weights (channels, pixels) of the stem engine, factor and offset as for `rescale`."""
         arch = self.arch
-        groups = -(-channels // arch.stem_macs)
-        words = self._words(*self._arrays["stem"], arch.stem_depth, weight_addr, groups * pixels)
-        matrix = words.reshape(groups, pixels, -1).transpose(0, 2, 1).reshape(-1, pixels)
+        groups, steps = groups_and_steps(arch, pixels, channels)
+        words = self._words(*self._arrays["stem"], arch.stem_depth, weight_addr, groups * steps)
+        words = words.reshape(groups, steps, arch.stem_lanes, arch.stem_simd)
+        matrix = words.transpose(0, 2, 1, 3).reshape(-1, steps * arch.stem_simd)
         scale, bias = (self._words(array, arch.stem_scale_depth, scale_addr, channels).reshape(-1)
                        for array in self._arrays["stem_scale"])
-        return (2 * matrix[:channels] + 1).astype(np.float64), *self._affine(scale, bias, shift)
+        weights = 2 * matrix[:channels, :pixels] + 1
+        return weights.astype(np.float64), *self._affine(scale, bias, shift)
 
     def _weights_of(self, first, tiles, planes, k_words, dtype):
         """Signs ``2 B - (2**planes - 1)`` (K, columns) of weights B, and sums of B's columns."""

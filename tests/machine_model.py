@@ -158,10 +158,11 @@ class MachineModel:
             beats = -(-f["pixels"] // 4) * 4
             pixels, self.stream = self.stream[:beats][:f["pixels"]], self.stream[beats:]
             for channel in range(f["channels"]):
-                group, lane = divmod(channel, arch.stem_macs)
-                first = f["weight_addr"] + group * f["pixels"]
-                dot = sum((2 * pixel - 255) * (2 * part(self._constant("stem", first + j),
-                                                        8 * lane, 8) + 1)
+                group, lane = divmod(channel, arch.stem_macs // arch.stem_simd)
+                first = f["weight_addr"] + group * -(-f["pixels"] // arch.stem_simd)
+                dot = sum((2 * pixel - 255) * (2 * part(
+                    self._constant("stem", first + j // arch.stem_simd),
+                    8 * (lane * arch.stem_simd + j % arch.stem_simd), 8) + 1)
                           for j, pixel in enumerate(pixels))
                 value = saturate(rescale(dot, *self._parameter(
                     "stem_scale", f["scale_addr"] + channel, 0), f["shift"]), 18)

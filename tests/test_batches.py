@@ -81,6 +81,16 @@ def test_each_weight_is_fetched_once_for_all_images():
     check_on_iss(graph, programs[1], some_images(graph, 4))
 
 
+def test_the_head_is_multiplied_once_for_all_images():
+    graph = random_vit_graph(4, embed_dim=11, image_shape=(1, 6, 6), num_classes=40)
+    program = lower(graph, TARGETS["odd"], 3)
+    layers = [layer.name for layer in program.layers]
+    heads = [step for step in program.executed
+             if step.opcode is Opcode.MM_ACC and layers[step.layer] == "head"]
+    assert len(heads) == 1 and heads[0].fields["row_hi"] == 3
+    check_on_iss(graph, program, some_images(graph, 3))
+
+
 def test_loops():
     graph = random_vit_graph(2, depth=3, embed_dim=24, num_heads=2, image_shape=(1, 12, 12))
     arch = dataclasses.replace(TARGETS["tiny"], name="short", program_depth=300)

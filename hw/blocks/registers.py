@@ -8,12 +8,16 @@ from bivit.hw.blocks.checks import ErrorCode
 from bivit.hw.isa import Unit
 from bivit.hw.memories import constant_order
 
-__all__ = ["ADDRESS_BITS", "ADDRESSES", "ID", "Registers", "VERSION", "axi_lite_signature"]
+__all__ = ["ADDRESS_BITS", "ADDRESSES", "ID", "LOAD_BEATS_BITS", "LOAD_INDEX_BITS", "Registers",
+           "VERSION", "axi_lite_signature"]
 
 ID = 0x62697674
 """The letters "bivt"."""
 VERSION = 1
 ADDRESS_BITS = 8
+LOAD_INDEX_BITS = 4
+"""Bits of the number of a memory in LOAD_SELECT; the beats of its packet are above them."""
+LOAD_BEATS_BITS = 32 - LOAD_INDEX_BITS
 
 ADDRESSES = {name: 4 * index for index, name in enumerate(
     ("ID", "VERSION", "CTRL", "STATUS", "ERROR", "CYCLES", "LOAD_SELECT", "MEMORY_BASE"))}
@@ -46,8 +50,8 @@ class Registers(wiring.Component):
         Pulses from CTRL.
     frames : ``Out(16)``
         How many frames a start runs; 1 at first.
-    load, load_select : ``Out``
-        Pulse and number from LOAD_SELECT; a number that names no memory gives no pulse.
+    load, load_select, load_beats : ``Out``
+        Pulse, number and beats from LOAD_SELECT; a number that names no memory gives no pulse.
     memory_base : ``Out(32)``
         What was written to MEMORY_BASE.
     load_busy, busy, finished, error_code, error_tag, cycles, run, stall, idle : ``In``
@@ -59,8 +63,8 @@ class Registers(wiring.Component):
         super().__init__({
             "s_axil": In(axi_lite_signature()),
             "start": Out(1), "reset": Out(1), "frames": Out(16, init=1),
-            "load": Out(1), "load_select": Out(range(len(constant_order))), "load_busy": In(1),
-            "memory_base": Out(32),
+            "load": Out(1), "load_select": Out(range(len(constant_order))),
+            "load_beats": Out(LOAD_BEATS_BITS), "load_busy": In(1), "memory_base": Out(32),
             "busy": In(1), "finished": In(1), "error_code": In(ErrorCode), "error_tag": In(16),
             "cycles": In(32), "run": counter, "stall": counter, "idle": counter,
         })
@@ -84,8 +88,10 @@ class Registers(wiring.Component):
             with m.If(self._selects(axi.awaddr, "CTRL")):
                 m.d.sync += [self.start.eq(axi.wdata == 1), self.reset.eq(axi.wdata == 2)]
             with m.Elif(self._selects(axi.awaddr, "LOAD_SELECT")):
-                m.d.sync += [self.load.eq(axi.wdata < len(constant_order)),
-                             self.load_select.eq(axi.wdata)]
+                number = axi.wdata[:LOAD_INDEX_BITS]
+                m.d.sync += [self.load.eq(number < len(constant_order)),
+                             self.load_select.eq(number),
+                             self.load_beats.eq(axi.wdata[LOAD_INDEX_BITS:])]
             with m.Elif(self._selects(axi.awaddr, "FRAMES")):
                 m.d.sync += self.frames.eq(axi.wdata)
             with m.Elif(self._selects(axi.awaddr, "MEMORY_BASE")):

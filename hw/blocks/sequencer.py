@@ -110,7 +110,7 @@ class Sequencer(wiring.Component):
     done : ``In``
         Pulse of each unit for each completed instruction.
     unit_error, unit_error_tag : ``In``
-        Pulse with a code from a unit, and its program counter.
+        Code from a unit, or from what loads constants, and its program counter.
     """
 
     def __init__(self, arch: Arch):
@@ -230,21 +230,21 @@ class Sequencer(wiring.Component):
             distance = view[name]
             nothing = (distance == 0) | (distance > sent[unit])
             m.d.comb += targets[unit].eq(Mux(nothing, 0, sent[unit] - distance + 1))
-        with m.If(self.busy):
-            with m.If(self.unit_error != ErrorCode.NONE):
+        with m.If(self.unit_error != ErrorCode.NONE):
+            with m.If(self.error_code == ErrorCode.NONE):
                 self._stop(m, self.unit_error, self.unit_error_tag)
-            with m.Elif(stage.valid):
-                with m.If(stage.error != ErrorCode.NONE):
-                    self._stop(m, stage.error, stage.counter)
-                with m.Elif(view.opcode == Opcode.HALT):
-                    idle = [a == b for a, b in zip(sent, completed, strict=True)]
-                    with m.If(self.frames_left != 0):
-                        m.d.comb += again.eq(
-                            Cat(rest, *(idle[unit] for unit in self._of_one_frame())).all())
-                    with m.Elif(Cat(idle).all()):
-                        m.d.sync += [self.busy.eq(0), self.finished.eq(1)]
-                with m.Else():
-                    m.d.comb += dispatch.eq(room)
+        with m.Elif(self.busy & stage.valid):
+            with m.If(stage.error != ErrorCode.NONE):
+                self._stop(m, stage.error, stage.counter)
+            with m.Elif(view.opcode == Opcode.HALT):
+                idle = [a == b for a, b in zip(sent, completed, strict=True)]
+                with m.If(self.frames_left != 0):
+                    m.d.comb += again.eq(
+                        Cat(rest, *(idle[unit] for unit in self._of_one_frame())).all())
+                with m.Elif(Cat(idle).all()):
+                    m.d.sync += [self.busy.eq(0), self.finished.eq(1)]
+            with m.Else():
+                m.d.comb += dispatch.eq(room)
 
     def _of_one_frame(self):
         """The units that do nothing for the following image."""

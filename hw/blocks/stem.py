@@ -1,6 +1,6 @@
 """The stem engine: pixels of the input stream times 8-bit weights, rescaled into SMEM."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,30 +12,39 @@ from bivit.hw.blocks.load import timing as load_timing
 from bivit.hw.blocks.memory import Ram
 from bivit.hw.blocks.output import BEAT
 from bivit.hw.blocks.rescale import RESCALE_LATENCY, Rescale
+from bivit.hw.blocks.stem_lane import ODD_BITS, StemLane, lane_latency, sum_bits
 from bivit.hw.emit import place
 from bivit.hw.encoding import layout_of
 from bivit.hw.isa import FORMATS, INSTRUCTION, Opcode
 from bivit.hw.memories import BEAT_BITS, CLIPPED_BITS, MEM_LATENCY, SCALE_BITS, memories
 
-__all__ = ["StemLane", "StemUnit", "input_timing", "period", "sum_bits", "timing"]
+__all__ = ["StemUnit", "groups_and_steps", "input_timing", "period", "timing"]
 
 _FIELDS = FORMATS[Opcode.STEM]
 _SHORTEST = 4
-"""Fewest cycles of a group of channels: the next token arrives meanwhile."""
-_SUM = MEM_LATENCY + 3
-"""Cycles from the address of a pixel until it is in the sum."""
+"""Fewest cycles of a group of channels."""
 _WRITE = MEM_LATENCY + RESCALE_LATENCY
 """Cycles from a sum that leaves until it is written."""
 
 
-def sum_bits(arch: Arch) -> int:
-    """Bits of a signed sum of products."""
-    return (255 * 255 * arch.stem_pixels).bit_length() + 1
+def groups_and_steps(arch: Arch, pixels: int, channels: int) -> tuple[int, int]:
+    """Groups of channels of a token, and steps of a group: as many STEM words of weights each."""
+    return -(-channels // arch.stem_lanes), -(-pixels // arch.stem_simd)
 
 
 def period(arch: Arch, pixels: int) -> int:
     """Cycles of a group of channels of a token."""
-    return max(pixels, arch.stem_macs, _SHORTEST)
+    return max(-(-pixels // arch.stem_simd) + _idle(arch), arch.stem_lanes, _SHORTEST)
+
+
+def _idle(arch):
+    """Cycles behind the steps of a group: a token that is taken beat by beat gives room late."""
+    return int(arch.stem_simd == PIXELS_PER_BEAT)
+
+
+def _sum_latency(arch):
+    """Cycles from the address of pixels until they are in the sum."""
+    return MEM_LATENCY + lane_latency(arch)
 
 
 def timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int]:
@@ -51,50 +60,16 @@ def timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int
     """
     assert opcode is Opcode.STEM
     pixels, channels = fields["pixels"], fields["channels"]
-    groups = -(-channels // arch.stem_macs)
-    last = channels - (groups - 1) * arch.stem_macs
+    groups, steps = groups_and_steps(arch, pixels, channels)
+    last = channels - (groups - 1) * arch.stem_lanes
     completion = (-(-pixels // PIXELS_PER_BEAT) + (fields["tokens"] * groups - 1)
-                  * period(arch, pixels) + pixels + last + 1 + _SUM + _WRITE)
+                  * period(arch, pixels) + steps + last + 1 + _sum_latency(arch) + _WRITE)
     return completion + 1, completion
 
 
 def input_timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int]:
     """What `timing` gives, of LOAD or STEM: whichever a target has."""
     return (load_timing if opcode is Opcode.LOAD else timing)(arch, opcode, fields)
-
-
-class StemLane(wiring.Component):
-    """Sums up pixels times weights for one channel.
-
-    Members
-    -------
-    pixel, weight : ``In``
-        The code p, and (w - 1) / 2; their product is (2p - 255) w.
-    take, first : ``In``, 2 cycles later
-        The product counts; it starts a new sum.
-    sum : ``Out``, 3 cycles after pixel and weight
-    """
-
-    def __init__(self, width: int):
-        self.width = width
-        super().__init__({"pixel": In(CODE_BITS), "weight": In(CODE_BITS), "take": In(1),
-                          "first": In(1), "sum": Out(signed(width))})
-
-    def elaborate(self, platform):
-        m = Module()
-        pixel, weight = (Signal(signed(CODE_BITS + 1), name=name, reset_less=True)
-                         for name in ("odd_pixel", "odd_weight"))
-        product = Signal(signed(2 * CODE_BITS + 2), reset_less=True)
-        total = Signal(signed(self.width), reset_less=True)
-        m.d.sync += [
-            pixel.eq(Cat(Const(1, 1), self.pixel[:-1], ~self.pixel[-1])),
-            weight.eq(Cat(Const(1, 1), self.weight)),
-            product.eq(pixel * weight),
-        ]
-        with m.If(self.take):
-            m.d.sync += total.eq(Mux(self.first, 0, total) + product)
-        m.d.comb += self.sum.eq(total)
-        return m
 
 
 class StemUnit(wiring.Component):
@@ -193,34 +168,37 @@ class StemUnit(wiring.Component):
         return buffer
 
     def _issue(self, m, pop, fields, full, buffer):
-        """Addresses of pixels and weights, and the pixel.
+        """Addresses of pixels and weights, and the pixels.
 
         Returns
         -------
         tuple of Value
-            The pixel; and MEM_LATENCY cycles before, whether there is one, and it is the first and
-            the last of a sum.
+            The pixels of a step, odd numbers, 0 behind the last one; and MEM_LATENCY cycles
+            before, whether there are some, and they are the first and the last of a sum.
         """
         arch = self.arch
+        simd, beat_bits = arch.stem_simd, len(buffer.write_addr) - 1
         running, half = Signal(), Signal()
-        index, end = Signal(range(period(arch, arch.stem_pixels))), Signal(_FIELDS["pixels"])
+        index = Signal(range(period(arch, arch.stem_pixels)))
+        end, steps = Signal(_FIELDS["pixels"]), Signal(_FIELDS["pixels"])
         channels_left = Signal(_FIELDS["channels"])
         address = Signal.like(self.stem_addr)
         take, first, last = Signal(), Signal(), Signal()
         group_done, token_done = Signal(), Signal()
+        inside = (PIXELS_PER_BEAT // simd).bit_length() - 1  # bits of a step's place in a beat
         m.d.comb += [
-            take.eq(running & (index < fields.pixels)),
+            take.eq(running & (index < steps)),
             first.eq(index == 0),
-            last.eq(running & (index == fields.pixels - 1)),
+            last.eq(running & (index == steps - 1)),
             group_done.eq(running & (index == end)),
-            token_done.eq(group_done & (channels_left <= arch.stem_macs)),
-            buffer.read_addr[0].eq(Cat(index[2:len(buffer.write_addr) + 1], half)),
+            token_done.eq(group_done & (channels_left <= arch.stem_lanes)),
+            buffer.read_addr[0].eq(Cat(index[inside:inside + beat_bits], half)),
             self.stem_addr.eq(address),
         ]
         with m.If(running):
             m.d.sync += [index.eq(index + 1), address.eq(address + take)]
         with m.If(group_done):
-            m.d.sync += [index.eq(0), channels_left.eq(channels_left - arch.stem_macs)]
+            m.d.sync += [index.eq(0), channels_left.eq(channels_left - arch.stem_lanes)]
         with m.If(token_done):
             m.d.sync += [channels_left.eq(fields.channels), address.eq(fields.weight_addr),
                          half.eq(~half),
@@ -229,33 +207,43 @@ class StemUnit(wiring.Component):
             m.d.sync += running.eq(1)
         with m.If(pop):
             word = data.View(layout_of(Opcode.STEM), self.instr.p.word)
-            least = max(arch.stem_macs, _SHORTEST)
+            given = (word.pixels + (simd - 1)) >> (simd.bit_length() - 1)
+            least = max(arch.stem_lanes, _SHORTEST) - _idle(arch)
             m.d.sync += [
                 running.eq(0), half.eq(0), index.eq(0), channels_left.eq(word.channels),
-                address.eq(word.weight_addr),
-                end.eq(Mux(word.pixels > least, word.pixels, least) - 1),
+                address.eq(word.weight_addr), steps.eq(given),
+                end.eq(Mux(given > least, given, least) - 1 + _idle(arch)),
             ]
-        byte = delayed(m, index[:2], MEM_LATENCY, name="byte")
-        return buffer.read_data[0].word_select(byte, CODE_BITS), take, first, last
+        place_in_beat = delayed(m, index[:inside], MEM_LATENCY, name="place_in_beat")
+        codes = buffer.read_data[0].word_select(place_in_beat, simd * CODE_BITS)
+        whole = ~delayed(m, last, MEM_LATENCY, name="last_of_pixels")
+        final = (fields.pixels - 1)[:simd.bit_length() - 1]  # place of the last pixel in its step
+        odd = []
+        for slot in range(simd):
+            code = codes.word_select(slot, CODE_BITS)
+            present = whole | (slot <= final) if slot else Const(1)
+            odd.append(Cat(Const(1, 1), code[:-1], ~code[-1]) & spread(present, ODD_BITS))
+        return Cat(odd), take, first, last
 
-    def _sums(self, m, platform, pixel, take, first, last):
+    def _sums(self, m, platform, pixels, take, first, last):
         """All lanes; their sums, and whether these are complete."""
-        sums = []
-        take = delayed(m, take, _SUM - 1, name="take_after", init=0)
-        first = delayed(m, first, _SUM - 1, name="first_after")
-        for index in range(self.arch.stem_macs):
-            lane = place(m, platform, f"lane_{index}", StemLane(sum_bits(self.arch)))
-            m.d.comb += [lane.pixel.eq(pixel), lane.take.eq(take), lane.first.eq(first),
-                         lane.weight.eq(self.stem_data.word_select(index, CODE_BITS))]
+        arch, latency, sums = self.arch, _sum_latency(self.arch), []
+        take = delayed(m, take, latency - 1, name="take_after", init=0)
+        first = delayed(m, first, latency - 1, name="first_after")
+        for index in range(arch.stem_lanes):
+            lane = place(m, platform, f"lane_{index}", StemLane(arch))
+            m.d.comb += [lane.pixels.eq(pixels), lane.take.eq(take), lane.first.eq(first),
+                         lane.weights.eq(self.stem_data.word_select(
+                             index, arch.stem_simd * CODE_BITS))]
             sums.append(lane.sum)
-        return sums, delayed(m, last, _SUM, name="last_after", init=0)
+        return sums, delayed(m, last, latency, name="last_after", init=0)
 
     def _leave(self, m, platform, pop, fields, sums, complete):
         """Sums through one rescaling lane, one a cycle, to their places in SMEM."""
         arch, width = self.arch, sum_bits(self.arch)
         rescale = place(m, platform, "rescale", Rescale(width))
-        waiting = Signal(width * arch.stem_macs, reset_less=True)
-        count, channels_left = Signal(range(arch.stem_macs + 1)), Signal(_FIELDS["channels"])
+        waiting = Signal(width * arch.stem_lanes, reset_less=True)
+        count, channels_left = Signal(range(arch.stem_lanes + 1)), Signal(_FIELDS["channels"])
         tokens_left, scale_address = Signal(_FIELDS["tokens"]), Signal.like(self.stem_scale_addr)
         leaves, token_done = Signal(), Signal()
         m.d.comb += [
@@ -279,7 +267,7 @@ class StemUnit(wiring.Component):
             remaining = Signal.like(channels_left)
             m.d.comb += remaining.eq(Mux(token_done, fields.channels, channels_left - leaves))
             m.d.sync += [waiting.eq(Cat(sums)), count.eq(
-                Mux(remaining > arch.stem_macs, arch.stem_macs, remaining))]
+                Mux(remaining > arch.stem_lanes, arch.stem_lanes, remaining))]
         with m.If(pop):
             word = data.View(layout_of(Opcode.STEM), self.instr.p.word)
             m.d.sync += [count.eq(0), channels_left.eq(word.channels),

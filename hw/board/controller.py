@@ -1,13 +1,13 @@
 """Executes the requests of the host: registers, data in, logits out (``docs/boards.md``)."""
 
-from amaranth.hdl import Array, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.memory import Rom
 from bivit.hw.blocks.output import BEAT
-from bivit.hw.blocks.registers import ADDRESSES, axi_lite_signature
+from bivit.hw.blocks.registers import ADDRESSES, LOAD_INDEX_BITS, axi_lite_signature
 from bivit.hw.board.framing import HEAD, line_crc
 from bivit.hw.board.identity import identity
 from bivit.hw.board.protocol import (
@@ -224,7 +224,8 @@ class Controller(wiring.Component):
                 self._port.start.eq(1), self._port.write.eq(1),
                 self._port.address.eq(Mux(self._loading, ADDRESSES["LOAD_SELECT"],
                                           ADDRESSES["CTRL"])),
-                self._port.value.eq(Mux(self._loading, self._first, _START)),
+                self._port.value.eq(Mux(
+                    self._loading, Cat(self._first[:LOAD_INDEX_BITS], self._total[2:]), _START)),
             ]
             with m.If(self._port.done):
                 m.next = "SAY"

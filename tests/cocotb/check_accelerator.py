@@ -49,7 +49,7 @@ class Host:
     async def load(self, packets):
         """Packets of the constant memories through LOAD_SELECT."""
         for index, packet in enumerate(packets):
-            await self.axi.write("LOAD_SELECT", index)
+            await self.axi.write("LOAD_SELECT", len(packet) << 4 | index)
             assert await self.axi.read("LOAD_SELECT") == 1 << 31 | index
             await self.offer(packet)
             while await self.axi.read("LOAD_SELECT") >> 31:

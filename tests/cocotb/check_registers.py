@@ -18,7 +18,8 @@ async def watch(ports, pulses):
         await ports.edge()
         for name in ("start", "reset", "load"):
             if ports.get(name):
-                pulses.append((name, ports.get("load_select") if name == "load" else None))
+                values = tuple(map(ports.get, ("load_select", "load_beats")))
+                pulses.append((name, values if name == "load" else None))
 
 
 @cocotb.test(timeout_time=200, timeout_unit="us")
@@ -58,13 +59,14 @@ async def writes_give_pulses_while_reads_go_on(dut, p_go):
 
     reader = cocotb.start_soon(read())
     for _ in range(30):
-        memory = random.choice([*range(len(constant_order)), len(constant_order), 256])
+        memory = random.choice([*range(len(constant_order)), len(constant_order), 15])
+        beats = random.getrandbits(28)
         name, value = random.choice([("CTRL", 1), ("CTRL", 2), ("CTRL", 3), ("ID", 1),
-                                     ("LOAD_SELECT", memory), ("CYCLES", 2)])
+                                     ("LOAD_SELECT", beats << 4 | memory), ("CYCLES", 2)])
         strobes = random.choice([15, 15, 1, 0])
         await axi.write(name, value, strobes)
-        if name == "LOAD_SELECT" and strobes and value < len(constant_order):
-            expected.append(("load", value))
+        if name == "LOAD_SELECT" and strobes and memory < len(constant_order):
+            expected.append(("load", (memory, beats)))
         elif name == "CTRL" and value < 3 and strobes:
             expected.append(("start" if value == 1 else "reset", None))
     await reader

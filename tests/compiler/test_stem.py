@@ -52,12 +52,20 @@ def test_one_stem_for_each_image_and_moves_between(program):
 
 def test_padding_bits_of_its_constants():
     graph = random_vit_graph(1, depth=2, embed_dim=20)  # 3 tiles of 8 columns, 2 groups of 12
-    constants = lower(graph, ARCH).constants
-    assert find_changed_padding(graph, ARCH, constants) is None
-    for memory, word in (("stem_scale", 20), ("stem", 4)):
+    check_padding(graph, ARCH, ("stem_scale", 20, 39), ("stem", 4, 8 * 8))
+    graph = random_vit_graph(1, embed_dim=20, image_shape=(1, 6, 6), patch_size=3)
+    simd = dataclasses.replace(ARCH, stem_macs=24, stem_simd=2)  # 9 pixels: 5 words of 2 a group
+    check_padding(graph, simd, ("stem", 4, 8), ("stem", 5, 8 * 2 * 8))
+
+
+def check_padding(graph, arch, *places):
+    """A change of a bit, (memory, word, bit), is found."""
+    constants = lower(graph, arch).constants
+    assert find_changed_padding(graph, arch, constants) is None
+    for memory, word, bit in places:
         changed = {name: list(words) for name, words in constants.items()}
-        changed[memory][word] ^= 1 << 39 if memory == "stem_scale" else 1 << 8 * 8
-        assert find_changed_padding(graph, ARCH, changed) == (memory, word)
+        changed[memory][word] ^= 1 << bit
+        assert find_changed_padding(graph, arch, changed) == (memory, word)
 
 
 def test_frames_must_join(program):
@@ -101,6 +109,14 @@ def test_pixels_are_taken_once():
 def test_multipliers_are_a_number(value):
     with pytest.raises(ArchError, match="stem_macs"):
         dataclasses.replace(ARCH, stem_macs=value)
+
+
+@pytest.mark.parametrize("macs, simd, message", (
+    (12, 3, "stem_simd must be one of 1, 2, 4"), (13, 2, "stem_macs must be a multiple of"),
+    (12, 0, "stem_simd of target")))
+def test_pixels_a_cycle_divide_the_multipliers(macs, simd, message):
+    with pytest.raises(ArchError, match=message):
+        dataclasses.replace(ARCH, stem_macs=macs, stem_simd=simd)
 
 
 def test_streamed_constants_are_refused():

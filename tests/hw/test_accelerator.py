@@ -227,26 +227,64 @@ def test_rom_target_runs_twice():
     assert received == expected_output(network) * 2
 
 
+def packets_of(network):
+    """Beats of the packet of each constant memory, by its number."""
+    contents, packets = network.contents(), {}
+    for name, (width, _) in constant_memories(network.arch).items():
+        beats = [word >> 32 * beat & 0xFFFFFFFF for word in contents.get(name, [0])
+                 for beat in range(beats_per_word(width))]
+        packets[constant_order.index(name)] = [
+            (beat, index == len(beats) - 1) for index, beat in enumerate(beats)]
+    return packets
+
+
+async def load(host, number, beats):
+    """Have a packet taken."""
+    await host.write("LOAD_SELECT", beats << 4 | number)
+    for _ in range(500):
+        if not await host.read("LOAD_SELECT") >> 31:
+            return
+    raise AssertionError("the packet was not taken")
+
+
 def test_loaded_target():
     network = Network(small_arch(weights="loaded"))
-    contents, packets = network.contents(), []
-    for name, (width, _) in constant_memories(network.arch).items():
-        count = beats_per_word(width)
-        beats = [word >> 32 * beat & 0xFFFFFFFF for word in contents.get(name, [0])
-                 for beat in range(count)]
-        packets += [(beat, index == len(beats) - 1) for index, beat in enumerate(beats)]
+    packets = packets_of(network)
 
     async def script(host):
-        for number in map(constant_order.index, constant_memories(network.arch)):
-            await host.write("LOAD_SELECT", number)
-            for _ in range(500):
-                if not await host.read("LOAD_SELECT") >> 31:
-                    break
-            else:
-                raise AssertionError("the packet was not taken")
+        for number, packet in packets.items():
+            await load(host, number, len(packet))
         await check_run(host, network)
 
-    received = simulate(Accelerator(network.arch), script, packets + network.beats())
+    received = simulate(Accelerator(network.arch), script,
+                        sum(packets.values(), []) + network.beats())
+    assert received == expected_output(network)
+
+
+@pytest.mark.parametrize("announced, beats, code", [
+    (30, 29, ErrorCode.STREAM_SHORT), (30, 31, ErrorCode.STREAM_LONG)])
+def test_packets_of_another_length(announced, beats, code):
+    """An error, nothing starts and nothing is loaded until a reset; then all is as ever."""
+    network = Network(small_arch(weights="loaded"))
+    packets = packets_of(network)
+    taken = min(announced, beats)  # the rest of it is not
+    broken = [(index, index == beats - 1) for index in range(taken)]
+
+    async def script(host):
+        await load(host, 1, announced)
+        assert await host.read("STATUS") == 4
+        assert await host.read("ERROR") == code.value
+        await host.write("CTRL", 1)
+        await load(host, 1, announced)
+        assert await host.read("STATUS") == 4
+        await host.write("CTRL", 2)
+        assert await host.read("STATUS") == 0
+        for number, packet in packets.items():
+            await load(host, number, len(packet))
+        await check_run(host, network)
+
+    received = simulate(Accelerator(network.arch), script,
+                        broken + sum(packets.values(), []) + network.beats())
     assert received == expected_output(network)
 
 

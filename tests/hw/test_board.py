@@ -43,7 +43,7 @@ class Machine:
 
     def write(self, address, value):
         if address == ADDRESSES["LOAD_SELECT"]:
-            self.select = value
+            self.select, self.beats = divmod(value, 16)[::-1]
         elif value == 2:
             self.reset()
         else:
@@ -59,6 +59,7 @@ class Machine:
         if not last:
             return
         if self.select is not None:
+            assert len(self.taken) == 4 * self.beats
             self.memories[self.select] = self.taken
         elif self.error:
             self.running, self.failed = False, True

@@ -22,6 +22,9 @@ SMALL = {"stem_pixels": 70, "stem_depth": 300, "stem_scale_depth": 160, "smem_de
 ODD = dataclasses.replace(TARGETS["odd"], stem_macs=7, **SMALL)
 TINY = dataclasses.replace(TARGETS["tiny"], stem_macs=3, **SMALL)
 WIDE = dataclasses.replace(TARGETS["tiny"], stem_macs=140, **SMALL)
+TWO = dataclasses.replace(ODD, name="two", stem_macs=14, stem_simd=2)
+FOUR = dataclasses.replace(TINY, name="four", stem_macs=12, stem_simd=4)
+WIDE_FOUR = dataclasses.replace(WIDE, name="wide-four", stem_macs=140, stem_simd=4)
 ONE = dataclasses.replace(TARGETS["zynq-7020"], stem_macs=1, **SMALL)
 
 
@@ -104,10 +107,12 @@ def run(arch, program, beats, parameters, *, p_valid=1.0, cycles=20000):
 def expected_of(arch, fields, image, parameters):
     """SMEM words that an instruction writes, by address: (mask, value)."""
     weights, scales, biases = parameters
-    pixels, channels, macs = fields["pixels"], fields["channels"], arch.stem_macs
-    groups = -(-channels // macs)
-    words = weights[fields["weight_addr"]:][:groups * pixels]
-    matrix = words.reshape(groups, pixels, macs).transpose(0, 2, 1).reshape(-1, pixels)[:channels]
+    pixels, channels, simd = fields["pixels"], fields["channels"], arch.stem_simd
+    lanes, steps = arch.stem_macs // simd, -(-pixels // simd)
+    groups = -(-channels // lanes)
+    words = weights[fields["weight_addr"]:][:groups * steps]
+    matrix = words.reshape(groups, steps, lanes, simd).transpose(0, 2, 1, 3)
+    matrix = matrix.reshape(-1, steps * simd)[:channels, :pixels]
     start = fields["scale_addr"]
     numbers = numeric.rescale(
         (2 * image[:, :pixels] - 255) @ matrix.T, scales[start:start + channels],
@@ -158,6 +163,17 @@ PROGRAMS = [
     (TINY, [dict(tokens=5, pixels=16, channels=9, row=1, shift=1),
             dict(tokens=2, pixels=1, channels=1, dst_addr=9),
             dict(tokens=6, pixels=2, channels=7, dst_addr=200, segment=3, last=1)]),
+    (TWO, [dict(tokens=4, pixels=49, channels=14), dict(tokens=1, pixels=3, channels=1, row=2),
+           dict(tokens=9, pixels=5, channels=23, row=1, dst_addr=50, segment=4, weight_addr=30,
+                scale_addr=40, shift=2),
+           dict(tokens=3, pixels=14, channels=7, dst_addr=300),
+           dict(tokens=4, pixels=1, channels=8),
+           dict(tokens=2, pixels=70, channels=6, row=2, dst_addr=200, shift=3, last=1)]),
+    (FOUR, [dict(tokens=5, pixels=pixels, channels=channels, row=1, shift=1)
+            for pixels, channels in ((16, 3), (70, 2), (69, 3), (67, 7), (1, 1), (5, 3), (18, 1))]
+     + [dict(tokens=6, pixels=2, channels=7, dst_addr=200, segment=3, last=1)]),
+    (WIDE_FOUR, [dict(tokens=3, pixels=70, channels=80), dict(tokens=3, pixels=64, channels=9),
+                 dict(tokens=2, pixels=67, channels=35, dst_addr=200, last=1)]),
     (ONE, [dict(tokens=5, pixels=1, channels=1), dict(tokens=3, pixels=1, channels=2),
            dict(tokens=7, pixels=4, channels=9, row=5),
            dict(tokens=3, pixels=7, channels=3, dst_addr=250, segment=1, row=4, last=1)]),
@@ -202,6 +218,6 @@ def test_end_of_the_packet(last, marked, error):
 
 
 def test_verilog_is_deterministic_and_has_one_lane():
-    text = emit(StemUnit(ODD), "block")
-    assert text == emit(StemUnit(ODD), "block")
+    text = emit(StemUnit(TWO), "block")
+    assert text == emit(StemUnit(TWO), "block")
     assert text.count("module bivit_stem_lane") == 1

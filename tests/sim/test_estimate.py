@@ -76,7 +76,7 @@ def test_programs_with_loops(depth):
 
 
 @pytest.mark.parametrize("arch", [STREAMED, dataclasses.replace(
-    TARGETS["tiny"], name="stem", stem_macs=8, stem_depth=256, stem_scale_depth=64)],
+    TARGETS["tiny"], name="stem", stem_macs=8, stem_simd=2, stem_depth=256, stem_scale_depth=64)],
     ids=("streamed", "stem"))
 def test_other_targets(arch):
     assert check(random_vit_graph(5, depth=2), arch) is not None

@@ -6,19 +6,21 @@ import numpy as np
 import pytest
 
 from bivit.compiler.build import compile
+from bivit.compiler.ir import checkpoint
 from bivit.hw.targets import TARGETS
 from bivit.models.photographs import photographs
 from bivit.models.random_networks import convert_random
 from bivit.sim.simulate import simulate
 from both_engines import check_engines
+from graphs import random_image, random_vit_graph
 
-ENGINES = {"tiny": 5, "odd": 4}
-"""Multipliers of the stem engine beside each target."""
+ENGINES = {"tiny": {"stem_macs": 5}, "odd": {"stem_macs": 6, "stem_simd": 2}}
+"""The stem engine beside each target."""
 
 
 def with_engine(target):
-    return dataclasses.replace(TARGETS[target], name=f"{target}-stem", stem_macs=ENGINES[target],
-                               stem_pixels=192, stem_depth=4096)
+    return dataclasses.replace(TARGETS[target], name=f"{target}-stem", stem_pixels=192,
+                               stem_depth=4096, **ENGINES[target])
 
 
 def different_images(count):
@@ -66,8 +68,17 @@ def test_stalls_of_the_streams_change_no_bit(network):
     assert report.frame_cycles[-1] > report.predicted_frame_cycles[-1]
 
 
+def test_pixels_that_fill_no_step(tmp_path):
+    """Patches of 9 pixels, two a cycle, and channels that fill no group."""
+    graph = random_vit_graph(3, embed_dim=11, image_shape=(1, 6, 6), patch_size=3)
+    checkpoint.save(graph, tmp_path / "net.safetensors")
+    images = np.stack([random_image(seed, graph.input_shape) for seed in range(3)])
+    check_engines(tmp_path / "net.safetensors", with_engine("odd"), tmp_path / "build", images)
+    check_row(tmp_path / "build", images)
+
+
 def test_without_an_engine_frames_follow_each_other(network, tmp_path):
-    checkpoint, target, _ = network
-    compile(checkpoint, target, tmp_path / "build")
+    path, target, _ = network
+    compile(path, target, tmp_path / "build")
     latency, interval = check_row(tmp_path / "build", different_images(3))
     assert latency <= interval + 20 and interval <= latency + 20

@@ -26,6 +26,8 @@ ARCHS = {arch.name: arch for arch in (
     Arch(name="flat", rows=4, cols=4, lanes=12, post_rows=4, resid_bits=13, score_slots=2,
          count_bits=20, **DEPTHS),
     Arch(name="stem", rows=3, cols=5, lanes=16, post_rows=2, stem_macs=4, smem_depth=512, **DEPTHS),
+    Arch(name="stem-simd", rows=3, cols=5, lanes=16, post_rows=2, stem_macs=12, stem_simd=4,
+         smem_depth=512, **DEPTHS),
 )}
 
 
