@@ -5,6 +5,7 @@ by one and by two workers; ``killed`` a worker and then the whole run, SIGKILL; 
 ``found/NETWORK/DEVICE`` the best design beside the named target. Networks have random weights.
 """
 
+import itertools
 import json
 import pathlib
 import random
@@ -16,6 +17,7 @@ from explore_found import found_row
 from explore_killed import killed_row
 
 from bivit.explore.command import run
+from bivit.explore.compiled import deciding
 from bivit.explore.confirm import simulate_design
 from bivit.explore.networks import Variant, prepare
 from bivit.explore.space import Space
@@ -30,11 +32,13 @@ EXACT = 20
 SPACES = {
     "bivit_digits": {"device": ("ecp5-85f",), "clock": (100.0,), "rows": (2, 3, 4), "cols": (4, 6),
                      "lanes": (16, 32), "post_rows": (1, 2)},
-    "bivit_deit_tiny": {"device": ("k26",), "clock": (100.0,), "rows": (8, 16), "cols": (8, 16),
-                        "lanes": (32, 64), "post_rows": (2, 4, 6, 8), "tile_rows": (1, 2, 4)}}
+    "bivit_deit_tiny": {
+        "device": ("k26", "zcu102", "alveo-u50"), "clock": (100.0, 150.0, 200.0),
+        "rows": (8, 16), "cols": (8, 16), "lanes": (32, 64), "post_rows": (2, 4, 8),
+        "tile_rows": (1, 2, 4), "weights": ("rom", "streamed")}}
 """Network to the hardware of the designs whose evaluation is timed."""
-SPEED = 24
-"""Designs that are timed."""
+SPEED = 1000
+"""Designs that are timed, at most."""
 NETWORKS = ("bivit_deit_tiny", "bivit_deit_small", "bivit_swin_tiny", "binaryvit")
 DEVICES = ("ecp5-85f", "zynq-7020", "k26")
 ROWS = (*(f"exact/{number}" for number in range(EXACT)),
@@ -78,18 +82,20 @@ def _exact(number):
 def _speed(network):
     """Designs a minute by one and by two workers, on warm workers, one after the other."""
     space = Space(hardware=SPACES[network], network={"name": (network,)})
-    variant, chance, rates = Variant(name=network), random.Random(3), {}
+    variant, rates = Variant(name=network), {}
     prepare(variant)
-    designs = [space.design({key: chance.choice(values) for key, values in space.varied.items()})
-               for _ in range(SPEED)]
+    points = list(itertools.product(*space.varied.values()))
+    designs = [space.design(dict(zip(space.varied, point, strict=True)))
+               for point in random.Random(3).sample(points, min(SPEED, len(points)))]
     for workers in (1, 2):
         with workers_of(space, workers) as pool:
-            list(pool.run({f"warm-{index}": (designs[0], variant) for index in range(2 * workers)}))
+            list(pool.run({f"warm-{index}": (designs[index] | {"lanes": 16}, variant)
+                           for index in range(2 * workers)}))
             begin = time.perf_counter()
             jobs = {str(index): (design, variant) for index, design in enumerate(designs)}
             records = [record for _, record in pool.run(jobs)]
             rates[workers] = 60 * len(designs) / (time.perf_counter() - begin)
-    return {"designs": len(designs),
+    return {"designs": len(designs), "of_other_cycles": len(set(map(deciding, designs))),
             "done": sum(record["status"] == "done" for record in records),
             "a_minute": {str(workers): round(rate, 1) for workers, rate in rates.items()},
             "two_over_one": round(rates[2] / rates[1], 2)}

@@ -1,13 +1,16 @@
 """The passes from a graph to a program, in one list, with a legality check after each."""
 
+import collections
 import contextlib
 import dataclasses
 import gc
 import math
+from collections.abc import Callable
 
 from bivit.compiler.batch import batched
 from bivit.compiler.check import IllegalProgram, check_program
 from bivit.compiler.code import Code
+from bivit.compiler.constant_reads import constant_reads
 from bivit.compiler.depend import dependencies, needs_of, units_of
 from bivit.compiler.encode import encode_program, wait_distances
 from bivit.compiler.fuse import fuse
@@ -32,8 +35,7 @@ from bivit.hw.arch import Arch
 from bivit.hw.isa import INSTR_BITS, Unit
 from bivit.hw.memories import fetched_memories
 
-__all__ = ["RUN_WORDS", "Candidate", "choose", "lower",
-           "uncollected"]
+__all__ = ["RUN_WORDS", "Candidate", "choose", "constant_words", "lower", "uncollected"]
 
 RUN_WORDS = (1 << 20, 64, 32)
 """Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
@@ -101,20 +103,31 @@ def lower(graph: Graph, arch: Arch, batch: int = 1) -> Program:
                    best.external, batch)
 
 
-def choose(graph: Graph, arch: Arch, batch: int = 1) -> tuple[Graph, Candidate]:
+def choose(graph: Graph, arch: Arch, batch: int = 1,
+           deeper: Callable[[TooSmall], Arch] | None = None) -> tuple[Graph, Candidate]:
     """The graph that is compiled, and the best program that fits; arguments are those of
     :func:`lower`.
+
+    Parameters
+    ----------
+    deeper : callable, optional
+        Gives the target with deeper memories where values find no room, so that the way there is
+        not gone again; or raises what it is given. Nothing is spilled then.
 
     Raises
     ------
     CompileError
     """
     verify(graph, arch)
+    whole = graph
     graph = lift_signs(batched(graph, batch))
     fused = fuse(graph, arch)
     _check_operations(fused[0])
+    places = _Places(arch, deeper)
     with uncollected():
-        found = list(_candidates(graph, fused, arch))
+        found = list(_candidates(graph, fused, arch, places))
+    if len(found) > 1 and places.arch is not arch:  # all of them for the same target
+        return choose(whole, places.arch, batch, deeper)
     fitting = [program for program in found if len(program.code.lines) <= arch.program_depth]
     if not fitting:
         needed = min(len(program.code.lines) for program in found)
@@ -123,6 +136,45 @@ def choose(graph: Graph, arch: Arch, batch: int = 1) -> tuple[Graph, Candidate]:
                        f"than PROGRAM of target {arch.name} has; raise program_depth to {needed}",
                        {"program_depth": needed})
     return graph, min(fitting, key=lambda program: program.cycles)
+
+
+class _Places:
+    """Places for all values of a plan, in a target whose memories become deeper if that is asked
+    for."""
+
+    def __init__(self, arch, deeper):
+        self.arch, self.deeper = arch, deeper
+
+    def of(self, plan, lifetimes):
+        """What :func:`place` gives."""
+        while True:
+            try:
+                return place(plan, self.arch, lifetimes)
+            except TooSmall as problem:
+                if self.deeper is None or _is_cut_for(plan, problem.needed):
+                    raise
+                self.arch = self.deeper(problem)
+
+
+def _is_cut_for(plan, depths):
+    """Whether instructions are cut for these depths: those of attention are, and pixels, of which a
+    single ring stays as it is in a memory of its size."""
+    rings = sum(region.memory == "imem" for region in plan.regions)
+    return "pmem_depth" in depths or "imem_depth" in depths and rings > 1
+
+
+def constant_words(graph: Graph, arch: Arch, batch: int = 1) -> dict[str, int]:
+    """Words that all constants of a network take in each memory, by its name.
+
+    Raises
+    ------
+    CompileError
+    """
+    verify(graph, arch)
+    graph, words = lift_signs(batched(graph, batch)), collections.Counter()
+    for segment in tile(graph, fuse(graph, arch), arch, RUN_WORDS[0]).segments:
+        words[segment.memory] += len(segment.words)
+    return dict(words)
 
 
 @contextlib.contextmanager
@@ -137,7 +189,7 @@ def uncollected():
             gc.enable()
 
 
-def _candidates(graph, fused, arch):
+def _candidates(graph, fused, arch, places):
     """Straight programs of a small network that fit, cut in several ways; else those of a large
     one."""
     lengths = set()
@@ -147,42 +199,42 @@ def _candidates(graph, fused, arch):
         length = len(plan.instructions)
         if length > min(_MANY if lengths else _LONG, arch.program_depth):
             if not lengths:
-                yield from _large(graph, fused, plan, arch)
+                yield from _large(graph, fused, plan, arch, places)
             return
         if length not in lengths:
-            yield _straight(plan, arch)
+            yield _straight(plan, arch, places)
         lengths.add(length)
 
 
-def _large(graph, fused, plan, arch):
+def _large(graph, fused, plan, arch, places):
     """A program with loops, and a straight one if there is room for it, and the loops find no room
     for their values or leave all units idle."""
     fits = len(plan.instructions) <= arch.program_depth
     try:
-        looped = _looped(graph, fused, plan, arch)
-    except CompileError:
-        if not fits:
+        looped = _looped(graph, fused, plan, arch, places)
+    except CompileError as problem:
+        if not fits or places.deeper and isinstance(problem, TooSmall):
             raise
     else:
         yield looped
         fits = fits and looped.cycles > _IDLE * busiest(plan, kinds_of(arch, plan.instructions))
     if fits:
-        yield _straight(plan, arch)
+        yield _straight(plan, arch, places)
 
 
-def _straight(plan, arch):
+def _straight(plan, arch, places):
     external = b""
     if fetched_memories(arch):
-        plan, external = stream(spill(plan, arch), arch)
-    placed, where = place(plan, arch, lifetimes_of_order(plan))
+        plan, external = stream(plan if places.deeper else spill(plan, arch), arch)
+    placed, where = places.of(plan, lifetimes_of_order(plan))
     needs = dependencies(placed.instructions, arch)
     return _candidate(placed, where, schedule(placed, arch, needs), needs, arch,
                       external)
 
 
-def _looped(graph, fused, plan, arch):
+def _looped(graph, fused, plan, arch, places):
     if fetched_memories(arch):
-        return _looped_streamed(plan, arch)
+        return _looped_streamed(plan, arch, places)
     if cuts := cuts_for_loops(graph, fused, arch):
         plan = tile(graph, fused, arch, RUN_WORDS[0], cuts=cuts)
     apart, before = spread(plan)
@@ -190,21 +242,23 @@ def _looped(graph, fused, plan, arch):
     touched = touched_words(apart.instructions, arch, share_sums=False)
     needs = needs_of(units, touched)
     parts = find_pipelines(apart.instructions, find_rolls(apart.instructions), needs, plan.layers)
-    placed, where = place(plan, arch, lifetimes_of_loops(plan, parts, touched, before))
+    placed, where = places.of(plan, lifetimes_of_loops(plan, parts, touched, before))
     needs = needs_of(units, touched.moved(before, where))
     return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,
                       b"")
 
 
-def _looped_streamed(plan, arch):
+def _looped_streamed(plan, arch, places):
     apart, _ = spread(plan)
     needs = dependencies(apart.instructions, arch, share_sums=False)
-    rolls = cut_rolls(plan, find_rolls(apart.instructions), arch, apart.instructions)
-    parts = find_pipelines(apart.instructions, rolls, needs, plan.layers, loop_room(plan, arch))
-    plan, parts, external = stream_parts(plan, parts, arch, apart.instructions)
+    reads = constant_reads(plan, arch)
+    rolls = cut_rolls(plan, find_rolls(apart.instructions), arch, apart.instructions, reads)
+    parts = find_pipelines(apart.instructions, rolls, needs, plan.layers,
+                           loop_room(plan, arch, reads))
+    plan, parts, external = stream_parts(plan, parts, arch, apart.instructions, reads)
     apart, before = spread(plan)
     touched = touched_words(apart.instructions, arch, share_sums=False)
-    placed, where = place(plan, arch, lifetimes_of_loops(plan, parts, touched, before))
+    placed, where = places.of(plan, lifetimes_of_loops(plan, parts, touched, before))
     needs = dependencies(placed.instructions, arch, share_sums=False)
     return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,
                       external)

@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from bivit.compiler.code import Pipeline, Straight, Stream
-from bivit.compiler.constant_reads import constant_reads
 from bivit.compiler.external import external_image, fetches
 from bivit.compiler.registers import signature
 from bivit.compiler.streams import Roll, has_courses
@@ -22,6 +21,9 @@ __all__ = ["SHARE", "cut_rolls", "loop_room", "stream_parts"]
 SHARE = 2
 """What is needed at the same time takes at most this part of a memory, where there is a choice, so
 that what is needed next has room beside it."""
+
+Reads = Sequence[dict[str, tuple[int, int]]]
+"""What :func:`bivit.compiler.constant_reads.constant_reads` gives."""
 
 
 @dataclasses.dataclass
@@ -43,18 +45,18 @@ class _Section:
         self.words = _words(self.ranges)
 
 
-def loop_room(plan: Plan, arch: Arch) -> Callable[[Sequence[int]], bool]:
+def loop_room(plan: Plan, arch: Arch, reads: Reads) -> Callable[[Sequence[int]], bool]:
     """Whether the constants of a loop of these instructions leave room for the next ones."""
-    reads, sizes = constant_reads(plan, arch), memories(arch)
+    sizes = memories(arch)
     return lambda indices: all(words * SHARE <= sizes[memory].depth
                                for memory, words in _all_words(indices, reads, plan).items())
 
 
-def cut_rolls(plan: Plan, rolls: Sequence[Roll], arch: Arch,
-              apart: Sequence[Instruction]) -> list[Roll]:
+def cut_rolls(plan: Plan, rolls: Sequence[Roll], arch: Arch, apart: Sequence[Instruction],
+              reads: Reads) -> list[Roll]:
     """Rolls with fewer iterations, where each iteration reads constants of its own and there is no
     room for those of all; straight code where a course is none in a part of it."""
-    reads, sizes = constant_reads(plan, arch), memories(arch)
+    sizes = memories(arch)
 
     def cut(roll):
         count = max((stream.end for stream in roll.streams), default=0)
@@ -84,7 +86,8 @@ def _between(roll, begin, end):
 
 
 def stream_parts(plan: Plan, parts: Sequence[Straight | Pipeline], arch: Arch,
-                 apart: Sequence[Instruction]) -> tuple[Plan, list[Straight | Pipeline], bytes]:
+                 apart: Sequence[Instruction], reads: Reads,
+                 ) -> tuple[Plan, list[Straight | Pipeline], bytes]:
     """The plan with its FETCHes, and with places for all constants; its parts; and the image.
 
     Parameters
@@ -97,7 +100,9 @@ def stream_parts(plan: Plan, parts: Sequence[Straight | Pipeline], arch: Arch,
     TooSmall
         If constants that are needed at the same time have no room.
     """
-    sections = {memory: _sections(plan, parts, arch, memory) for memory in fetched_memories(arch)}
+    addressed = [_addressed(plan, part) for part in parts]
+    sections = {memory: _sections(plan, parts, arch, memory, reads, addressed)
+                for memory in fetched_memories(arch)}
     for memory, own in sections.items():
         _place(own, memory, plan, arch)
         _pad(own, parts, apart, memories(arch)[memory].depth)
@@ -120,31 +125,38 @@ def _indices(part):
     return sorted(index for stream in part.streams for index in stream.indices)
 
 
-def _ranges(indices, reads, segments, together=()):
-    """Words that instructions read, of some segments; all words of what lies together."""
+def _ranges(indices, reads, together=()):
+    """Words that instructions read; all words of what lies together."""
     found = {}
     for index in indices:
         for name, words in reads[index].items():
-            if name in segments:
-                for other, count in next((run for run in together if name in run), {}).items():
-                    _extend(found, other, (0, count))
-                _extend(found, name, words)
+            for other, count in next((run for run in together if name in run), {}).items():
+                _extend(found, other, (0, count))
+            _extend(found, name, words)
     return found
 
 
-def _together(plan, parts, segments):
+def _addressed(plan, part):
+    """Names of the segments and regions that one field of one stream of a loop goes through."""
+    found = []
+    for stream in part.streams if isinstance(part, Pipeline) else ():
+        names = collections.defaultdict(set)
+        for index in stream.indices:
+            for field, address in plan.addresses[index]:
+                names[field].add(address.region)
+        found += [own for own in names.values() if len(own) > 1]
+    return found
+
+
+def _together(addressed, segments):
     """Runs of segments in their order, of which one stream of a loop reads the first, the last and
     some of those between: in one piece they keep their distances, and so the stream its course."""
     place = {name: number for number, name in enumerate(segments)}
     spans = []
-    for part in parts:
-        for stream in part.streams if isinstance(part, Pipeline) else ():
-            for name in plan.instructions[stream.indices[0]].fields:
-                values = (plan.instructions[index].fields[name] for index in stream.indices)
-                read = {place[value.region] for value in values
-                        if isinstance(value, Address) and value.region in place}
-                if len(read) > 1:
-                    spans.append((min(read), max(read) + 1))
+    for names in addressed:
+        read = [place[name] for name in names if name in place]
+        if len(read) > 1:
+            spans.append((min(read), max(read) + 1))
     runs, names = [], list(segments)
     for low, high in sorted(spans):
         if runs and low < runs[-1][1]:
@@ -167,23 +179,25 @@ def _all_words(indices, reads, plan):
     """Words of each memory that instructions read."""
     words = collections.Counter()
     memory_of = {segment.name: segment.memory for segment in plan.segments}
-    for name, (low, high) in _ranges(indices, reads, memory_of).items():
+    for name, (low, high) in _ranges(indices, reads).items():
         words[memory_of[name]] += high - low
     return words
 
 
-def _sections(plan, parts, arch, memory):
+def _sections(plan, parts, arch, memory, reads, addressed):
     """Parts that share an operation, and straight ones behind each other where there is room."""
-    reads, depth = constant_reads(plan, arch), memories(arch)[memory].depth
+    depth = memories(arch)[memory].depth
     segments = {segment.name: len(segment.words) for segment in plan.segments
                 if segment.memory == memory}
 
+    own = [{name: words for name, words in row.items() if name in segments} for row in reads]
+
     def section_of(positions):
-        own = [parts[position] for position in positions]
-        indices = [index for part in own for index in _indices(part)]
+        indices = [index for position in positions for index in _indices(parts[position])]
+        spans = [names for position in positions for names in addressed[position]]
         return _Section(positions, {(plan.instructions[index].operation,
                                      plan.instructions[index].group) for index in indices},
-                        _ranges(indices, reads, segments, _together(plan, own, segments)))
+                        _ranges(indices, own, _together(spans, segments)))
 
     sections = []
     for position in range(len(parts)):

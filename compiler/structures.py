@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from bivit.compiler.ir.errors import UserError
 from bivit.compiler.ir.graph import Graph
@@ -121,8 +122,7 @@ class Operation:
     forms: tuple[Form, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """A word of a region whose place is not known yet."""
 
     region: str
@@ -222,6 +222,9 @@ class Observe:
     pieces: tuple[tuple[int, int, int], ...] | None = None
 
 
+_OBSERVED = {field.name: field.default for field in dataclasses.fields(Observe)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Instruction:
     """One instruction; a field is an integer, or an :class:`Address` before placement.
@@ -259,8 +262,7 @@ class Instruction:
         """What the manifest says of it: layer and observed results, those that there are."""
         places = {"observe": self.observe, "observe_bits": self.observe_bits}
         return {"layer": self.layer} | {
-            key: {field.name: getattr(place, field.name) for field in dataclasses.fields(place)
-                  if getattr(place, field.name) != field.default}
+            key: {name: value for name, value in vars(place).items() if value != _OBSERVED[name]}
             for key, place in places.items() if place}
 
 

@@ -91,6 +91,7 @@ def tile(graph: Graph, fused: tuple[tuple[Operation, ...], Layouts], arch: Arch,
     for index, operation in enumerate(operations):
         tiler.index, tiler.iteration, tiler.group = index, 0, 0
         _EMITTERS[operation.kind](tiler, operation)
+    tiler.patches = None  # which refer to the tiler: no cycle is left to collect
     return Plan(tuple(tiler.instructions), tuple(tiler.regions.values()),
                 tuple(tiler.segments.values()), tuple(tiler.layers.values()))
 

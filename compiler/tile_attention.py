@@ -59,10 +59,10 @@ class _Attention:
             tiler.layer(self.scores.name, self.scores.op, True, macs * self.head_width),
             tiler.layer_of(self.softmax.name),
             tiler.layer(self.attend.name, self.attend.op, True, macs * (channels // self.heads)))
-        self._outputs = _Numbers(self) if "rescale" in nodes else _Bits(self)
 
     def emit(self):
         """All instructions."""
+        outputs = (_Numbers if "rescale" in self.operation.nodes else _Bits)(self)
         words = max(self.value_layout.stride)
         blocks = list(self.query.rows.blocks(self.arch.rows))
         groups = self.tiler.heads.get(self.operation.name)
@@ -87,10 +87,10 @@ class _Attention:
                     self._score(block, first + place, place % slots, window, bias)
                     self._attend_to(first + place, place % slots, low, begin, end, at[place])
                 if place >= ahead:
-                    self._outputs.emit(block, low, high, begin, end, first + place - ahead, window,
+                    outputs.emit(block, low, high, begin, end, first + place - ahead, window,
                                        at[place - ahead])
             if first + together == self.heads:
-                self._outputs.finish(block)
+                outputs.finish(block)
 
     def _bias_words(self, low, begin, end):
         """Fields that name the biases of a block of queries, by head."""

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from bivit.explore.compiled import report_of
 from bivit.explore.confirm import confirm_designs
 from bivit.explore.costs import modelled
-from bivit.explore.evaluate import report_of
 from bivit.explore.files import target_toml, write_csv, write_json
 from bivit.explore.front import front_of, spread, title
 from bivit.explore.goal import Goal, space_of, verdict

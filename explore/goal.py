@@ -3,8 +3,8 @@
 import dataclasses
 import re
 
-from bivit.explore.evaluate import device_of
 from bivit.explore.front import title
+from bivit.explore.hardware import device_of
 from bivit.explore.networks import SHIPPED
 from bivit.explore.space import ExploreError, Search, Space
 from bivit.explore.store import constraint_values

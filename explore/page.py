@@ -4,7 +4,7 @@ import string
 from html import escape
 from pathlib import Path
 
-from bivit.explore.evaluate import BOUNDS
+from bivit.explore.compiled import BOUNDS
 from bivit.explore.front import title
 from bivit.explore.space import OBJECTIVES, Space
 from bivit.sim import page as report_page

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 
+from bivit.explore.compiled import deciding
 from bivit.explore.evaluate import evaluate
 from bivit.explore.networks import prepare
 from bivit.explore.space import ExploreError, Space
@@ -40,6 +41,11 @@ class Here:
             yield key, evaluate(design, self._networks[variant.key], self._space.constraints)
 
 
+def _evaluate_all(designs, network, constraints):
+    """Records by key."""
+    return {key: evaluate(design, network, constraints) for key, design in designs.items()}
+
+
 class Cluster:
     """Workers of a Dask cluster."""
 
@@ -47,19 +53,24 @@ class Cluster:
         self._space, self._client, self._networks = space, client, {}
 
     def run(self, jobs: dict):
-        """As :meth:`Here.run`; a network is prepared by one worker and sent to the others."""
+        """As :meth:`Here.run`; a network is prepared by one worker and sent to the others, and
+        designs that share their cycles are evaluated by one worker."""
         from distributed import as_completed
 
-        futures = {}
+        alike, futures = {}, {}
         for key, (design, variant) in jobs.items():
             if variant.key not in self._networks:
                 self._networks[variant.key] = self._client.submit(
                     prepare, variant, key=f"network-{variant.key}", priority=1)
-            future = self._client.submit(evaluate, design, self._networks[variant.key],
-                                         self._space.constraints, key=f"design-{key}")
-            futures[future] = key
+            alike.setdefault((variant.key, deciding(design)), {})[key] = design
+        for (variant, _), designs in alike.items():
+            future = self._client.submit(
+                _evaluate_all, designs, self._networks[variant], self._space.constraints,
+                key=f"designs-{next(iter(designs))}")
+            futures[future] = designs
         for future in as_completed(list(futures)):
-            yield futures.pop(future), future.result()
+            del futures[future]
+            yield from future.result().items()
             future.release()
 
 
