@@ -58,7 +58,8 @@ def test_verilator_sees_widths(tmp_path):
 def test_icarus(name, tmp_path):
     (tmp_path / "accelerator.v").write_text(text(name))
     done = subprocess.run(["iverilog", "-g2012", "-Wall", *defines(name), "-s", "accelerator",
-                           "-o", "/dev/null", "accelerator.v"], cwd=tmp_path, capture_output=True, text=True)
+                           "-o", "/dev/null", "accelerator.v"], cwd=tmp_path,
+                          capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
 
 
