@@ -223,13 +223,15 @@ def _cycle_differences(run, predicted, *, exact, in_a_row):
         wrong += 1
         first = first or f"image {image} takes {measured} cycles where {wanted} are predicted"
     bounds = [*predicted.frame_starts, len(predicted.pop)]
+    # Of a stem engine's work, what ends behind the last observed frame is not recorded.
+    end = predicted.frame_cycles[len(run.times) - 1 if in_a_row else 0] if run.times else 0
     for image, times in enumerate(run.times if exact else ()):
         frame = slice(*bounds[image if in_a_row else 0:][:2])
         for event, measured, wanted in zip(
                 ("pop", "done"), times, (predicted.pop[frame], predicted.done[frame]),
                 strict=True):
             different = [number for number, cycle in enumerate(wanted[:-1])
-                         if measured.get(number) != cycle]
+                         if measured.get(number) != cycle and (number in measured or cycle < end)]
             wrong += len(different)
             if different and first is None:
                 number = different[0]

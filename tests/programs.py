@@ -1,5 +1,7 @@
 """Random legal programs and constants, for tests of synchronisation, timing and results."""
 
+import dataclasses
+
 from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS
 from bivit.hw.blocks.checks import opcodes_of
 from bivit.hw.encoding import decode, encode, layout_of
@@ -23,7 +25,7 @@ from bivit.hw.isa import (
 from bivit.hw.memories import constant_memories, threshold_bits
 
 __all__ = ["WAIT_BITS", "input_stream", "random_constants", "random_fields", "random_program",
-           "random_waits", "unit_opcodes", "write_files"]
+           "random_waits", "roomy", "unit_opcodes", "write_files"]
 
 WAIT_BITS = sum(255 << layout_of(Opcode.HALT)[name].offset for name in WAIT_FIELDS.values())
 """The waits of the header."""
@@ -31,6 +33,18 @@ CONSTANT_WORDS = 64
 """Words of each constant memory that are not zero."""
 REGION = 192
 """Words between two places of a memory, of which an instruction reads one and writes the other."""
+
+LEAST_DEPTHS = {"kmem_depth": 256, "pv_depth": 256, "sums_depth": 128, "score_tiles": 64} | {
+    f"{name}_depth": 512 for name in ("program", "weight", "thr", "scale", "norm", "pos", "bend",
+                                      "bias", "imem", "xmem", "hmem", "pmem", "bmem", "resid",
+                                      "vmem")}
+"""Memories that hold the addresses that random programs name."""
+
+
+def roomy(arch):
+    """The target with memories that are not too small for random programs."""
+    return dataclasses.replace(arch, **{
+        name: max(getattr(arch, name), least) for name, least in LEAST_DEPTHS.items()})
 
 
 def unit_opcodes(arch):

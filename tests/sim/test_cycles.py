@@ -17,6 +17,7 @@ from programs import (
     input_stream,
     random_constants,
     random_program,
+    roomy,
     unit_opcodes,
     write_files,
 )
@@ -26,19 +27,19 @@ POP, DONE = 0, 1
 
 @functools.cache
 def simulator_of(target):
-    arch = TARGETS[target]
+    arch = roomy(TARGETS[target])
     return build_simulator(accelerator_verilog(arch), arch)
 
 
 def check(target, seed, length, folder):
     """Predicted and simulated times of a random program are equal."""
-    arch, rng = TARGETS[target], random.Random(f"{target}/{seed}/{length}")
+    arch, rng = roomy(TARGETS[target]), random.Random(f"{target}/{seed}/{length}")
     check_program(arch, rng, random_program(rng, arch, length=length), folder)
 
 
 def check_loops(target, seed, longest, folder):
     """The same of a program with loops."""
-    arch, rng = TARGETS[target], random.Random(f"{target}/{seed}/{longest}")
+    arch, rng = roomy(TARGETS[target]), random.Random(f"{target}/{seed}/{longest}")
     opcodes = [opcode for opcode in unit_opcodes(arch) if opcode is not Opcode.LOAD]
     check_program(arch, rng, looped_program(rng, arch, longest=longest, opcodes=opcodes), folder)
 

@@ -77,6 +77,19 @@ def test_pixels_that_fill_no_step(tmp_path):
     check_row(tmp_path / "build", images)
 
 
+def test_a_stem_that_takes_longer_than_the_frame(tmp_path):
+    """Its end lies in the next frame, which need not be observed."""
+    graph = random_vit_graph(3, embed_dim=30, image_shape=(3, 24, 24), patch_size=8, mlp_dim=8)
+    checkpoint.save(graph, tmp_path / "net.safetensors")
+    compile(tmp_path / "net.safetensors", with_engine("odd"), tmp_path / "build")
+    images = np.stack([random_image(seed, graph.input_shape) for seed in range(3)])
+    for observe in (1, 3):
+        found = simulate(tmp_path / "build", images, in_a_row=True, observe=observe)
+        assert found.mismatches == 0, found.first_mismatch
+        stem = found.layers[0]["last_cycle"] - found.layers[0]["first_cycle"]
+        assert stem > found.frame_cycles[0] - stem
+
+
 def test_without_an_engine_frames_follow_each_other(network, tmp_path):
     path, target, _ = network
     compile(path, target, tmp_path / "build")

@@ -19,6 +19,7 @@ from programs import (
     input_stream,
     random_constants,
     random_program,
+    roomy,
     unit_opcodes,
     write_files,
 )
@@ -28,19 +29,19 @@ IMAGES = 2
 
 @functools.cache
 def simulator_of(target):
-    arch = TARGETS[target]
+    arch = roomy(TARGETS[target])
     return build_simulator(accelerator_verilog(arch), arch)
 
 
 def check(target, seed, length, folder):
     """Every result of every instruction, and the output stream."""
-    arch, rng = TARGETS[target], random.Random(f"{target}/{seed}")
+    arch, rng = roomy(TARGETS[target]), random.Random(f"{target}/{seed}")
     check_program(arch, rng, random_program(rng, arch, length=length, ordered=True), folder)
 
 
 def check_loops(target, seed, longest, folder):
     """The same of a program with loops, which does what its expansion does."""
-    arch, rng = TARGETS[target], random.Random(f"{target}/{seed}")
+    arch, rng = roomy(TARGETS[target]), random.Random(f"{target}/{seed}")
     opcodes = [opcode for opcode in unit_opcodes(arch) if opcode is not Opcode.LOAD]
     program = looped_program(rng, arch, longest=longest, ordered=True, opcodes=opcodes)
     check_program(arch, rng, program, folder)
