@@ -5,6 +5,7 @@ by one and by two workers; ``killed`` a worker and then the whole run, SIGKILL; 
 ``found/NETWORK/DEVICE`` the best design beside the named target. Networks have random weights.
 """
 
+import functools
 import itertools
 import json
 import pathlib
@@ -64,16 +65,21 @@ def summary(rows: dict) -> dict:
             "mismatches": sum(row["mismatches"] for row in exact)}
 
 
-def _exact(number):
-    """A design of a run, its cycles and its bits in RTL."""
-    space = load_space(DIGITS)
+@functools.cache
+def _drawn():
+    """Designs of a run that work, drawn at random."""
     with tempfile.TemporaryDirectory() as scratch:
-        scratch = pathlib.Path(scratch)
         run(scratch, file=DIGITS)
-        records = json.loads((scratch / "explore.json").read_text())["records"]
-        done = [record for record in records if record["status"] == "done"]
-        record = random.Random(7).sample(done, EXACT)[int(number)]
-        found = simulate_design(record, space, scratch / "build")
+        records = json.loads((pathlib.Path(scratch) / "explore.json").read_text())["records"]
+    return random.Random(7).sample(
+        [record for record in records if record["status"] == "done"], EXACT)
+
+
+def _exact(number):
+    """A design of the run, its cycles and its bits in RTL."""
+    record = _drawn()[int(number)]
+    with tempfile.TemporaryDirectory() as scratch:
+        found = simulate_design(record, load_space(DIGITS), pathlib.Path(scratch) / "build")
     return {"design": record["design"], "predicted_cycles": record["cycles"],
             "rtl_cycles": found.cycles_per_image, "mismatches": found.mismatches,
             "observation_points": found.observation_points}
