@@ -19,8 +19,10 @@ from bivit.hw.emit import emit
 
 __all__ = ["build", "run_module"]
 
-MODELS = str(pathlib.Path(__file__).parents[1])
-"""Programs and models that the simulator uses too; before anything else of these names."""
+TESTS = pathlib.Path(__file__).parents[1]
+MODELS = [str(TESTS / "hw"), str(TESTS)]
+"""Other tests, whose models and programs are used in the simulator too: before anything else of
+these names."""
 BUILD_ARGS = ["--no-public-flat-rw", "-Wno-fatal", "-Wno-lint", "-Wno-style"]
 MAKE_FLAGS = "CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"
 """The wheel lacks the first; the others, because compiling takes longer than these simulations."""
@@ -90,7 +92,7 @@ def run_module(module, top, folder, test_folder, **options):
     **options
         More options of cocotb's runner.
     """
-    with mock.patch.object(sys, "path", [MODELS, *sys.path]):
+    with mock.patch.object(sys, "path", [*MODELS, *sys.path]):
         results = get_runner("verilator").test(
             hdl_toplevel=top, hdl_toplevel_lang="verilog", test_module=module, build_dir=folder,
             test_dir=test_folder, seed=1, results_xml=str(test_folder / "results.xml"), **options)

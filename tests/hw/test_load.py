@@ -153,6 +153,7 @@ def load_constants(arch, packets):
         for index, beats in packets:
             assert not ctx.get(loader.busy)
             ctx.set(loader.select_index, index)
+            ctx.set(loader.select_beats, len(beats))
             ctx.set(loader.select_valid, 1)
             await tick(ctx)
             ctx.set(loader.select_valid, 0)
@@ -168,6 +169,7 @@ def load_constants(arch, packets):
             assert not ctx.get(loader.s_axis.ready)
             while ctx.get(loader.busy):
                 await tick(ctx)
+            assert not ctx.get(loader.error)
 
     simulator = Simulator(loader)
     simulator.add_clock(1e-6)
