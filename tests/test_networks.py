@@ -21,6 +21,7 @@ from graphs import random_image, random_vit_graph
 from network_graphs import random_headwise_graph, random_pyramid_graph, random_window_graph
 
 TARGET_NAMES = ("tiny", "odd", "zynq-7020")
+RTL_NAMES = ("tiny", "odd", pytest.param("zynq-7020", marks=pytest.mark.slow))
 MOVING_OPS = ("patchify", "select", "gather", "tile_channels")
 
 
@@ -158,7 +159,7 @@ def rtl_test(kind, examples):
     @many(examples, KINDS[kind])
     def test(target, tmp_path, graph):
         simulate_everywhere(target, graph, tmp_path)
-    return pytest.mark.parametrize("target", TARGET_NAMES)(test)
+    return pytest.mark.parametrize("target", RTL_NAMES)(test)
 
 
 test_random_transformers_on_the_instruction_set_simulator = iss_test("transformers")

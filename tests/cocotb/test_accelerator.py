@@ -10,7 +10,7 @@ from bivit.hw.accelerator import Accelerator
 MODULES = {"rom": ["check_accelerator"], "loaded": ["check_accelerator", "check_programs"]}
 
 
-@pytest.mark.parametrize("weights", MODULES)
+@pytest.mark.parametrize("weights", ["loaded", pytest.param("rom", marks=pytest.mark.slow)])
 def test_accelerator(weights, tmp_path):
     arch = arch_of(weights)
     if weights == "rom":

@@ -28,8 +28,10 @@ def different_images(count):
     return np.stack([np.roll(images[index % 2], index, axis=-1) for index in range(count)])
 
 
-@pytest.fixture(scope="module", params=[("bivit_deit_micro", "tiny"),
-                                        ("bivit_w1a8_swin_micro", "odd")], ids=lambda p: p[0])
+@pytest.fixture(scope="module", params=[
+    pytest.param(("bivit_deit_micro", "tiny"), id="bivit_deit_micro"),
+    pytest.param(("bivit_w1a8_swin_micro", "odd"), id="bivit_w1a8_swin_micro",
+                 marks=pytest.mark.slow)])
 def network(request, tmp_path_factory):
     """A checkpoint, its target with an engine and without, and the folder of the former."""
     name, target = request.param
