@@ -15,7 +15,7 @@ from bivit.compiler.files import BuildError
 from bivit.compiler.ir import checkpoint
 from bivit.compiler.ir.graph import Graph
 from bivit.compiler.padding import find_changed_padding
-from bivit.compiler.passes import lower
+from bivit.compiler.passes import lower, uncollected
 from bivit.hw.arch import Arch, ArchError
 from bivit.hw.targets import TARGETS
 
@@ -181,7 +181,8 @@ def resolve_target(target) -> Arch:
 @functools.cache
 def _verilog(arch):
     from bivit.hw.accelerator import accelerator_verilog  # slow to import, and not always needed
-    return accelerator_verilog(arch)
+    with uncollected():
+        return accelerator_verilog(arch)
 
 
 def _write_report(folder):

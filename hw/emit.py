@@ -6,7 +6,9 @@ Verilog module, made once for each class and set of constructor parameters, howe
 that kind there are. :func:`emit` gives the text of a whole design.
 """
 
+import bisect
 import collections
+import concurrent.futures
 import dataclasses
 import inspect
 import itertools
@@ -117,7 +119,9 @@ class VerilogPlatform:
         self._names.add(name)
         top = self._elaborate(component, name)
         blocks = [top, *self._blocks.values()]
-        modules = _verilog_modules("".join(block.rtlil for block in blocks))
+        with concurrent.futures.ThreadPoolExecutor() as pool:  # Yosys is a process of its own
+            found = pool.map(_verilog_modules, _halves([block.rtlil for block in blocks]))
+            modules = {name: text for own in found for name, text in own.items()}
         parts = []
         for block in blocks:
             own = [text for module, text in modules.items()
@@ -186,6 +190,13 @@ def _comment(component):
     values = ", ".join(f"{name}={getattr(value, 'name', value)}"
                        for name, value in _parameters(component))
     return f"{type(component).__name__}({values})"
+
+
+def _halves(texts):
+    """The texts in their order, as two of about the same length."""
+    ends = list(itertools.accumulate(map(len, texts)))
+    middle = bisect.bisect(ends, ends[-1] // 2) + 1
+    return ["".join(half) for half in (texts[:middle], texts[middle:]) if half]
 
 
 def _verilog_modules(rtlil_text):
