@@ -217,7 +217,8 @@ def _large(graph, fused, plan, arch, places):
             raise
     else:
         yield looped
-        fits = fits and looped.cycles > _IDLE * busiest(plan, kinds_of(arch, plan.instructions))
+        fits = fits and looped.cycles > _IDLE * busiest(
+            plan, kinds_of(places.arch, plan.instructions))
     if fits:
         yield _straight(plan, arch, places)
 
@@ -227,6 +228,7 @@ def _straight(plan, arch, places):
     if fetched_memories(arch):
         plan, external = stream(plan if places.deeper else spill(plan, arch), arch)
     placed, where = places.of(plan, lifetimes_of_order(plan))
+    arch = places.arch
     needs = dependencies(placed.instructions, arch)
     return _candidate(placed, where, schedule(placed, arch, needs), needs, arch,
                       external)
@@ -243,7 +245,7 @@ def _looped(graph, fused, plan, arch, places):
     needs = needs_of(units, touched)
     parts = find_pipelines(apart.instructions, find_rolls(apart.instructions), needs, plan.layers)
     placed, where = places.of(plan, lifetimes_of_loops(plan, parts, touched, before))
-    needs = needs_of(units, touched.moved(before, where))
+    arch, needs = places.arch, needs_of(units, touched.moved(before, where))
     return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,
                       b"")
 
@@ -259,6 +261,7 @@ def _looped_streamed(plan, arch, places):
     apart, before = spread(plan)
     touched = touched_words(apart.instructions, arch, share_sums=False)
     placed, where = places.of(plan, lifetimes_of_loops(plan, parts, touched, before))
+    arch = places.arch
     needs = dependencies(placed.instructions, arch, share_sums=False)
     return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,
                       external)

@@ -1,0 +1,30 @@
+"""What a design is said to cost is what its target costs, compiled from the beginning."""
+
+import pytest
+
+from bivit.explore.compiled import compiled
+from bivit.explore.networks import Prepared
+from bivit.hw.arch import Arch
+from bivit.sim.estimate import predict_cycles
+from graphs import random_vit_graph
+
+ARRAY = {"device": "ecp5-85f", "clock": 100.0, "rows": 2, "cols": 4, "lanes": 16}
+NETWORKS = {"straight": {"image_shape": (1, 6, 6)},
+            "loops": {"image_shape": (1, 20, 20), "embed_dim": 40, "num_heads": 4, "depth": 2}}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("more", [
+    {}, {"room": 1.5}, {"weights": "streamed", "port_bits": 32},
+    {"weights": "streamed", "port_bits": 32, "constants": 0.4}], ids=str)
+def test_the_target_costs_what_was_said(network, more):
+    graph = random_vit_graph(3, **NETWORKS[network])
+    target, figures = compiled(ARRAY | more, Prepared(graph))
+    again = predict_cycles(graph, Arch(**vars(target)))
+    assert (figures["cycles"], figures["instructions"], figures["utilization"]) == (
+        again.cycles, again.instructions, again.utilization)
+    assert all(getattr(target, f"{name}_depth") >= words for name, words in again.memory.items())
+    assert target.program_depth == again.instructions
+    if not more:
+        assert (again.executed > again.instructions) == (network == "loops")
+        assert target.resid_depth == again.memory["resid"]
