@@ -377,7 +377,7 @@ private:
         if (!options_.count("--constants")) return;
         const Words constants = read_file(options_.at("--constants"));
         for (size_t next = 0; next < constants.size(); next += constants[next + 1] + 2) {
-            write_register(LOAD_SELECT, constants[next] | constants[next + 1] << 4);
+            write_register(LOAD_SELECT, constants[next] | constants[next + 1] << LOAD_INDEX_BITS);
             send(&constants[next + 2], constants[next + 1]);
             const uint64_t limit = cycle_ + 64ull * constants[next + 1] + ACCESS_LIMIT;
             while (next_beat_ < beat_count_) {

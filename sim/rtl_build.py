@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 
 from bivit.compiler.ir.errors import UserError
+from bivit.hw.blocks.registers import LOAD_INDEX_BITS
 from bivit.hw.board.protocol import TOP
 from bivit.hw.cache import cache_folder
 from bivit.hw.isa import Unit
@@ -33,7 +34,8 @@ OBSERVED += ["obs_post_tag", "obs_softmax_tag", "obs_vec_tag", "obs_frames_left"
 TRANSLATE = ["--cc", "--prefix", "Vbivit", "-O3", "--no-timing",
              "-DBIVIT_COUNTONES", "--x-assign", "fast", "--output-split", "10000",
              "-Wno-fatal", "-Wno-lint", "-Wno-style"]
-COMPILE = ["-std=gnu++17", "-w", "-pipe", f"-DUNITS={len(Unit)}"]
+COMPILE = ["-std=gnu++17", "-w", "-pipe", f"-DUNITS={len(Unit)}",
+           f"-DLOAD_INDEX_BITS={LOAD_INDEX_BITS}"]
 OPTIMISE = {"fast": "-O2", "slow": "-O0", "runtime": "-O1"}
 NO_SPACE = "No space left on device"
 COMPILERS = ("g++", "clang++", "c++")

@@ -8,7 +8,7 @@ from bench import AxiLite, collect, send, start
 from networks import Network, arch_of
 
 from bivit.hw.blocks.checks import ErrorCode, units_of
-from bivit.hw.blocks.registers import ID
+from bivit.hw.blocks.registers import ID, LOAD_INDEX_BITS
 from bivit.sim.cycles import simulate_cycles
 
 __all__ = ["Host", "NETWORK"]
@@ -49,7 +49,7 @@ class Host:
     async def load(self, packets):
         """Packets of the constant memories through LOAD_SELECT."""
         for index, packet in enumerate(packets):
-            await self.axi.write("LOAD_SELECT", len(packet) << 4 | index)
+            await self.axi.write("LOAD_SELECT", len(packet) << LOAD_INDEX_BITS | index)
             assert await self.axi.read("LOAD_SELECT") == 1 << 31 | index
             await self.offer(packet)
             while await self.axi.read("LOAD_SELECT") >> 31:
