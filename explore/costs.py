@@ -4,7 +4,8 @@ from bivit.compiler.ir.graph import Graph
 from bivit.hw.arch import Arch, ArchError
 from bivit.hw.devices import RESOURCES, ULTRA_RAM_BITS, Device
 from bivit.hw.memories import memories
-from bivit.hw.resources import elements, memory_block_ram, memory_places, predict
+from bivit.hw.memory_resources import memory_block_ram, memory_places
+from bivit.hw.resources import elements, predict
 
 __all__ = ["costs_of", "least_costs", "modelled"]
 

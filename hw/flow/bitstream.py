@@ -20,7 +20,7 @@ from bivit.hw.flow.store import Store, work_folder
 from bivit.hw.flow.synthesis import NETLIST, count_cells, too_small
 from bivit.hw.flow.tools import FlowError, nextpnr, yosys
 from bivit.hw.memories import memories as memory_sizes
-from bivit.hw.resources import memory_block_ram
+from bivit.hw.memory_resources import memory_block_ram
 
 __all__ = ["make_bitstream"]
 

@@ -4,14 +4,14 @@ import collections
 import dataclasses
 import json
 import pathlib
-import re
 
 from bivit.hw.devices import RULES, Device, Family
 from bivit.hw.flow import output_registers
+from bivit.hw.flow.blocks import JOINED, map_blocks
 from bivit.hw.flow.design import CORE, Design
 from bivit.hw.flow.tools import FlowError, yosys
 
-__all__ = ["Cells", "NETLIST", "count_cells", "script", "too_small"]
+__all__ = ["Cells", "NETLIST", "count_cells", "script", "too_small", "top_cells"]
 
 NETLIST = "netlist.json"
 
@@ -35,33 +35,40 @@ class Cells:
 
 
 def script(device: Device) -> list[str]:
-    """Commands of Yosys for a design in the working folder.
+    """Commands of Yosys that make the netlist of a design in the working folder, in one run.
 
     Every block is mapped apart from the others, each distinct one once, and the core from the
     pins around it; then all are joined, and what nobody reads goes.
     """
-    top = CORE if device.route is None else "pins"
+    top = _top(device)
     read = "design.v" if device.route is None else "design.v pins.v"
     return [f"read_verilog -sv {read}", f"hierarchy -top {top}",
             "setattr -mod -set keep_hierarchy 1 *",
             f"{device.family.synthesis} {device.family.apart} -top {top}", "autoname",
-            "setattr -mod -unset keep_hierarchy *", "flatten", *device.family.joined,
-            "opt_clean -purge", f"write_json {NETLIST}"]
+            "setattr -mod -unset keep_hierarchy *", *_joining(device)]
 
 
-def run(design: Design, device: Device, folder: pathlib.Path, progress) -> Cells:
-    """Synthesise a design in `folder`, which holds its files; leaves ``netlist.json`` there.
+def _top(device):
+    return CORE if device.route is None else "pins"
+
+
+def _joining(device):
+    return ["flatten", *device.family.joined, "opt_clean -purge", f"write_json {NETLIST}"]
+
+
+def run(device: Device, folder: pathlib.Path, progress) -> Cells:
+    """Synthesise the design in `folder`, which holds its files; leaves ``netlist.json`` there.
+
+    The blocks of the cache are taken from there.
 
     Parameters
     ----------
     progress : callable (text)
     """
-    def listen(line):
-        if match := re.match(r"[\d.]+ Executing (.*?)(?: pass)?(?: \(|\.$)", line):
-            progress(f"Yosys: {match[1]}")
-
     (folder / RULES).write_text(device.family.rules)
-    yosys.run(["-p", "; ".join(script(device))], folder, listen=listen)
+    map_blocks(device, folder, _top(device), progress)
+    progress("Yosys: joining the blocks")
+    yosys.run(["-q", "-p", "; ".join([f"read_rtlil {JOINED}", *_joining(device)])], folder)
     output_registers.rewrite(folder / NETLIST)
     prefix = "" if device.route is None else f"{CORE}."
     return count_cells(folder / NETLIST, prefix)
@@ -69,17 +76,22 @@ def run(design: Design, device: Device, folder: pathlib.Path, progress) -> Cells
 
 def count_cells(path: pathlib.Path, prefix: str) -> Cells:
     """Cells of the top module of a netlist whose names begin with `prefix`."""
+    by_unit = collections.defaultdict(collections.Counter)
+    for name, kind in top_cells(path, prefix):
+        unit, dot, _ = name.partition(".")
+        by_unit[unit if dot else ""][kind] += 1
+    return Cells({unit: dict(cells) for unit, cells in by_unit.items()})
+
+
+def top_cells(path: pathlib.Path, prefix: str) -> list[tuple[str, str]]:
+    """Name behind `prefix` and kind of those cells of the top module that begin with it."""
     modules = json.loads(path.read_text())["modules"]
     top = next((module for module in modules.values()
                 if int(module.get("attributes", {}).get("top", "0"), 2)), None)
     if top is None:
         raise FlowError(f"{path.name} of Yosys has no top module")
-    by_unit = collections.defaultdict(collections.Counter)
-    for name, cell in top["cells"].items():
-        if name.startswith(prefix):
-            unit, dot, _ = name[len(prefix):].partition(".")
-            by_unit[unit if dot else ""][cell["type"]] += 1
-    return Cells({unit: dict(cells) for unit, cells in by_unit.items()})
+    return [(name[len(prefix):], cell["type"]) for name, cell in top["cells"].items()
+            if name.startswith(prefix)]
 
 
 def too_small(design: Design, device: Device, needed: dict[str, int]) -> str | None:
