@@ -11,7 +11,8 @@ from bivit.hw.flow import output_registers
 from bivit.hw.flow.design import CORE, Design
 from bivit.hw.flow.tools import FlowError, yosys
 
-__all__ = ["Cells", "NETLIST", "count_cells", "script", "too_small"]
+__all__ = ["Cells", "NETLIST", "commands", "count_cells", "map_design", "run", "script",
+           "too_small"]
 
 NETLIST = "netlist.json"
 
@@ -35,14 +36,20 @@ class Cells:
 
 
 def script(device: Device) -> list[str]:
-    """Commands of Yosys for a design in the working folder.
+    """Commands of Yosys for a design in the working folder, with pins around the core where it is
+    to be placed."""
+    if device.route is None:
+        return commands(device, "design.v", CORE)
+    return commands(device, "design.v pins.v", "pins")
 
-    Every block is mapped apart from the others, each distinct one once, and the core from the
-    pins around it; then all are joined, and what nobody reads goes.
+
+def commands(device: Device, files: str, top: str) -> list[str]:
+    """Commands of Yosys from files of Verilog to ``netlist.json``.
+
+    Every block is mapped apart from the others, each distinct one once; then all are joined, and
+    what nobody reads goes.
     """
-    top = CORE if device.route is None else "pins"
-    read = "design.v" if device.route is None else "design.v pins.v"
-    return [f"read_verilog -sv {read}", f"hierarchy -top {top}",
+    return [f"read_verilog -sv {files}", f"hierarchy -top {top}",
             "setattr -mod -set keep_hierarchy 1 *",
             f"{device.family.synthesis} {device.family.apart} -top {top}", "autoname",
             "setattr -mod -unset keep_hierarchy *", "flatten", *device.family.joined,
@@ -56,15 +63,20 @@ def run(design: Design, device: Device, folder: pathlib.Path, progress) -> Cells
     ----------
     progress : callable (text)
     """
+    map_design(script(device), device, folder, progress)
+    prefix = "" if device.route is None else f"{CORE}."
+    return count_cells(folder / NETLIST, prefix)
+
+
+def map_design(script: list[str], device: Device, folder: pathlib.Path, progress) -> None:
+    """Run commands of Yosys in `folder`; leaves ``netlist.json`` there."""
     def listen(line):
         if match := re.match(r"[\d.]+ Executing (.*?)(?: pass)?(?: \(|\.$)", line):
             progress(f"Yosys: {match[1]}")
 
     (folder / RULES).write_text(device.family.rules)
-    yosys.run(["-p", "; ".join(script(device))], folder, listen=listen)
+    yosys.run(["-p", "; ".join(script)], folder, listen=listen)
     output_registers.rewrite(folder / NETLIST)
-    prefix = "" if device.route is None else f"{CORE}."
-    return count_cells(folder / NETLIST, prefix)
 
 
 def count_cells(path: pathlib.Path, prefix: str) -> Cells:
