@@ -31,7 +31,8 @@ from bivit.compiler.tile import cuts_for_loops, tile
 from bivit.compiler.timeline import busiest, kinds_of, measure
 from bivit.compiler.touched import touched_words
 from bivit.compiler.verify import verify
-from bivit.hw.arch import Arch
+from bivit.hw.arch import PARTS, Arch
+from bivit.hw.blocks.checks import missing_part
 from bivit.hw.isa import INSTR_BITS, Unit
 from bivit.hw.memories import fetched_memories
 
@@ -124,6 +125,9 @@ def choose(graph: Graph, arch: Arch, batch: int = 1,
     fused = fuse(graph, arch)
     _check_operations(fused[0])
     places = _Places(arch, deeper)
+    if fetched_memories(arch) and not arch.loops:
+        raise CompileError(f"target {arch.name} has no {PARTS['loops']}, which a program with "
+                           "streamed constants may need; leave out loops = false")
     with uncollected():
         found = list(_candidates(graph, fused, arch, places))
     if len(found) > 1 and places.arch is not arch:  # all of them for the same target
@@ -196,6 +200,7 @@ def _candidates(graph, fused, arch, places):
     for run_words in RUN_WORDS:
         plan = tile(graph, fused, arch, run_words)
         _check_plan(plan)
+        _check_parts(plan, arch)
         length = len(plan.instructions)
         if length > min(_MANY if lengths else _LONG, arch.program_depth):
             if not lengths:
@@ -208,8 +213,11 @@ def _candidates(graph, fused, arch, places):
 
 def _large(graph, fused, plan, arch, places):
     """A program with loops, and a straight one if there is room for it, and the loops find no room
-    for their values or leave all units idle."""
+    for their values or leave all units idle, or the target has no loops."""
     fits = len(plan.instructions) <= arch.program_depth
+    if not arch.loops:
+        yield _straight(plan, arch, places)
+        return
     try:
         looped = _looped(graph, fused, plan, arch, places)
     except CompileError as problem:
@@ -283,6 +291,16 @@ def _check_operations(operations):
             for form in operation.forms or (None,):
                 assert (value, form) not in made, operation.name
                 made.add((value, form))
+
+
+def _check_parts(plan: Plan, arch: Arch):
+    """The target has the parts of the machine that the network needs."""
+    for instruction in plan.instructions:
+        part = missing_part(arch, instruction.opcode, instruction.fields)
+        if part is not None:
+            layer = plan.layers[instruction.layer].name
+            raise CompileError(f"layer {layer}: target {arch.name} has no {PARTS[part]}; take a "
+                               f"target without {part} = false")
 
 
 def _check_plan(plan: Plan):

@@ -98,8 +98,8 @@ def _settle(nets, order, luts, carries, rams, ram_words, multipliers):
 def _block(nets, row, pieces, words, scratch):
     """A cycle of a block RAM: `words` are what each port has read, and its output register.
 
-    The device leaves open what one port reads of pieces that the other one writes in the same
-    cycle: it is the complement here.
+    The device leaves open what one port reads of bits that the other one writes in the same cycle:
+    it is the complement here.
 
     `row`: of A and of B each width, enable, nothing, output register; 14 bits of address of A, of
     B; write enables, output enables; 18 bits of data of A, of B; 4 unused; 36 bits of output each.
@@ -121,7 +121,7 @@ def _block(nets, row, pieces, words, scratch):
             at = first[side] + piece
             value = pieces[at]
             if 0 <= at - first[other] < 4 and write[other] >> (at - first[other]) & 1:
-                value ^= 511
+                value ^= _written(nets, row, other)
             word |= value << 9 * piece
         if row[side] < 9:
             word >>= _number(nets, row, 8 + 14 * side, 3) & ~(row[side] - 1)
@@ -134,6 +134,15 @@ def _block(nets, row, pieces, words, scratch):
             value, at = _number(nets, row, source, 9), first[side] + piece
             if row[side] < 9:
                 low = _number(nets, row, 8 + 14 * side, 3) & ~(row[side] - 1)
-                mask = (1 << row[side]) - 1 << low
+                mask = _written(nets, row, side)
                 value = pieces[at] & ~mask | value << low & mask
             pieces[at] = value
+
+
+@numba.njit(cache=True)
+def _written(nets, row, side):
+    """Bits of a piece that a port writes."""
+    width = row[side]
+    if width >= 9:
+        return 511
+    return (1 << width) - 1 << (_number(nets, row, 8 + 14 * side, 3) & ~(width - 1))

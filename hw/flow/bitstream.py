@@ -14,7 +14,7 @@ from bivit.hw.flow.store import work_folder
 from bivit.hw.flow.synthesis import NETLIST, Cells, too_small
 from bivit.hw.flow.tools import FlowError, nextpnr, yosys
 from bivit.hw.memories import memories as memory_sizes
-from bivit.hw.resources import memory_block_ram
+from bivit.hw.resources import block_ram, memory_block_ram
 
 __all__ = ["make_bitstream"]
 
@@ -57,7 +57,7 @@ def make_bitstream(arch: Arch, memories: dict[str, list[int]], board: str, outpu
     device, say = DEVICES[board.device], progress or (lambda done, total, text="": None)
     packing, design = PACKINGS[device.route.tool], BoardDesign(arch, memories, board)
     versions = {tool.name: tool.version for tool in (yosys, nextpnr(device.route.tool))}
-    _check_memories(arch, board, device)
+    _check_memories(arch, memories, board, device)
     start = time.monotonic()
     say(0, 3, "Yosys")
     netlist, result = map_board(design, lambda text: say(0, 3, text))
@@ -87,17 +87,32 @@ def make_bitstream(arch: Arch, memories: dict[str, list[int]], board: str, outpu
     }
 
 
-def _check_memories(arch, board, device):
+def _check_memories(arch, memories, board, device):
     """Refuse at once what cannot fit: synthesis would take long to say so."""
-    sizes = memory_sizes(arch)
-    needed = sum(count for name, count in memory_block_ram(arch, device.family).items()
-                 if sizes[name.rpartition("_")[0]].depth >= _DEEP)
+    sizes, needed = memory_sizes(arch), 0
+    for name, count in memory_block_ram(arch, device.family).items():
+        memory, _, kind = name.rpartition("_")
+        width, depth = sizes[memory]
+        if depth < _DEEP:
+            continue
+        if kind == "rom" and (words := memories.get(memory)):
+            width = _changing(words if len(words) >= depth else [*words, 0])
+            count = block_ram(width=width, depth=depth, granularity=width, family=device.family)
+        needed += count
     if needed > device.block_ram:
         raise FlowError(
             f"{board.title}: {device.title} is too small for the target {arch.name}, whose deep "
             f"memories take {needed:,} {device.family.units['block_ram']} of "
             f"{device.block_ram:,}, {needed - device.block_ram:,} too many; take a target with "
             "smaller memories")
+
+
+def _changing(words):
+    """Bits that are not the same in all words of a ROM: the others are no memory."""
+    different = 0
+    for word in words:
+        different |= word ^ words[0]
+    return max(1, different.bit_count())
 
 
 def _route(device, packing, megahertz, seed, work):
