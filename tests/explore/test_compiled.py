@@ -2,7 +2,7 @@
 
 import pytest
 
-from bivit.explore.compiled import compiled
+from bivit.explore.compiled import compiled, cut_alike, deciding
 from bivit.explore.networks import Prepared
 from bivit.hw.arch import Arch
 from bivit.sim.estimate import predict_cycles
@@ -28,3 +28,18 @@ def test_the_target_costs_what_was_said(network, more):
     if not more:
         assert (again.executed > again.instructions) == (network == "loops")
         assert target.resid_depth == again.memory["resid"]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("more", [{}, {"weights": "streamed", "port_bits": 32}], ids=str)
+def test_designs_that_share_their_instructions_cost_what_their_targets_cost(network, more):
+    alike = [ARRAY | more | timing for timing in (
+        {}, {"tile_rows": 2, "tile_cols": 2}, {"pop_stages": 3}, {"queue_depth": 2},
+        {"device": "k26", "clock": 200.0})]
+    prepared = Prepared(random_vit_graph(3, **NETWORKS[network]))
+    assert len(set(map(cut_alike, alike))) == 1 and len(set(map(deciding, alike))) == len(alike)
+    for design in alike:
+        target, figures = compiled(design, prepared)
+        again = predict_cycles(prepared.graph, Arch(**vars(target)))
+        assert (figures["cycles"], figures["instructions"]) == (again.cycles, again.instructions)
+    assert cut_alike(ARRAY | {"rows": 4}) != cut_alike(ARRAY)
