@@ -1,8 +1,9 @@
 """Exploration: predictions against RTL, designs a minute, runs that are killed, found designs.
 
-Rows: ``exact/N`` design N of a run over digits networks, in RTL and synthesised; ``speed/NETWORK`` designs a minute
-by one and by two workers; ``killed`` a worker and then the whole run, SIGKILL; and
-``found/NETWORK/DEVICE`` the best design beside the named target. Networks have random weights.
+Rows: ``exact/N`` design N of a run over digits networks, in RTL and synthesised;
+``speed/NETWORK`` designs a minute by one and by two workers; ``killed`` a worker and then the whole
+run, SIGKILL; and ``found/NETWORK/DEVICE`` the best design beside the named target. Networks have
+random weights.
 """
 
 import functools
