@@ -12,7 +12,7 @@ import math
 from bivit.compiler.cutting import TIMING, Cutting, untimed
 from bivit.compiler.encode import encode_program
 from bivit.compiler.ir.graph import Graph
-from bivit.compiler.passes import Candidate, choose, constant_words, lower, uncollected
+from bivit.compiler.passes import Candidate, choose, constant_words, uncollected
 from bivit.compiler.structures import CompileError, TooSmall
 from bivit.explore.hardware import FITTED, arch_of, device_of, fitted
 from bivit.explore.networks import Prepared
@@ -93,7 +93,6 @@ def _compiled(text, network):
     try:
         with uncollected():
             arch, program = _fit(network.graph, arch_of(design), design)
-            encode_program(program.plan, program.code, program.waits)  # fields hold what they must
             return arch, _figures(network.graph, arch, design.get("batch", 1), program)
     except (CompileError, ArchError) as problem:
         return problem.with_traceback(None)
@@ -172,6 +171,7 @@ def _score_tiles(graph, arch):
 
 def _figures(graph, arch, batch, program):
     """Cycles, and what they are spent on."""
+    words, _ = encode_program(program.plan, program.code, program.waits)
     frame = _frame(graph, arch, program)
     products = product_slots(frame)
     slots, window = account(frame, products), binary_window(frame)
@@ -180,7 +180,7 @@ def _figures(graph, arch, batch, program):
               for name, causes in BOUNDS.items()}
     binary = account(frame, products, window) if window else {}
     return {"cycles": frame.cycles,
-            "interval": cycles_per_image(_interval(graph, arch, batch, frame), batch),
+            "interval": cycles_per_image(_interval(arch, words, frame), batch),
             "utilization": binary["useful"] / sum(binary.values()) if binary else None,
             "binary_macs": slots["useful"],
             "instructions": len(program.code.lines), "bounds": bounds,
@@ -196,10 +196,9 @@ def _frame(graph: Graph, arch: Arch, program: Candidate) -> Frame:
                     entries, product_lengths(graph))
 
 
-def _interval(graph, arch, batch, frame):
+def _interval(arch, words, frame):
     """Cycles from one run to the next: only a stem engine works ahead."""
     if not arch.stem_macs:
         return frame.cycles
-    words = lower(graph, arch, batch).words
     first, second, _ = simulate_cycles(arch, words, frames=3).frame_cycles
     return second - first
