@@ -1,8 +1,9 @@
 """Exploration: predictions against RTL, designs a minute, runs that are killed, found designs.
 
-Rows: ``exact/N`` design N of a run over digits networks, in RTL; ``speed/NETWORK`` designs a minute
-by one and by two workers; ``killed`` a worker and then the whole run, SIGKILL; and
-``found/NETWORK/DEVICE`` the best design beside the named target. Networks have random weights.
+Rows: ``exact/N`` design N of a run over digits networks, in RTL and synthesised;
+``speed/NETWORK`` designs a minute by one and by two workers; ``killed`` a worker and then the whole
+run, SIGKILL; and ``found/NETWORK/DEVICE`` the best design beside the named target. Networks have
+random weights.
 """
 
 import functools
@@ -10,6 +11,7 @@ import itertools
 import json
 import pathlib
 import random
+import statistics
 import tempfile
 import time
 
@@ -19,11 +21,12 @@ from explore_killed import killed_row
 
 from bivit.explore.command import run
 from bivit.explore.compiled import deciding
-from bivit.explore.confirm import simulate_design
+from bivit.explore.confirm import confirm_designs
 from bivit.explore.networks import Variant, prepare
 from bivit.explore.space import Space
 from bivit.explore.space_file import load_space
 from bivit.explore.workers import workers_of
+from bivit.hw.devices import RESOURCES
 
 __all__ = ["ROWS", "measure", "summary"]
 
@@ -58,11 +61,19 @@ def measure(rows=ROWS) -> dict:
 
 
 def summary(rows: dict) -> dict:
-    """Of the designs in RTL: how many took as many cycles as predicted."""
+    """Of the designs in RTL: how many took as many cycles as predicted, and how far off predicted
+    resources are."""
     exact = [row for name, row in rows.items() if name.startswith("exact/")]
-    return {"rtl_designs": len(exact),
-            "equal": sum(row["rtl_cycles"] == row["predicted_cycles"] for row in exact),
-            "mismatches": sum(row["mismatches"] for row in exact)}
+    found = {"rtl_designs": len(exact),
+             "equal": sum(row["measured"]["cycles"] == row["predicted"]["cycles"] for row in exact),
+             "mismatches": sum(row["mismatches"] for row in exact)}
+    for name in RESOURCES:
+        errors = [abs(row["predicted"][name] / row["measured"][name] - 1) for row in exact
+                  if row["predicted"].get(name) is not None and row["measured"].get(name)]
+        if errors:
+            found[name] = {"designs": len(errors), "median_error": statistics.median(errors),
+                           "worst_error": max(errors)}
+    return found
 
 
 @functools.cache
@@ -76,13 +87,14 @@ def _drawn():
 
 
 def _exact(number):
-    """A design of the run, its cycles and its bits in RTL."""
+    """A design of the run: its cycles, its bits and its resources, predicted and measured."""
     record = _drawn()[int(number)]
     with tempfile.TemporaryDirectory() as scratch:
-        found = simulate_design(record, load_space(DIGITS), pathlib.Path(scratch) / "build")
-    return {"design": record["design"], "predicted_cycles": record["cycles"],
-            "rtl_cycles": found.cycles_per_image, "mismatches": found.mismatches,
-            "observation_points": found.observation_points}
+        found, = confirm_designs([record], load_space(DIGITS), pathlib.Path(scratch),
+                                 lambda *progress: None)
+    return {"design": record["design"], "mismatches": found["mismatches"],
+            **{side: {figure["name"]: figure[side] for figure in found["figures"]}
+               for side in ("predicted", "measured")}}
 
 
 def _speed(network):

@@ -21,7 +21,7 @@ from bivit.sim.estimate import predict_cycles
 
 __all__ = ["found_row"]
 
-BY_HAND = {"ecp5-85f": ("ecp5-85f", 16, 0.125),
+BY_HAND = {"ecp5-85f": ("ecp5-85f", 16, 0.2),
            "zynq-7020": ("zynq-7020-streamed", 64, 0.15),
            "k26": ("k26-streamed", 128, 0.25)}
 """Device to the named target for large networks, and for the search the bits of the port and the

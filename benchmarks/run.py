@@ -19,6 +19,7 @@ PARTS = {
     "fits": "which targets hold which 224x224 network, and what others lack",
     "engines": "simulated cycles per second of each engine",
     "board": "digits through the UART of the simulated board, lines with faults among them",
+    "netlist": "digits through the netlist of a board's bitstream, simulated cell by cell",
     "popcount": "LUTs of a dot-product unit and of the array, by synthesis",
     "density": "binary operations per cycle and thousand LUTs, of arrays and whole accelerators",
     "clock": "clock rate of the array with its edge memories, placed and routed on ECP5-85F",

@@ -44,6 +44,9 @@ def run(
         help="Serial port of the board; all ports are searched if not given.")] = None,
     simulated: Annotated[bool, typer.Option(
         "--sim", help="Simulate the whole board in Verilator, behind a pseudo-terminal.")] = False,
+    netlist: Annotated[str | None, typer.Option(
+        metavar="BOARD", help="Simulate the netlist of the bitstream for this board, cell by cell "
+                              "(ECP5; minutes an image).")] = None,
     images: Annotated[int | None, typer.Option(
         min=1, help="How many images; if not given, 20 held-out digits or all of --input.")]
     = None,
@@ -69,8 +72,10 @@ def run(
 
         if simulated and (port is not None or baud is not None):
             raise UserError("--sim brings its own port and speed: leave out --port and --baud")
+        if netlist is not None and (simulated or port is not None or faults is not None):
+            raise UserError("--netlist brings its own line: leave out --sim, --port and --faults")
         count = 20 if images is None and input_file is None else images
-        return run_build(folder, port=port, simulated=simulated, faults=faults,
+        return run_build(folder, port=port, simulated=simulated, netlist=netlist, faults=faults,
                          baud=BAUD if baud is None else baud, count=count,
                          input_file=input_file, check=check, progress=progress)
 

@@ -17,6 +17,7 @@ from bivit.compiler.ir.graph import Graph
 from bivit.compiler.padding import find_changed_padding
 from bivit.compiler.passes import lower, uncollected
 from bivit.hw.arch import Arch, ArchError
+from bivit.hw.board_targets import BOARD_TARGETS
 from bivit.hw.targets import TARGETS
 
 __all__ = ["Build", "BuildError", "compile", "load_build", "resolve_target"]
@@ -162,11 +163,11 @@ def resolve_target(target) -> Arch:
     """
     if isinstance(target, Arch):
         return target
-    if str(target) in TARGETS:
-        return TARGETS[str(target)]
+    if (named := TARGETS | BOARD_TARGETS).get(str(target)):
+        return named[str(target)]
     path = pathlib.Path(target)
     if path.suffix != ".toml":
-        raise BuildError(f"there is no target {str(target)!r}; take one of {', '.join(TARGETS)} "
+        raise BuildError(f"there is no target {str(target)!r}; take one of {', '.join(named)} "
                          "or a .toml file with the parameters of one")
     try:
         fields = tomllib.loads(path.read_text())

@@ -107,17 +107,18 @@ def expand(arch: Arch, words: Sequence[int], *, entry: int = 0, more: bool = Fal
     EndlessProgram
         If it takes more than :data:`LONGEST` instructions.
     """
-    return _Sequencer(arch, words, entry, more).run()
+    return _Sequencer(_Decoded(arch, words), entry, more).run()
 
 
 def frames_of(arch: Arch, words: Sequence[int], count: int) -> list[Execution]:
     """All frames of one start, up to the first that stops the machine."""
-    first = expand(arch, words, more=count > 1)
+    decoded = _Decoded(arch, words)
+    first = _Sequencer(decoded, 0, count > 1).run()
     if count == 1 or first.error:
         return [first]
     entry = first.instructions[-1].fields["entry"]
-    middle = [expand(arch, words, entry=entry, more=True)] * (count - 2)
-    return [first, *middle, expand(arch, words, entry=entry)]
+    middle = [_Sequencer(decoded, entry, True).run()] * (count - 2)
+    return [first, *middle, _Sequencer(decoded, entry, False).run()]
 
 
 @dataclasses.dataclass
@@ -137,9 +138,9 @@ class _Static:
     mask of the indexed fields that have one.
     """
 
-    def __init__(self, arch, word):
+    def __init__(self, arch, opcodes, word):
         self.stop, self.faults = None, {}
-        if word & OPCODE_MASK not in {opcode.value for opcode in opcodes_of(arch)}:
+        if word & OPCODE_MASK not in opcodes:
             self.stop = ErrorCode.OPCODE, f"opcode {word & OPCODE_MASK} does not exist"
             return
         try:
@@ -186,18 +187,38 @@ def _first(faults, fields):
     return None
 
 
+class _Decoded:
+    """The words of a program, each decoded when it is asked for first."""
+
+    def __init__(self, arch, words):
+        self.arch, self._words, self._known = arch, words, {}
+        self._opcodes = {opcode.value for opcode in opcodes_of(arch)}
+
+    def __getitem__(self, counter):
+        static = self._known.get(counter)
+        if static is None:
+            if counter < len(self._words):
+                static = _Static(self.arch, self._opcodes, self._words[counter])
+            else:
+                static = _Static(self.arch, self._opcodes, 0)
+                static.stop = ErrorCode.OPCODE, "the program ends without HALT"
+            self._known[counter] = static
+        return static
+
+
 class _Sequencer:
     """State of the sequencer while it follows a program."""
 
-    def __init__(self, arch, words, entry, more):
-        self.arch, self.words, self.more, self.static = arch, words, more, {}
+    def __init__(self, decoded, entry, more):
+        self.arch, self.decoded, self.more, self.reached = decoded.arch, decoded, more, set()
         self.counter, self.delay, self.stack = entry, 0, []
         self.registers, self.known = [0] * REGISTERS, {0}
         self.instructions, self.unset = [], None
 
     def run(self):
         for _ in range(LONGEST):
-            static = self._fetch()
+            self.reached.add(self.counter)
+            static = self.decoded[self.counter]
             stop = static.stop or self._step(static)
             if stop:
                 return self._result(MachineError(stop[0], self.counter, stop[1]))
@@ -207,18 +228,7 @@ class _Sequencer:
                              "counts of its loops")
 
     def _result(self, error):
-        return Execution(self.instructions, error, self.unset, set(self.static))
-
-    def _fetch(self):
-        counter = self.counter
-        if counter not in self.static:
-            if counter < len(self.words):
-                static = _Static(self.arch, self.words[counter])
-            else:
-                static = _Static(self.arch, 0)
-                static.stop = ErrorCode.OPCODE, "the program ends without HALT"
-            self.static[counter] = static
-        return self.static[counter]
+        return Execution(self.instructions, error, self.unset, self.reached)
 
     def _step(self, static):
         """Execute an instruction; give code and reason if it stops the machine."""

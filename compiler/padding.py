@@ -6,10 +6,10 @@ once with all ones: a bit that does not follow the parameters is padding.
 """
 
 from bivit.compiler.batch import batched
+from bivit.compiler.cutting import RUN_WORDS
 from bivit.compiler.fuse import fuse
 from bivit.compiler.ir.graph import Graph
 from bivit.compiler.lift import lift_signs
-from bivit.compiler.passes import RUN_WORDS
 from bivit.compiler.tile import tile
 from bivit.hw.arch import Arch
 

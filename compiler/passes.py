@@ -7,38 +7,28 @@ import gc
 import math
 from collections.abc import Callable
 
-from bivit.compiler.batch import batched
 from bivit.compiler.check import IllegalProgram, check_program
 from bivit.compiler.code import Code
-from bivit.compiler.constant_reads import constant_reads
+from bivit.compiler.cutting import RUN_WORDS, Cutting, Loops, untimed
 from bivit.compiler.depend import dependencies, needs_of, units_of
 from bivit.compiler.encode import encode_program, wait_distances
-from bivit.compiler.fuse import fuse
 from bivit.compiler.ir.graph import OBSERVED_KINDS, Graph
-from bivit.compiler.lifetimes import lifetimes_of_loops, lifetimes_of_order
-from bivit.compiler.lift import lift_signs
+from bivit.compiler.lifetimes import lifetimes_of_order
 from bivit.compiler.pack import pack
-from bivit.compiler.pipeline import find_pipelines
-from bivit.compiler.place import place, spread
+from bivit.compiler.place import place
 from bivit.compiler.schedule import schedule
 from bivit.compiler.spill import spill
 from bivit.compiler.stream import stream
-from bivit.compiler.stream_parts import cut_rolls, loop_room, stream_parts
-from bivit.compiler.streams import find_rolls
 from bivit.compiler.structures import CompileError, Plan, Program, TooSmall
 from bivit.compiler.subroutines import assemble
-from bivit.compiler.tile import cuts_for_loops, tile
 from bivit.compiler.timeline import busiest, kinds_of, measure
-from bivit.compiler.touched import touched_words
-from bivit.compiler.verify import verify
-from bivit.hw.arch import Arch
+from bivit.hw.arch import PARTS, Arch
+from bivit.hw.blocks.checks import missing_part
 from bivit.hw.isa import INSTR_BITS, Unit
 from bivit.hw.memories import fetched_memories
 
-__all__ = ["RUN_WORDS", "Candidate", "choose", "constant_words", "lower", "uncollected"]
+__all__ = ["Candidate", "choose", "constant_words", "lower", "uncollected"]
 
-RUN_WORDS = (1 << 20, 64, 32)
-"""Longest matrix instructions that are tried, in cycles: short ones fill gaps better."""
 _LONG = 1500
 """Instructions of a network from which on its program has loops, even if a straight one fits."""
 _MANY = 4000
@@ -104,7 +94,8 @@ def lower(graph: Graph, arch: Arch, batch: int = 1) -> Program:
 
 
 def choose(graph: Graph, arch: Arch, batch: int = 1,
-           deeper: Callable[[TooSmall], Arch] | None = None) -> tuple[Graph, Candidate]:
+           deeper: Callable[[TooSmall], Arch] | None = None,
+           cutting: Callable[[Graph, Arch, int], Cutting] = Cutting) -> tuple[Graph, Candidate]:
     """The graph that is compiled, and the best program that fits; arguments are those of
     :func:`lower`.
 
@@ -113,29 +104,31 @@ def choose(graph: Graph, arch: Arch, batch: int = 1,
     deeper : callable, optional
         Gives the target with deeper memories where values find no room, so that the way there is
         not gone again; or raises what it is given. Nothing is spilled then.
+    cutting : callable, optional
+        Gives what was cut before, so that designs can share it.
 
     Raises
     ------
     CompileError
     """
-    verify(graph, arch)
-    whole = graph
-    graph = lift_signs(batched(graph, batch))
-    fused = fuse(graph, arch)
-    _check_operations(fused[0])
     places = _Places(arch, deeper)
+    if fetched_memories(arch) and not arch.loops:
+        raise CompileError(f"target {arch.name} has no {PARTS['loops']}, which a program with "
+                           "streamed constants may need; leave out loops = false")
     with uncollected():
-        found = list(_candidates(graph, fused, arch, places))
+        cut = cutting(graph, untimed(arch), batch)
+        found = list(_candidates(cut, arch, places))
     if len(found) > 1 and places.arch is not arch:  # all of them for the same target
-        return choose(whole, places.arch, batch, deeper)
+        return choose(graph, places.arch, batch, deeper, cutting)
     fitting = [program for program in found if len(program.code.lines) <= arch.program_depth]
     if not fitting:
         needed = min(len(program.code.lines) for program in found)
-        raise TooSmall(f"layer {graph.nodes[-1].name}: the program takes {needed} instructions of "
-                       f"{INSTR_BITS} bits, {(needed - arch.program_depth) * INSTR_BITS} bits more "
-                       f"than PROGRAM of target {arch.name} has; raise program_depth to {needed}",
+        raise TooSmall(f"layer {cut.graph.nodes[-1].name}: the program takes {needed} instructions "
+                       f"of {INSTR_BITS} bits, {(needed - arch.program_depth) * INSTR_BITS} bits "
+                       f"more than PROGRAM of target {arch.name} has; raise program_depth to "
+                       f"{needed}",
                        {"program_depth": needed})
-    return graph, min(fitting, key=lambda program: program.cycles)
+    return cut.graph, min(fitting, key=lambda program: program.cycles)
 
 
 class _Places:
@@ -170,9 +163,8 @@ def constant_words(graph: Graph, arch: Arch, batch: int = 1) -> dict[str, int]:
     ------
     CompileError
     """
-    verify(graph, arch)
-    graph, words = lift_signs(batched(graph, batch)), collections.Counter()
-    for segment in tile(graph, fuse(graph, arch), arch, RUN_WORDS[0]).segments:
+    words = collections.Counter()
+    for segment in Cutting(graph, untimed(arch), batch).plan(RUN_WORDS[0]).segments:
         words[segment.memory] += len(segment.words)
     return dict(words)
 
@@ -189,29 +181,32 @@ def uncollected():
             gc.enable()
 
 
-def _candidates(graph, fused, arch, places):
+def _candidates(cut, arch, places):
     """Straight programs of a small network that fit, cut in several ways; else those of a large
     one."""
     lengths = set()
     for run_words in RUN_WORDS:
-        plan = tile(graph, fused, arch, run_words)
-        _check_plan(plan)
+        plan = cut.plan(run_words)
+        _check_parts(plan, arch)
         length = len(plan.instructions)
         if length > min(_MANY if lengths else _LONG, arch.program_depth):
             if not lengths:
-                yield from _large(graph, fused, plan, arch, places)
+                yield from _large(cut, plan, arch, places)
             return
         if length not in lengths:
             yield _straight(plan, arch, places)
         lengths.add(length)
 
 
-def _large(graph, fused, plan, arch, places):
+def _large(cut, plan, arch, places):
     """A program with loops, and a straight one if there is room for it, and the loops find no room
-    for their values or leave all units idle."""
+    for their values or leave all units idle, or the target has no loops."""
     fits = len(plan.instructions) <= arch.program_depth
+    if not arch.loops:
+        yield _straight(plan, arch, places)
+        return
     try:
-        looped = _looped(graph, fused, plan, arch, places)
+        looped = _looped(cut.loops, places)
     except CompileError as problem:
         if not fits or places.deeper and isinstance(problem, TooSmall):
             raise
@@ -234,37 +229,11 @@ def _straight(plan, arch, places):
                       external)
 
 
-def _looped(graph, fused, plan, arch, places):
-    if fetched_memories(arch):
-        return _looped_streamed(plan, arch, places)
-    if cuts := cuts_for_loops(graph, fused, arch):
-        plan = tile(graph, fused, arch, RUN_WORDS[0], cuts=cuts)
-    apart, before = spread(plan)
-    units = units_of(apart.instructions)
-    touched = touched_words(apart.instructions, arch, share_sums=False)
-    needs = needs_of(units, touched)
-    parts = find_pipelines(apart.instructions, find_rolls(apart.instructions), needs, plan.layers)
-    placed, where = places.of(plan, lifetimes_of_loops(plan, parts, touched, before))
-    arch, needs = places.arch, needs_of(units, touched.moved(before, where))
-    return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,
-                      b"")
-
-
-def _looped_streamed(plan, arch, places):
-    apart, _ = spread(plan)
-    needs = dependencies(apart.instructions, arch, share_sums=False)
-    reads = constant_reads(plan, arch)
-    rolls = cut_rolls(plan, find_rolls(apart.instructions), arch, apart.instructions, reads)
-    parts = find_pipelines(apart.instructions, rolls, needs, plan.layers,
-                           loop_room(plan, arch, reads))
-    plan, parts, external = stream_parts(plan, parts, arch, apart.instructions, reads)
-    apart, before = spread(plan)
-    touched = touched_words(apart.instructions, arch, share_sums=False)
-    placed, where = places.of(plan, lifetimes_of_loops(plan, parts, touched, before))
-    arch = places.arch
-    needs = dependencies(placed.instructions, arch, share_sums=False)
-    return _candidate(placed, where, assemble(arch, placed.instructions, parts, needs), needs, arch,
-                      external)
+def _looped(loops: Loops, places):
+    placed, where = places.of(loops.plan, loops.lifetimes)
+    needs = needs_of(units_of(placed.instructions), loops.touched.moved(loops.before, where))
+    code = assemble(places.arch, placed.instructions, loops.parts, needs)
+    return _candidate(placed, where, code, needs, places.arch, loops.external)
 
 
 def _candidate(plan, where, code, needs, arch, external):
@@ -272,26 +241,14 @@ def _candidate(plan, where, code, needs, arch, external):
     return Candidate(plan, where, code, waits, measure(arch, plan, code, waits), external)
 
 
-def _check_operations(operations):
-    """Every form of a value is made once, after what it is made of."""
-    seen, made = set(), set()
-    for operation in operations:
-        assert operation.kind == "load" or set(operation.inputs.values()) <= seen, operation.name
-        signs = {name for role, name in operation.nodes.items() if role.startswith("sign")}
-        seen |= {operation.name, *signs}
-        for value in signs or {operation.name}:
-            for form in operation.forms or (None,):
-                assert (value, form) not in made, operation.name
-                made.add((value, form))
-
-
-def _check_plan(plan: Plan):
-    """Addresses lie in their regions and segments."""
-    sizes = {region.name: region.words for region in plan.regions}
-    sizes |= {segment.name: len(segment.words) for segment in plan.segments}
-    for instruction, addresses in zip(plan.instructions, plan.addresses, strict=True):
-        for _, address in addresses:
-            assert 0 <= address.offset < sizes[address.region], instruction
+def _check_parts(plan: Plan, arch: Arch):
+    """The target has the parts of the machine that the network needs."""
+    for instruction in plan.instructions:
+        part = missing_part(arch, instruction.opcode, instruction.fields)
+        if part is not None:
+            layer = plan.layers[instruction.layer].name
+            raise CompileError(f"layer {layer}: target {arch.name} has no {PARTS[part]}; take a "
+                               f"target without {part} = false")
 
 
 def _observations(graph, executed):

@@ -9,9 +9,10 @@ import functools
 import json
 import math
 
+from bivit.compiler.cutting import TIMING, Cutting, untimed
 from bivit.compiler.encode import encode_program
 from bivit.compiler.ir.graph import Graph
-from bivit.compiler.passes import Candidate, choose, constant_words, lower
+from bivit.compiler.passes import Candidate, choose, constant_words, uncollected
 from bivit.compiler.structures import CompileError, TooSmall
 from bivit.explore.hardware import FITTED, arch_of, device_of, fitted
 from bivit.explore.networks import Prepared
@@ -24,7 +25,7 @@ from bivit.sim.estimate import execution_of, sent
 from bivit.sim.frame import Frame, frame_of, product_lengths
 from bivit.sim.report import Report, analyse, cycles_per_image
 
-__all__ = ["BOUNDS", "compiled", "deciding", "report_of"]
+__all__ = ["BOUNDS", "compiled", "cut_alike", "deciding", "report_of"]
 
 BOUNDS = {
     "array": ("useful", "rows", "columns", "lanes", "repeated", "8-bit layers"),
@@ -46,6 +47,8 @@ _PROBABILITIES = 512
 _ACTIVATIONS = ("hmem", "xmem", "bmem", "kmem", "pv", "resid", "vmem")
 _KNOWN = 4096
 """Results that are kept."""
+_cutting = functools.lru_cache(maxsize=2)(Cutting)
+"""Networks as they were cut last: thousands of instructions each."""
 
 
 def deciding(design: dict) -> str:
@@ -54,6 +57,13 @@ def deciding(design: dict) -> str:
     fabric = device_of(design).family.fabric
     device = next(name for name, one in DEVICES.items() if one.family.fabric == fabric)
     return json.dumps(design | {"device": device, "clock": 1.0}, sort_keys=True)
+
+
+def cut_alike(design: dict) -> str:
+    """What the instructions of a design depend on, as text: the same design, whatever decides when
+    they happen."""
+    return json.dumps({name: value for name, value in design.items()
+                       if name not in {*TIMING, "device", "clock"}}, sort_keys=True)
 
 
 def compiled(design: dict, network: Prepared) -> tuple[Arch, dict]:
@@ -81,9 +91,9 @@ def _compiled(text, network):
     """The same, or what is raised."""
     design = json.loads(text)
     try:
-        arch, program = _fit(network.graph, arch_of(design), design)
-        encode_program(program.plan, program.code, program.waits)  # fields hold what they must
-        return arch, _figures(network.graph, arch, design.get("batch", 1), program)
+        with uncollected():
+            arch, program = _fit(network.graph, arch_of(design), design)
+            return arch, _figures(network.graph, arch, design.get("batch", 1), program)
     except (CompileError, ArchError) as problem:
         return problem.with_traceback(None)
 
@@ -103,13 +113,16 @@ def _fit(graph: Graph, arch: Arch, design: dict) -> tuple[Arch, Candidate]:
     deeper = depths.deepen if "resid_depth" not in design else None  # else values may be spilled
     for _ in range(_TRIES):
         try:
-            _, program = choose(graph, depths.target, batch, deeper)
+            _, program = choose(graph, depths.target, batch, deeper, _cutting)
             break
         except TooSmall as problem:
             depths.deepen(problem)
     else:
         raise CompileError(f"its memories found no depth that fits in {_TRIES} rounds; name depths")
     return depths.deeper({"program_depth": len(program.code.lines)}), program
+
+
+_constant_words = functools.lru_cache(maxsize=_KNOWN)(constant_words)
 
 
 class _Depths:
@@ -121,8 +134,8 @@ class _Depths:
             "program_depth": arch.program_depth, "pmem_depth": _PROBABILITIES,
             "score_tiles": _score_tiles(graph, arch)}
         if arch.weights == "streamed":
-            whole = constant_words(graph, dataclasses.replace(arch, weights="rom"),
-                                   design.get("batch", 1))
+            whole = _constant_words(graph, untimed(dataclasses.replace(arch, weights="rom")),
+                                    design.get("batch", 1))
             self._needed |= {f"{name}_depth": math.ceil(design.get("constants", 1)
                                                         * whole.get(name, 1))
                              for name in fetched_memories(arch)}
@@ -158,6 +171,7 @@ def _score_tiles(graph, arch):
 
 def _figures(graph, arch, batch, program):
     """Cycles, and what they are spent on."""
+    words, _ = encode_program(program.plan, program.code, program.waits)
     frame = _frame(graph, arch, program)
     products = product_slots(frame)
     slots, window = account(frame, products), binary_window(frame)
@@ -166,7 +180,7 @@ def _figures(graph, arch, batch, program):
               for name, causes in BOUNDS.items()}
     binary = account(frame, products, window) if window else {}
     return {"cycles": frame.cycles,
-            "interval": cycles_per_image(_interval(graph, arch, batch, frame), batch),
+            "interval": cycles_per_image(_interval(arch, words, frame), batch),
             "utilization": binary["useful"] / sum(binary.values()) if binary else None,
             "binary_macs": slots["useful"],
             "instructions": len(program.code.lines), "bounds": bounds,
@@ -182,10 +196,9 @@ def _frame(graph: Graph, arch: Arch, program: Candidate) -> Frame:
                     entries, product_lengths(graph))
 
 
-def _interval(graph, arch, batch, frame):
+def _interval(arch, words, frame):
     """Cycles from one run to the next: only a stem engine works ahead."""
     if not arch.stem_macs:
         return frame.cycles
-    words = lower(graph, arch, batch).words
     first, second, _ = simulate_cycles(arch, words, frames=3).frame_cycles
     return second - first

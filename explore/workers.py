@@ -3,7 +3,7 @@
 import contextlib
 import logging
 
-from bivit.explore.compiled import deciding
+from bivit.explore.compiled import cut_alike
 from bivit.explore.evaluate import evaluate
 from bivit.explore.networks import prepare
 from bivit.explore.space import ExploreError, Space
@@ -54,7 +54,7 @@ class Cluster:
 
     def run(self, jobs: dict):
         """As :meth:`Here.run`; a network is prepared by one worker and sent to the others, and
-        designs that share their cycles are evaluated by one worker."""
+        designs that share their instructions are evaluated by one worker."""
         from distributed import as_completed
 
         alike, futures = {}, {}
@@ -62,7 +62,7 @@ class Cluster:
             if variant.key not in self._networks:
                 self._networks[variant.key] = self._client.submit(
                     prepare, variant, key=f"network-{variant.key}", priority=1)
-            alike.setdefault((variant.key, deciding(design)), {})[key] = design
+            alike.setdefault((variant.key, cut_alike(design)), {})[key] = design
         for (variant, _), designs in alike.items():
             future = self._client.submit(
                 _evaluate_all, designs, self._networks[variant], self._space.constraints,

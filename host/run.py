@@ -22,10 +22,11 @@ __all__ = ["run_build"]
 
 _PROBES = 2  # how often a port is asked who is there
 _SIMULATED_TIMEOUT = 1.0
+_ENDLESS = 1e9  # seconds: a netlist is slow, and its line loses nothing
 
 
-def run_build(folder, *, port=None, simulated=False, faults=None, baud=BAUD, count=None,
-              input_file=None, check=True, progress=None) -> dict:
+def run_build(folder, *, port=None, simulated=False, netlist=None, faults=None, baud=BAUD,
+              count=None, input_file=None, check=True, progress=None) -> dict:
     """Classify images with the board that holds the network of a build folder.
 
     Parameters
@@ -35,6 +36,8 @@ def run_build(folder, *, port=None, simulated=False, faults=None, baud=BAUD, cou
         Its serial port; all ports are searched if not given.
     simulated : bool
         Simulate the board instead.
+    netlist : str, optional
+        Simulate, cell by cell, the netlist of this board's bitstream instead.
     faults : int, optional
         Seed of faults on the line.
     baud : int
@@ -71,7 +74,8 @@ def run_build(folder, *, port=None, simulated=False, faults=None, baud=BAUD, cou
         images = load_images(input_file, description["shape"], count)
     expected = _expected(build, images) if check else None
     with contextlib.ExitStack() as stack:
-        line, session, board = _connect(stack, build, port, simulated, faults, baud, progress)
+        line, session, board = _connect(stack, build, port, simulated, netlist, faults, baud,
+                                        progress)
         identity = _checked(build, board.identify())
         if identity.loaded and identity.network != _network(build):
             board.load(packets(build.arch, build.memories), _network(build),
@@ -117,9 +121,13 @@ def _scores(logits, labels, expected):
     }
 
 
-def _connect(stack, build, name, simulated, faults, baud, progress):
+def _connect(stack, build, name, simulated, netlist, faults, baud, progress):
     """The line to the board, a session on it, the board."""
     timeout = {}
+    if netlist is not None:
+        line = _netlist_port(build, netlist, progress)
+        session = Session(line, timeout=_ENDLESS)
+        return line, session, Board(session, result_seconds=_ENDLESS)
     if simulated:
         from bivit.sim import board as simulation
 
@@ -133,6 +141,16 @@ def _connect(stack, build, name, simulated, faults, baud, progress):
         line = FaultyPort(line, seed=faults)
     session = Session(line, **timeout)
     return line, session, Board(session)
+
+
+def _netlist_port(build, name, progress):
+    """The line of the netlist of a board's bitstream."""
+    from bivit.hw.flow.mapped import board_netlist, board_of
+    from bivit.sim.netlist_board import NetlistPort
+
+    clock_hz = board_of(name).pins.clock_hz
+    text = board_netlist(build.arch, build.memories, name, lambda text: progress(0, 1, text))
+    return NetlistPort(text, clock_hz=clock_hz, baud=BAUD)
 
 
 def _find(build, baud, progress):

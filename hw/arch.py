@@ -6,7 +6,7 @@ in :mod:`bivit.hw.targets`. The compiler, the simulators and the generator all t
 
 import dataclasses
 
-__all__ = ["FABRICS", "LARGEST", "PORT_BITS", "STEM_SIMD", "WEIGHTS", "Arch", "ArchError"]
+__all__ = ["FABRICS", "LARGEST", "PARTS", "PORT_BITS", "STEM_SIMD", "WEIGHTS", "Arch", "ArchError"]
 
 FABRICS = ("generic", "ecp5", "nexus", "lut6-xc7", "lut6-xcup")
 """Values of ``Arch.fabric``."""
@@ -29,6 +29,16 @@ LARGEST = {
     "port_reads": 64, "port_timeout": 1 << 24,
 }
 """The largest value of some parameters: what instructions can name, or make use of."""
+
+
+PARTS = {
+    "row_sums": "sums of rows (pooling, GELU and weighted sums)",
+    "row_moves": "moves of rows (windows and keys of LayerNorm's bits)",
+    "exponentials": "shares of a sum of exponentials (softmax)",
+    "bends": "bends (RPReLU)",
+    "loops": "loops, calls and registers of programs",
+}
+"""Parameters that leave out a part of the machine, and what it is for."""
 
 
 class ArchError(ValueError):
@@ -77,6 +87,9 @@ class Arch:
         bursts in flight.
     port_timeout : int
         Cycles after which a memory that does not answer is an error.
+    row_sums, row_moves, exponentials, bends, loops : bool
+        Whether there are the parts of the machine that not every network needs: ROWS_ADD and
+        ROWS_OUT; MOVE; SOFTMAX by ABSOLUTE; the bend of MM_ACC; LOOP, END, SET and RETURN.
     fabric : {"generic", "ecp5", "nexus", "lut6-xc7", "lut6-xcup"}
         Whose cells the processing elements are made of (:mod:`bivit.hw.fabric`); generic ones are
         plain Verilog.
@@ -103,6 +116,11 @@ class Arch:
     stem_simd: int = 1
     stem_pixels: int = 768
     queue_depth: int = 8
+    row_sums: bool = True
+    row_moves: bool = True
+    exponentials: bool = True
+    bends: bool = True
+    loops: bool = True
     score_slots: int = 4
     score_tiles: int = 64
     program_depth: int = 2048
@@ -130,6 +148,9 @@ class Arch:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if field.type is bool and type(value) is not bool:
+                raise ArchError(f"{field.name} of target {self.name} must be true or false, not "
+                                f"{value!r}")
             least = 0 if field.name == "stem_macs" else 1
             if field.type is int and (type(value) is not int or value < least):
                 raise ArchError(f"{field.name} of target {self.name} must be "

@@ -18,7 +18,7 @@ from amaranth.back import rtlil, verilog
 from amaranth.hdl import ClockSignal, Instance, Module, ResetInserter, ResetSignal, Value
 from amaranth.lib import wiring
 
-__all__ = ["Primitive", "VerilogPlatform", "emit", "place"]
+__all__ = ["Primitive", "VerilogPlatform", "emit", "left_out", "place"]
 
 PREFIX = "bivit_"
 
@@ -156,6 +156,12 @@ def place(m: Module, platform, name: str, component: wiring.Component, *,
         platform.place(m, name, component, reset)
     else:
         m.submodules[name] = component if reset is None else ResetInserter(reset)(component)
+    return component
+
+
+def left_out(component: wiring.Component):
+    """A component that its parent does not have: who reads its outputs reads zeros."""
+    component._MustUse__used = True  # its ports are
     return component
 
 

@@ -11,7 +11,7 @@ import json
 import pathlib
 from collections.abc import Callable
 
-from bivit.hw.arch import Arch, ArchError
+from bivit.hw.arch import PARTS, Arch, ArchError
 from bivit.hw.blocks.norm import NormWidths
 from bivit.hw.devices import RESOURCES, Family
 from bivit.hw.fabric.element import make_netlist, make_unit
@@ -177,6 +177,13 @@ def _coefficients(arch):
     if arch.fabric not in _stored():
         raise ArchError(f"target {arch.name}: there is no resource model of the fabric "
                         f"{arch.fabric}; benchmarks/resources.py fits one to synthesis")
+    unknown = [*(name for name in PARTS if not getattr(arch, name)),
+               *["stem engine"] * (arch.stem_macs > 0),
+               *["streamed weights"] * (arch.weights == "streamed")]
+    if unknown:
+        raise ArchError(f"target {arch.name}: the resource model is fitted to whole machines with "
+                        f"weights in ROM or loaded, and does not know this one with "
+                        f"{', '.join(unknown)}")
     return _stored()[arch.fabric]
 
 

@@ -20,7 +20,8 @@ from bivit.models.training import (
     train,
 )
 
-__all__ = ["CHECKPOINT", "CHECKPOINTS", "MODEL", "measure", "train_digits", "write_checkpoint"]
+__all__ = ["CHECKPOINT", "CHECKPOINTS", "MODEL", "SMALL_CHECKPOINT",
+           "measure", "train_digits", "write_checkpoint"]
 
 MODEL = "bivit_digits"
 _FOLDER = Path(__file__).parent / "checkpoints"
@@ -31,6 +32,8 @@ CHECKPOINTS = {
 """The checkpoints that come with the package, by network."""
 CHECKPOINT = CHECKPOINTS[MODEL]
 """The one of the demo."""
+SMALL_CHECKPOINT = _FOLDER / "digits_small.safetensors"
+"""For small boards: the same recipe, 64 channels, two blocks of one head, MLP of 128."""
 
 
 def measure(model, integer_model, part="held_out") -> dict:

@@ -87,7 +87,7 @@ class ArithmeticLane(wiring.Component):
         m = Module()
         arch = self.arch
         rescale = place(m, platform, "rescale", Rescale(arch.acc_bits + 1))
-        bend = place(m, platform, "bend", Bend())
+        bend = place(m, platform, "bend", Bend()) if arch.bends else None
         m.d.comb += [
             rescale.number.eq(self._dot(m)),
             *(getattr(rescale, name).eq(getattr(self, name)) for name in
@@ -99,15 +99,17 @@ class ArithmeticLane(wiring.Component):
         single = Signal(signed(CLIPPED_BITS + 1), reset_less=True)
         added = rescale.result + self.addend
         number = saturated(added, Const(0x7FFF, 15))
-        m.d.sync += single.eq(Mux(self.to_bend, number, added))
-        m.d.comb += [
-            bend.number.eq(single[:16].as_signed()),
-            bend.shift.eq(self.bend_shift),
-            *(getattr(bend, name).eq(getattr(self, name)) for name in
-              ("knee", "scale_above", "bias_above", "scale_below", "bias_below")),
-        ]
+        m.d.sync += single.eq(Mux(self.to_bend, number, added) if arch.bends else added)
+        if arch.bends:
+            m.d.comb += [
+                bend.number.eq(single[:16].as_signed()),
+                bend.shift.eq(self.bend_shift),
+                *(getattr(bend, name).eq(getattr(self, name)) for name in
+                  ("knee", "scale_above", "bias_above", "scale_below", "bias_below")),
+            ]
         straight = delayed(m, single, BEND_LATENCY, name="straight")
-        total = Mux(self.bent, bend.result, straight).as_signed() + self.addend_2
+        chosen = Mux(self.bent, bend.result, straight) if arch.bends else straight
+        total = chosen.as_signed() + self.addend_2
         result = Signal(signed(arch.resid_bits), reset_less=True)
         m.d.sync += result.eq(saturated(total, self.largest))
         m.d.comb += self.result.eq(result)

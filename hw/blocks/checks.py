@@ -19,11 +19,19 @@ from bivit.hw.isa import (
     Destination,
     Opcode,
     RowKind,
+    SoftmaxMode,
     Unit,
 )
 
-__all__ = ["ErrorCode", "check_counts", "check_word", "control_faults", "count_faults",
-           "opcodes_of", "units_of"]
+__all__ = ["ErrorCode", "PART_OF", "check_counts", "check_word", "control_faults", "count_faults",
+           "missing_part", "opcodes_of", "units_of"]
+
+
+PART_OF = {
+    Opcode.ROWS_ADD: "row_sums", Opcode.ROWS_OUT: "row_sums", Opcode.MOVE: "row_moves",
+    **dict.fromkeys(CONTROL, "loops"),
+}
+"""Opcodes that only targets with a part have, and the part (:data:`bivit.hw.arch.PARTS`)."""
 
 
 class ErrorCode(enum.Enum, shape=unsigned(8)):
@@ -90,12 +98,23 @@ def units_of(arch: Arch) -> tuple[Unit, ...]:
 
 def opcodes_of(arch: Arch) -> tuple[Opcode, ...]:
     """The legal opcodes of a target: those with a stem engine have STEM in the place of LOAD,
-    only those whose weights are streamed have STORE."""
+    only those whose weights are streamed have STORE; parts may be left out (``PART_OF``)."""
     absent = {Opcode.LOAD if arch.stem_macs else Opcode.STEM}
     if arch.weights != "streamed":
         absent |= {Opcode.STORE}
+    absent |= {opcode for opcode, part in PART_OF.items() if not getattr(arch, part)}
     return tuple(opcode for opcode in Opcode
                  if opcode not in absent and UNIT_OF.get(opcode) in (None, *units_of(arch)))
+
+
+def missing_part(arch: Arch, opcode: Opcode, fields) -> str | None:
+    """The part that an instruction needs and a target has not, or None."""
+    used = {PART_OF.get(opcode)}
+    if opcode is Opcode.MM_ACC and fields["bend"]:
+        used.add("bends")
+    if opcode is Opcode.SOFTMAX and fields["mode"] == SoftmaxMode.ABSOLUTE.value:
+        used.add("exponentials")
+    return next((part for part in used if part is not None and not getattr(arch, part)), None)
 
 
 def control_faults(arch: Arch, opcode: Opcode, fields):
@@ -169,6 +188,10 @@ def _largest(arch, opcode):
         largest |= {"tokens": (1 << FORMATS[opcode]["tokens"]) - 1, "pixels": arch.stem_pixels}
     choices = {name: shape for name, shape in FORMATS[opcode].items() if isinstance(shape, type)}
     largest |= {name: max(choice.value for choice in shape) for name, shape in choices.items()}
+    if opcode is Opcode.SOFTMAX and not arch.exponentials:
+        largest["mode"] = SoftmaxMode.LIMIT.value
+    if opcode is Opcode.MM_ACC and not arch.bends:
+        largest["bend"] = 0
     if opcode is Opcode.MM_ACC:  # SMEM is a first addend, of a target that has one
         largest |= {"add_src": (AddSource.SMEM if arch.stem_macs else AddSource.VMEM).value,
                     "add2_src": AddSource.VMEM.value}

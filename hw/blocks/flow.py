@@ -22,7 +22,7 @@ from bivit.hw.isa import (
     Opcode,
 )
 
-__all__ = ["COUNTER_BITS", "FETCHED", "JUMP_CYCLES", "Flow", "control_cycles"]
+__all__ = ["COUNTER_BITS", "FETCHED", "JUMP_CYCLES", "Flow", "StraightFlow", "control_cycles"]
 
 COUNTER_BITS = 17
 """Bits of the program counter, which may stand behind the last word."""
@@ -203,3 +203,39 @@ class Flow(wiring.Component):
                 with m.Case(index):
                     m.d.sync += [chosen[name].eq(fields[f"{field}_{index}"])
                                  for name, field in names.items()]
+
+
+class StraightFlow(wiring.Component):
+    """The same for targets without loops: two registers, no stack, no registers of a program.
+
+    Members are those of :class:`Flow`; there are no jumps.
+    """
+
+    def __init__(self):
+        super().__init__({"i": In(stream.Signature(FETCHED)), "o": Out(stream.Signature(FETCHED)),
+                          "last_frame": In(1),
+                          "jump": Out(1), "target": Out(COUNTER_BITS)})
+
+    def elaborate(self, platform):
+        m = Module()
+        now, valid, leave, skipped = Signal(FETCHED), Signal(), Signal(), Signal()
+        header, stem = (data.View(layout_of(opcode), now.word)
+                        for opcode in (Opcode.HALT, Opcode.STEM))
+        wrong = (now.error == ErrorCode.NONE) & ((header.stage | header.rest) != 0)
+        good = (now.error == ErrorCode.NONE) & ~wrong
+        m.d.comb += [
+            skipped.eq(good & (header.opcode == Opcode.STEM) & stem.next & self.last_frame),
+            leave.eq(valid & (~self.o.valid | self.o.ready | skipped)),
+            self.i.ready.eq(~valid | leave),
+        ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [now.eq(self.i.payload), valid.eq(1)]
+        with m.Elif(leave):
+            m.d.sync += valid.eq(0)
+        with m.If(leave & ~skipped):
+            m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(now)]
+            with m.If(wrong):
+                m.d.sync += self.o.payload.error.eq(ErrorCode.STAGE)
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        return m

@@ -12,7 +12,7 @@ from amaranth.utils import ceil_log2
 
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import ErrorCode, check_counts, check_word, units_of
-from bivit.hw.blocks.flow import COUNTER_BITS, Flow
+from bivit.hw.blocks.flow import COUNTER_BITS, Flow, StraightFlow
 from bivit.hw.emit import place
 from bivit.hw.encoding import layout_of
 from bivit.hw.isa import (
@@ -163,7 +163,8 @@ class Sequencer(wiring.Component):
         m.d.sync += begun.eq(Mux(self.busy, begun + (input_.valid & input_.ready), 0))
         rest = begun == sent[Unit.LOAD] if self.arch.stem_macs else 1
 
-        flow = place(m, platform, "flow", Flow(), reset=~self.busy | again)
+        flow = place(m, platform, "flow", Flow() if self.arch.loops else StraightFlow(),
+                     reset=~self.busy | again)
         m.d.comb += flow.last_frame.eq(self.frames_left == 0)
         entry = Mux(again, data.View(layout_of(Opcode.HALT), stage.word).entry, 0)
         self._fetch(m, flow, self.busy & ~again, entry)

@@ -1,6 +1,6 @@
 """Attention bits: scores of a slot against their row minimum, a constant, or a share of a sum."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -93,7 +93,7 @@ class SoftmaxThreshold(wiring.Component):
         arch = self.arch
         now, held, read, issue, second, ends = self._walk(m)
 
-        absolute = now.mode == SoftmaxMode.ABSOLUTE
+        absolute = self._is_absolute(now)
         base = [Signal(signed(score_bits(arch)), name=f"base_{row}", reset_less=True)
                 for row in range(arch.rows)]
         for row, number in enumerate(base):
@@ -108,7 +108,8 @@ class SoftmaxThreshold(wiring.Component):
         near_bits = self._near(m, scores, valid, base, held)
         far_bits = self._far(m, platform, scores, valid, base, held, next_read.group,
                              first_pass=issue & absolute & ~second, second_pass=issue & second,
-                             restart=read.first, summed=ends & absolute & ~second)
+                             restart=read.first, summed=ends & absolute & ~second
+                             ) if arch.exponentials else [0] * arch.post_rows
 
         # What is written now, and where.
         target = data.StructLayout({"dst_addr": 16, "position": read.position.shape(),
@@ -141,6 +142,10 @@ class SoftmaxThreshold(wiring.Component):
         m.d.sync += in_flight.eq(in_flight + (self.instr.valid & self.instr.ready) - self.done)
         m.d.comb += self.busy.eq(in_flight != 0)
         return m
+
+    def _is_absolute(self, instruction):
+        """Whether an instruction takes the way of ABSOLUTE."""
+        return instruction.mode == SoftmaxMode.ABSOLUTE if self.arch.exponentials else C(0, 1)
 
     def _walk(self, m):
         """The passes over a slot: which scores are read now, for what.
@@ -179,7 +184,7 @@ class SoftmaxThreshold(wiring.Component):
             read.eq(Mux(taken, start, after)),
             self.score_addr.eq(read.address),
         ]
-        absolute = now.mode == SoftmaxMode.ABSOLUTE
+        absolute = self._is_absolute(now)
         full, last_group = arch.keys_per_group, arch.drain_cycles - 1
         tile_ends = ~absolute | (read.group == last_group)
         word_ends = read.position == arch.key_groups_per_word - 1

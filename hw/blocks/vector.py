@@ -1,10 +1,11 @@
 """The vector unit: LayerNorm, sums of rows, moves of rows of bits, output stream, spills."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from bivit.hw.arch import Arch
+from bivit.hw.blocks.checks import opcodes_of
 from bivit.hw.blocks.lanes import spread
 from bivit.hw.blocks.move import RowMover, move_timing
 from bivit.hw.blocks.normalise import Normaliser, norm_timing
@@ -15,7 +16,7 @@ from bivit.hw.blocks.store import Storer, store_members
 from bivit.hw.blocks.store import estimate as store_estimate
 from bivit.hw.blocks.sums import RowSums
 from bivit.hw.blocks.walk import PLAN, TARGET, DestinationWalk, SourceWalk
-from bivit.hw.emit import place
+from bivit.hw.emit import left_out, place
 from bivit.hw.encoding import layout_of
 from bivit.hw.isa import INSTRUCTION, TAG_BITS, Opcode
 from bivit.hw.memories import fetched_memories, memories
@@ -111,20 +112,24 @@ class VectorUnit(wiring.Component):
         m = Module()
         arch, instr = self.arch, self.instr
         norm = place(m, platform, "normaliser", Normaliser(arch))
-        adder = place(m, platform, "row_adder", RowAdder(arch))
-        writer = place(m, platform, "row_writer", RowWriter(arch))
-        mover = place(m, platform, "row_mover", RowMover(arch))
+        def part(name, kind, present):
+            component = kind(arch)
+            return place(m, platform, name, component) if present else left_out(component)
+
+        adder = part("row_adder", RowAdder, arch.row_sums)
+        writer = part("row_writer", RowWriter, arch.row_sums)
+        mover = part("row_mover", RowMover, arch.row_moves)
         streamer = place(m, platform, "streamer", OutputStreamer(arch))
-        sums = place(m, platform, "sums", RowSums(arch))
-        source = place(m, platform, "source_walk", SourceWalk(arch))
-        target = place(m, platform, "destination_walk", DestinationWalk(arch))
-        units = {
-            norm: (Opcode.NORM_BITS, Opcode.NORM_CODES, Opcode.NORM_NUMBERS),
-            adder: (Opcode.ROWS_ADD,),
-            writer: (Opcode.ROWS_OUT,),
-            mover: (Opcode.MOVE,),
-            streamer: (Opcode.OUTPUT,),
-        }
+        sums = part("sums", RowSums, arch.row_sums)
+        source = part("source_walk", SourceWalk, arch.row_moves)
+        target = part("destination_walk", DestinationWalk, arch.row_sums or arch.row_moves)
+        units = {unit: opcodes for unit, opcodes in (
+            (norm, (Opcode.NORM_BITS, Opcode.NORM_CODES, Opcode.NORM_NUMBERS)),
+            (adder, (Opcode.ROWS_ADD,)),
+            (writer, (Opcode.ROWS_OUT,)),
+            (mover, (Opcode.MOVE,)),
+            (streamer, (Opcode.OUTPUT,)),
+        ) if set(opcodes) <= set(opcodes_of(arch))}
         storer = None
         if fetched_memories(arch):
             storer = place(m, platform, "storer", Storer(arch))
@@ -138,6 +143,8 @@ class VectorUnit(wiring.Component):
         opcode = data.View(layout_of(Opcode.HALT), instr.p.word).opcode
         free = Cat(~flag | unit.last for unit, flag in running.items()).all()
         settled = adder.settled | ~instr.valid | (opcode == Opcode.ROWS_ADD)
+        if adder not in units:
+            settled = C(1, 1)
         pop = Signal()
         m.d.comb += [instr.ready.eq(free & settled), pop.eq(free & settled & instr.valid)]
         with m.If(pop):
@@ -158,7 +165,7 @@ class VectorUnit(wiring.Component):
         # Steps, sums and rows go from part to part.
         m.d.comb += [
             mover.step.eq(source.step),
-            sums.address.eq(Mux(running[writer], writer.sums_addr, adder.sums_addr)),
+            sums.address.eq(Mux(running.get(writer, 0), writer.sums_addr, adder.sums_addr)),
             sums.update.eq(adder.update),
             writer.sums_data.eq(sums.words), writer.room.eq(target.room),
             source.room.eq(target.room), mover.rows.eq(source.rows),
@@ -212,7 +219,7 @@ class VectorUnit(wiring.Component):
         m.d.comb += [number_address.eq(norm.address), norm_address.eq(norm.norm_addr)]
         with m.If(adder.reading):
             m.d.comb += [number_address.eq(adder.address), norm_address.eq(adder.norm_addr)]
-        with m.Elif(running[writer]):
+        with m.Elif(running.get(writer, 0)):
             m.d.comb += norm_address.eq(writer.norm_addr)
         with m.Elif(running[streamer]):
             m.d.comb += number_address.eq(streamer.address)

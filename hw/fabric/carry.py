@@ -13,11 +13,13 @@ from bivit.hw.fabric.netlist import Delay, Netlist, Sum, Unit
 
 __all__ = ["ECP5", "NEXUS", "CarryCell", "netlist", "unit"]
 
-CHAIN = 32
+CHAIN = 9
 """Half cells after which an adder begins a new chain.
 
-Timing analysis sees a path from every cell of a chain to every later one. So the adders of a chain
-are of one register stage and ordered by height: an adder's operands never come from a later cell.
+A tile of the device has eight of them. Longer chains save LUTs, but are hard to place, and wires
+into them go round (``docs/synthesis.md``, clock rate). Timing analysis sees a path from every cell
+of a chain to every later one. So the adders of a chain are of one register stage and ordered by
+height: an adder's operands never come from a later cell.
 """
 
 

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import json
 import pathlib
+import re
 
 from bivit.hw.devices import RULES, Device, Family
 from bivit.hw.flow import output_registers
@@ -11,7 +12,8 @@ from bivit.hw.flow.blocks import JOINED, map_blocks
 from bivit.hw.flow.design import CORE, Design
 from bivit.hw.flow.tools import FlowError, yosys
 
-__all__ = ["Cells", "NETLIST", "count_cells", "script", "too_small", "top_cells"]
+__all__ = ["Cells", "NETLIST", "commands", "count_cells", "map_design", "run", "script",
+           "too_small", "top_cells"]
 
 NETLIST = "netlist.json"
 
@@ -35,21 +37,23 @@ class Cells:
 
 
 def script(device: Device) -> list[str]:
-    """Commands of Yosys that make the netlist of a design in the working folder, in one run.
+    """Commands of Yosys for a design in the working folder, with pins around the core where it is
+    to be placed."""
+    if device.route is None:
+        return commands(device, "design.v", CORE)
+    return commands(device, "design.v pins.v", "pins")
 
-    Every block is mapped apart from the others, each distinct one once, and the core from the
-    pins around it; then all are joined, and what nobody reads goes.
+
+def commands(device: Device, files: str, top: str) -> list[str]:
+    """Commands of Yosys from files of Verilog to ``netlist.json``.
+
+    Every block is mapped apart from the others, each distinct one once; then all are joined, and
+    what nobody reads goes.
     """
-    top = _top(device)
-    read = "design.v" if device.route is None else "design.v pins.v"
-    return [f"read_verilog -sv {read}", f"hierarchy -top {top}",
+    return [f"read_verilog -sv {files}", f"hierarchy -top {top}",
             "setattr -mod -set keep_hierarchy 1 *",
             f"{device.family.synthesis} {device.family.apart} -top {top}", "autoname",
             "setattr -mod -unset keep_hierarchy *", *_joining(device)]
-
-
-def _top(device):
-    return CORE if device.route is None else "pins"
 
 
 def _joining(device):
@@ -59,19 +63,30 @@ def _joining(device):
 def run(device: Device, folder: pathlib.Path, progress) -> Cells:
     """Synthesise the design in `folder`, which holds its files; leaves ``netlist.json`` there.
 
-    The blocks of the cache are taken from there.
+    The netlist is that of :func:`script`, with the blocks that are kept in the cache from there.
 
     Parameters
     ----------
     progress : callable (text)
     """
     (folder / RULES).write_text(device.family.rules)
-    map_blocks(device, folder, _top(device), progress)
+    map_blocks(device, folder, CORE if device.route is None else "pins", progress)
     progress("Yosys: joining the blocks")
     yosys.run(["-q", "-p", "; ".join([f"read_rtlil {JOINED}", *_joining(device)])], folder)
     output_registers.rewrite(folder / NETLIST)
     prefix = "" if device.route is None else f"{CORE}."
     return count_cells(folder / NETLIST, prefix)
+
+
+def map_design(script: list[str], device: Device, folder: pathlib.Path, progress) -> None:
+    """Run commands of Yosys in `folder`; leaves ``netlist.json`` there."""
+    def listen(line):
+        if match := re.match(r"[\d.]+ Executing (.*?)(?: pass)?(?: \(|\.$)", line):
+            progress(f"Yosys: {match[1]}")
+
+    (folder / RULES).write_text(device.family.rules)
+    yosys.run(["-p", "; ".join(script)], folder, listen=listen)
+    output_registers.rewrite(folder / NETLIST)
 
 
 def count_cells(path: pathlib.Path, prefix: str) -> Cells:

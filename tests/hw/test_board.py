@@ -8,7 +8,7 @@ import zlib
 import pytest
 from amaranth.sim import Simulator
 
-from bivit.hw.blocks.registers import ADDRESSES, ID
+from bivit.hw.blocks.registers import ADDRESSES, ID, LOAD_INDEX_BITS
 from bivit.hw.board.link import BoardLink
 from bivit.hw.board.protocol import (
     ANSWER,
@@ -43,7 +43,7 @@ class Machine:
 
     def write(self, address, value):
         if address == ADDRESSES["LOAD_SELECT"]:
-            self.select, self.beats = divmod(value, 16)[::-1]
+            self.beats, self.select = divmod(value, 1 << LOAD_INDEX_BITS)
         elif value == 2:
             self.reset()
         else:
