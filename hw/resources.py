@@ -177,13 +177,12 @@ def _coefficients(arch):
     if arch.fabric not in _stored():
         raise ArchError(f"target {arch.name}: there is no resource model of the fabric "
                         f"{arch.fabric}; benchmarks/resources.py fits one to synthesis")
-    unknown = [*(name for name in PARTS if not getattr(arch, name)),
-               *["stem engine"] * (arch.stem_macs > 0),
+    unknown = [*(f"no {name.replace('_', ' ')}" for name in PARTS if not getattr(arch, name)),
+               *["a stem engine"] * (arch.stem_macs > 0),
                *["streamed weights"] * (arch.weights == "streamed")]
     if unknown:
         raise ArchError(f"target {arch.name}: the resource model is fitted to whole machines with "
-                        f"weights in ROM or loaded, and does not know this one with "
-                        f"{', '.join(unknown)}")
+                        f"weights in ROM or loaded, and this one has {', '.join(unknown)}")
     return _stored()[arch.fabric]
 
 

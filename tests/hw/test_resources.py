@@ -108,10 +108,16 @@ def test_prediction():
     assert loaded["weight memory"]["block_ram"] == 116
 
 
-def test_only_whole_models():
-    with pytest.raises(ArchError, match="target tiny: there is no resource model of the fabric "
-                                        "generic"):
-        predict(TARGETS["tiny"], DEVICES["ecp5-25f"].family)
+@pytest.mark.parametrize("fabric, others, words", [
+    ("generic", {}, "there is no resource model of the fabric generic"),
+    ("ecp5", {"bends": False}, "this one has no bends"),
+    ("ecp5", {"stem_macs": 16}, "this one has a stem engine"),
+    ("ecp5", {"weights": "streamed"}, "this one has streamed weights"),
+])
+def test_what_the_model_does_not_know(fabric, others, words):
+    arch = dataclasses.replace(TARGETS["tiny"], fabric=fabric, **others)
+    with pytest.raises(ArchError, match=f"target tiny: .*{words}"):
+        predict(arch, DEVICES["ecp5-25f"].family)
 
 
 def test_block_ram_of_a_target():
