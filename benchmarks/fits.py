@@ -15,7 +15,7 @@ from bivit.compiler.structures import CompileError, TooSmall
 from bivit.hw.devices import DEVICES
 from bivit.hw.isa import INSTR_BITS
 from bivit.hw.memories import memories
-from bivit.hw.resources import memory_places
+from bivit.hw.memory_resources import memory_places
 from bivit.hw.targets import TARGETS
 from bivit.sim.estimate import predict_cycles
 

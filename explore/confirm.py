@@ -9,7 +9,7 @@ from bivit.explore.networks import prepare, variant_of
 from bivit.explore.space import Space
 from bivit.hw.arch import Arch
 from bivit.hw.devices import DEVICES
-from bivit.hw.resources import memory_block_ram
+from bivit.hw.memory_resources import memory_block_ram
 from bivit.sim.report import cycles_per_image
 from bivit.sim.simulate import simulate
 

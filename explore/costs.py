@@ -4,7 +4,8 @@ from bivit.compiler.ir.graph import Graph
 from bivit.hw.arch import Arch, ArchError
 from bivit.hw.devices import RESOURCES, ULTRA_RAM_BITS, Device
 from bivit.hw.memories import memories
-from bivit.hw.resources import elements, memory_block_ram, memory_places, predict
+from bivit.hw.memory_resources import memory_block_ram, memory_places
+from bivit.hw.resources import elements, predict
 
 __all__ = ["costs_of", "least_costs", "modelled"]
 
@@ -36,23 +37,28 @@ def costs_of(arch: Arch, device: Device) -> dict:
     Returns
     -------
     dict
-        ``luts``, ``registers``, ``block_ram``, ``multipliers``, each None where no model knows it;
+        ``luts``, ``registers``, ``block_ram``, ``multipliers``, each None where no model knows it,
+        and why not: ``not_modelled``, a sentence or None;
         what is counted by rule in any case: ``array_luts`` (the elements of the array, None for the
         generic fabric), ``memory_block_ram`` and ``ultra_ram`` (memories between the units),
         ``memory_kbit``; ``device_share``, the greatest share of the device's that is known.
     """
     spread = memory_block_ram(arch, device.family)
     places = _places(arch, device, spread)
-    memory, found = places["block_ram"], dict.fromkeys(RESOURCES)
-    if modelled(device) is None:
-        units = predict(arch, device.family)
-        found = {name: sum(unit[name] for unit in units.values()) for name in RESOURCES}
+    memory, found, reason = places["block_ram"], dict.fromkeys(RESOURCES), None
+    try:
+        blocks = predict(arch, device.family)
+    except ArchError as error:
+        reason = str(error).removeprefix(f"target {arch.name}: ")
+    else:
+        found = {name: sum(block[name] for block in blocks.values()) for name in RESOURCES}
         found["block_ram"] += memory - sum(spread.values())
     array = _array_luts(arch, device)
     known = {"luts": array, "block_ram": memory} | {
         name: count for name, count in found.items() if count is not None}
     return found | {
-        "array_luts": array, "memory_block_ram": memory, "ultra_ram": places["ultra_ram"],
+        "not_modelled": reason, "array_luts": array, "memory_block_ram": memory,
+        "ultra_ram": places["ultra_ram"],
         "memory_kbit": sum(size.width * size.depth for size in memories(arch).values()) / 1024,
         "device_share": max(count / device.available[name] for name, count in known.items()
                             if count is not None)}

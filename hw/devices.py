@@ -40,6 +40,9 @@ class Family:
         Commands for the netlist once both are joined.
     rules : str
         Verilog of the file ``RULES``, by which those commands replace cells.
+    lut_ram : tuple of (int, int, int), optional
+        Words and bits of a RAM made of LUTs, which takes a LUT a bit, and what a block RAM costs
+        where such a LUT costs 1. None: block RAM is taken whatever the size.
     """
 
     fabric: str
@@ -50,6 +53,7 @@ class Family:
     apart: str = ""
     joined: tuple[str, ...] = ()
     rules: str = ""
+    lut_ram: tuple[int, int, int] | None = None
 
     def count(self, cells: dict[str, int]) -> dict[str, int]:
         """Resources of so many cells of each kind."""
@@ -136,7 +140,7 @@ _4_KBIT = ((16, 256, 1), (8, 512, 8), (4, 1024, 4), (2, 2048, 2))
 
 _ECP5 = Family(
     fabric="ecp5", units=_units("LUT4", "DP16KD (18 kbit)", "MULT18X18D"),
-    geometries=_18_KBIT, synthesis="synth_ecp5 -nowidelut",
+    geometries=_18_KBIT, lut_ram=(16, 4, 128), synthesis="synth_ecp5 -nowidelut",
     cells={"luts": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 4}, "registers": {"TRELLIS_FF": 1},
            "block_ram": {"DP16KD": 1, "PDPW16KD": 1}, "multipliers": {"MULT18X18D": 1}})
 

@@ -1,6 +1,6 @@
 """From Verilog to a device: cells, clock rate, and what the vendor's tool needs."""
 
-from bivit.hw.flow.blocks import count_blocks
+from bivit.hw.flow.counts import count_blocks
 from bivit.hw.flow.design import Design, accelerator_design, component_design
 from bivit.hw.flow.run import synthesise
 from bivit.hw.flow.tools import FlowError

@@ -14,7 +14,7 @@ from bivit.hw.flow.store import work_folder
 from bivit.hw.flow.synthesis import NETLIST, Cells, too_small
 from bivit.hw.flow.tools import FlowError, nextpnr, yosys
 from bivit.hw.memories import memories as memory_sizes
-from bivit.hw.resources import block_ram, memory_block_ram
+from bivit.hw.memory_resources import block_ram, memory_block_ram
 
 __all__ = ["make_bitstream"]
 
@@ -97,7 +97,8 @@ def _check_memories(arch, memories, board, device):
             continue
         if kind == "rom" and (words := memories.get(memory)):
             width = _changing(words if len(words) >= depth else [*words, 0])
-            count = block_ram(width=width, depth=depth, granularity=width, family=device.family)
+            count = block_ram(width=width, depth=depth, granularity=width, family=device.family,
+                              rom=True)
         needed += count
     if needed > device.block_ram:
         raise FlowError(

@@ -111,7 +111,7 @@ def _netlist(design: Design, device: Device, version: str, steps):
         with work_folder() as folder:
             folder = pathlib.Path(folder)
             design.write(folder)
-            cells = synthesis.run(design, device, folder, steps)
+            cells = synthesis.run(device, folder, steps)
             store.write({"by_unit": cells.by_unit,
                          "seconds": round(time.monotonic() - start, 1)},
                         folder / NETLIST if device.route is not None else None)

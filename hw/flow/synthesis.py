@@ -8,11 +8,12 @@ import re
 
 from bivit.hw.devices import RULES, Device, Family
 from bivit.hw.flow import output_registers
+from bivit.hw.flow.blocks import JOINED, map_blocks
 from bivit.hw.flow.design import CORE, Design
 from bivit.hw.flow.tools import FlowError, yosys
 
 __all__ = ["Cells", "NETLIST", "commands", "count_cells", "map_design", "run", "script",
-           "too_small"]
+           "too_small", "top_cells"]
 
 NETLIST = "netlist.json"
 
@@ -52,18 +53,27 @@ def commands(device: Device, files: str, top: str) -> list[str]:
     return [f"read_verilog -sv {files}", f"hierarchy -top {top}",
             "setattr -mod -set keep_hierarchy 1 *",
             f"{device.family.synthesis} {device.family.apart} -top {top}", "autoname",
-            "setattr -mod -unset keep_hierarchy *", "flatten", *device.family.joined,
-            "opt_clean -purge", f"write_json {NETLIST}"]
+            "setattr -mod -unset keep_hierarchy *", *_joining(device)]
 
 
-def run(design: Design, device: Device, folder: pathlib.Path, progress) -> Cells:
-    """Synthesise a design in `folder`, which holds its files; leaves ``netlist.json`` there.
+def _joining(device):
+    return ["flatten", *device.family.joined, "opt_clean -purge", f"write_json {NETLIST}"]
+
+
+def run(device: Device, folder: pathlib.Path, progress) -> Cells:
+    """Synthesise the design in `folder`, which holds its files; leaves ``netlist.json`` there.
+
+    The netlist is that of :func:`script`, with the blocks that are kept in the cache from there.
 
     Parameters
     ----------
     progress : callable (text)
     """
-    map_design(script(device), device, folder, progress)
+    (folder / RULES).write_text(device.family.rules)
+    map_blocks(device, folder, CORE if device.route is None else "pins", progress)
+    progress("Yosys: joining the blocks")
+    yosys.run(["-q", "-p", "; ".join([f"read_rtlil {JOINED}", *_joining(device)])], folder)
+    output_registers.rewrite(folder / NETLIST)
     prefix = "" if device.route is None else f"{CORE}."
     return count_cells(folder / NETLIST, prefix)
 
@@ -81,17 +91,22 @@ def map_design(script: list[str], device: Device, folder: pathlib.Path, progress
 
 def count_cells(path: pathlib.Path, prefix: str) -> Cells:
     """Cells of the top module of a netlist whose names begin with `prefix`."""
+    by_unit = collections.defaultdict(collections.Counter)
+    for name, kind in top_cells(path, prefix):
+        unit, dot, _ = name.partition(".")
+        by_unit[unit if dot else ""][kind] += 1
+    return Cells({unit: dict(cells) for unit, cells in by_unit.items()})
+
+
+def top_cells(path: pathlib.Path, prefix: str) -> list[tuple[str, str]]:
+    """Name behind `prefix` and kind of those cells of the top module that begin with it."""
     modules = json.loads(path.read_text())["modules"]
     top = next((module for module in modules.values()
                 if int(module.get("attributes", {}).get("top", "0"), 2)), None)
     if top is None:
         raise FlowError(f"{path.name} of Yosys has no top module")
-    by_unit = collections.defaultdict(collections.Counter)
-    for name, cell in top["cells"].items():
-        if name.startswith(prefix):
-            unit, dot, _ = name[len(prefix):].partition(".")
-            by_unit[unit if dot else ""][cell["type"]] += 1
-    return Cells({unit: dict(cells) for unit, cells in by_unit.items()})
+    return [(name[len(prefix):], cell["type"]) for name, cell in top["cells"].items()
+            if name.startswith(prefix)]
 
 
 def too_small(design: Design, device: Device, needed: dict[str, int]) -> str | None:

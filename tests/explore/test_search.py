@@ -56,7 +56,9 @@ def test_every_design_has_figures_or_a_reason(space_file, capsys, tmp_path):
         if record["status"] == "done":
             assert sum(record["bounds"].values()) == pytest.approx(1)
             assert record["bounds"][record["bound"]] == max(record["bounds"].values())
-            assert record["not_modelled"] and all(record[name] is None for name in RESOURCES)
+            assert record["not_modelled"] is None and all(record[name] > 0 for name in RESOURCES)
+            assert record["luts"] > record["array_luts"]
+            assert record["block_ram"] >= record["memory_block_ram"]
     with (folder / "explore.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["number"] for row in rows] == [str(record["number"]) for record in records]

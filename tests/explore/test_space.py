@@ -34,7 +34,6 @@ def refusal(capsys, *arguments):
     ("[hardware]", "[hardware", "is not a TOML file"),
     ('"device_share"]', '"beauty"]', "no objective beauty"),
     ('["interval", "device_share"]', "[]", "there is no objective"),
-    ('["interval", "device_share"]', '["luts"]', "luts is not known on ecp5-25f"),
     ("[search]", "[constraints]\nfps = -1\n[search]", "fps is -1, but must be a number above 0"),
     ("[search]", "depth = 3\n[search]", "depth is no parameter of"),
     ("generation = 5", "generation = 1", "generation of [search] must be 2 or more"),
@@ -47,6 +46,14 @@ def test_refusals(space_file, capsys, tmp_path, old, new, words):
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
     assert words in refusal(capsys, path, "-o", tmp_path / "out", "--workers", 0)
+
+
+def test_an_objective_that_no_model_knows(space_file, capsys, tmp_path):
+    path = space_file()
+    text = path.read_text().replace('["interval", "device_share"]', '["luts"]')
+    path.write_text(text.replace('"ecp5-25f", "ecp5-85f"', '"up5k"'))
+    assert "luts is not known on up5k" in refusal(capsys, path, "-o", tmp_path / "out",
+                                                  "--workers", 0)
 
 
 @pytest.mark.parametrize("arguments, words", [
