@@ -19,5 +19,5 @@ BOARD_TARGETS = {arch.name: arch for arch in (
          program_depth=684, weight_depth=1360, thr_depth=352, scale_depth=202, norm_depth=160,
          pos_depth=576, xmem_depth=18, hmem_depth=36, bmem_depth=50, pv_depth=32, resid_depth=576),
 )}
-"""Target name to parameters: that of the ULX3S-85F holds the shipped network, that of the Colorlight
-i5 the small one (:data:`bivit.models.digits.SMALL_CHECKPOINT`)."""
+"""Target name to parameters: that of the ULX3S-85F holds the shipped network, that of the
+Colorlight i5 the small one (:data:`bivit.models.digits.SMALL_CHECKPOINT`)."""
