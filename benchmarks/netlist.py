@@ -16,7 +16,7 @@ __all__ = ["measure"]
 
 BOARD = "colorlight-i5"
 TARGET = "colorlight-i5-digits"
-IMAGES = 10
+IMAGES = 5
 
 
 def measure() -> dict:

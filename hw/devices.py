@@ -104,6 +104,8 @@ class Device:
         How many it has.
     ultra_ram : int
         Memories of 4096 words of 72 bits.
+    rare : dict of str to int
+        Kinds of cells that there are fewer of than LUTs would allow.
     route : Route, optional
         None: synthesis only.
     part : str, optional
@@ -117,6 +119,7 @@ class Device:
     block_ram: int
     multipliers: int
     ultra_ram: int = 0
+    rare: dict[str, int] = dataclasses.field(default_factory=dict)
     route: Route | None = None
     part: str | None = None
 
@@ -224,7 +227,7 @@ DEVICES = {
                 "U20", "T20", "W20", "V20", "N14", "M14", "M16", "M15", "N15", "N16"))),
     "gw2a-18": Device(
         title="Gowin GW2A-LV18 (GW2A-18), grade C8/I7", family=_gowin("gw2a"),
-        luts=20736, registers=15552, block_ram=46, multipliers=48,
+        luts=20736, registers=15552, block_ram=46, multipliers=48, rare={"RAM16SDP4": 648},
         route=Route(tool="himbaechel-gowin", megahertz=100, arguments=(
             "--device", "GW2A-LV18PG256C8/I7", "--vopt", "family=GW2A-18"), sites=(
                 "H11", "F12", "F13", "F14", "F15", "F16", "G11", "G12", "G13", "G14", "G15",

@@ -62,7 +62,7 @@ def make_bitstream(arch: Arch, memories: dict[str, list[int]], board: str, outpu
     say(0, 3, "Yosys")
     netlist, result = map_board(design, lambda text: say(0, 3, text))
     used = Cells(result["all"]).resources(device.family)
-    if reason := too_small(design, device, used):
+    if reason := too_small(design, device, used) or _too_few(design, device, result["all"]):
         raise FlowError(f"{board.title}: {reason}")
     output = pathlib.Path(f"{output}{packing.suffix}")
     with work_folder() as work:
@@ -106,6 +106,17 @@ def _check_memories(arch, memories, board, device):
             f"memories take {needed:,} {device.family.units['block_ram']} of "
             f"{device.block_ram:,}, {needed - device.block_ram:,} too many; take a target with "
             "smaller memories")
+
+
+def _too_few(design, device, cells):
+    """A sentence that says which cells a device has too few of, or None."""
+    for kind, available in device.rare.items():
+        needed = sum(unit.get(kind, 0) for unit in cells.values())
+        if needed > available:
+            return (f"{device.title} is too small for the target {design.name}, which needs "
+                    f"{needed:,} {kind} of {available:,} (memories made of LUTs); take a target "
+                    "with smaller memories")
+    return None
 
 
 def _changing(words):

@@ -8,7 +8,7 @@ from bivit.hw.board.identity import network_hash, target_hash
 from bivit.hw.board.protocol import BAUD
 from bivit.hw.boards import BOARDS, BoardError, Pin, Pins
 from bivit.hw.devices import DEVICES
-from bivit.hw.flow.bitstream import make_bitstream
+from bivit.hw.flow.bitstream import _changing, _too_few, make_bitstream
 from bivit.hw.flow.packing import PACKINGS
 from bivit.hw.flow.tools import FlowError
 from bivit.hw.targets import TARGETS
@@ -67,6 +67,20 @@ def test_refusals(tmp_path):
                                         r"kbit\) of 30, [\d,]+ too many; take"):
         make_bitstream(TARGETS["tiny"], {}, "icebreaker", tmp_path / "net")
     assert not list(tmp_path.iterdir())
+
+
+def test_cells_that_are_rare():
+    device = DEVICES["gw2a-18"]
+    cells = {"": {"RAM16SDP4": 600}, "post": {"RAM16SDP4": 142, "LUT4": 5000}}
+    assert _too_few(TARGETS["tiny"], device, {"": {"RAM16SDP4": 648}}) is None
+    assert _too_few(TARGETS["tiny"], device, cells).endswith(
+        "the target tiny, which needs 742 RAM16SDP4 of 648 (memories made of LUTs); take a target "
+        "with smaller memories")
+
+
+def test_bits_of_a_rom_that_count():
+    assert _changing([0b1010, 0b1011, 0b1110]) == 2
+    assert _changing([5, 5]) == 1
 
 
 def test_hashes_change_with_what_they_are_of():

@@ -8,6 +8,7 @@ import pytest
 from bivit.hw.devices import DEVICES
 from bivit.hw.flow.synthesis import NETLIST, commands, map_design
 from bivit.sim.netlist import Netlist, NetlistError
+from bivit.sim.netlist_board import NetlistPort
 
 MEMORIES = {"wide": (36, 512), "middle": (18, 1024), "narrow": (9, 2048), "nibbles": (4, 4096),
             "pairs": (2, 8192), "small": (4, 16)}
@@ -46,9 +47,14 @@ def mapped(tmp_path_factory):
         contents[name] = rng.integers(0, 1 << bits, words) * (words > 16)
         (folder / f"{name}.hex").write_text("".join(f"{word:x}\n" for word in contents[name]))
     (folder / "design.v").write_text(verilog())
+    return map_text(folder), contents
+
+
+def map_text(folder):
+    """JSON of the netlist of the Verilog in a folder."""
     device = DEVICES["ecp5-25f"]
     map_design(commands(device, "design.v", "top"), device, folder, lambda text: None)
-    return (folder / NETLIST).read_text(), contents
+    return (folder / NETLIST).read_text()
 
 
 def stimulus(rng):
@@ -125,3 +131,21 @@ def test_cells_without_a_model(mapped):
     next(iter(cells.values()))["type"] = "SB_LUT4"
     with pytest.raises(NetlistError, match="no simulation model of the cell SB_LUT4"):
         Netlist(json.dumps(netlist))
+
+
+def test_a_line(tmp_path):
+    """Bytes that a design sends back as they come, bit by bit and some cycles late."""
+    (tmp_path / "design.v").write_text("""
+module top(input clk, input uart_rx, output uart_tx);
+  reg [99:0] late = ~100'd0;
+  always @(posedge clk) late <= {late[98:0], uart_rx};
+  assign uart_tx = late[99];
+endmodule""")
+    port = NetlistPort(map_text(tmp_path), clock_hz=7_000_000, baud=1_000_000)
+    sent, found = bytes(range(256)), b""
+    port.write(sent[:100])
+    port.write(sent[100:])
+    while len(found) < len(sent):
+        found += port.read(1)
+    assert found == sent
+    assert port.cycles >= 256 * 10 * 7 + 100
