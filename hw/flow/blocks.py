@@ -79,10 +79,12 @@ def _mapped(device, folder, top, progress):
                f"write_rtlil {_PARTS}"], folder)
     modules = _modules((folder / _PARTS).read_text())
     blocks = {module: _block(text, modules) for module, text in modules.items()}
-    kept = {block.name: Store("block", device.family.synthesis, device.family.apart, block.text,
-                              yosys.version) for block in blocks.values()}
+    own_top = blocks[f"\\{top}"].name
+    kept = {block.name: Store("top" if block.name == own_top else "block", device.family.synthesis,
+                              device.family.apart, block.text, yosys.version)
+            for block in blocks.values()}
     missing = {block.name: block for block in blocks.values() if kept[block.name].read() is None}
-    if last := missing.pop(blocks[f"\\{top}"].name, None):
+    if last := missing.pop(own_top, None):
         progress("Yosys: mapping the top")
         _map([last], last.name, device, folder, kept)
     if missing:
@@ -92,7 +94,10 @@ def _mapped(device, folder, top, progress):
 
 
 def _map(blocks, top, device, folder, kept):
-    """Map blocks in one run of Yosys, and keep each."""
+    """Map blocks in one run of Yosys, and keep each with the cells in it.
+
+    All cells of the family are kept with the top: when the blocks are joined some are put in.
+    """
     text = "".join(block.text for block in blocks)
     if top == "blocks":
         text += "module \\blocks\n" + "".join(
@@ -106,8 +111,9 @@ def _map(blocks, top, device, folder, kept):
     found = _modules((folder / _MAPPED).read_text())
     for block in blocks:
         own = found[f"\\{block.name}"]
-        used = [found[kind] for kind in dict.fromkeys(_CELL.findall(own)) if kind in found
-                and not kind.startswith(f"\\{block.name}_")]
+        kinds = found if block.name == top else dict.fromkeys(_CELL.findall(own))
+        used = [found[kind] for kind in kinds
+                if kind in found and not kind.startswith(f"\\{block.name}")]
         (folder / _KEPT).write_text("".join([own, *used]))
         kept[block.name].write({}, folder / _KEPT)
 
