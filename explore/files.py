@@ -36,5 +36,5 @@ def target_toml(record: dict, about: str) -> str:
     """A target file for ``bivit compile --target``."""
     lines = [f"# {line}" for line in about.splitlines()]
     for name, value in record["target"].items():
-        lines.append(f'{name} = "{value}"' if isinstance(value, str) else f"{name} = {value}")
+        lines.append(f"{name} = {json.dumps(value)}")  # texts, numbers, true and false as in TOML
     return "\n".join(lines) + "\n"
