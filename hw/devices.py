@@ -40,6 +40,8 @@ class Family:
         Commands for the netlist once both are joined.
     rules : str
         Verilog of the file ``RULES``, by which those commands replace cells.
+    library : tuple of str
+        Commands that read the cells that are put in once blocks are joined.
     lut_ram : tuple of (int, int, int), optional
         Words and bits of a RAM made of LUTs, which takes a LUT a bit, and what a block RAM costs
         where such a LUT costs 1. None: block RAM is taken whatever the size.
@@ -53,6 +55,7 @@ class Family:
     apart: str = ""
     joined: tuple[str, ...] = ()
     rules: str = ""
+    library: tuple[str, ...] = ()
     lut_ram: tuple[int, int, int] | None = None
 
     def count(self, cells: dict[str, int]) -> dict[str, int]:
@@ -177,6 +180,8 @@ def _gowin(family):
     return Family(
         fabric="generic", units=_units("LUT4", "BSRAM (18 kbit)", "multipliers"),
         geometries=_18_KBIT, synthesis=f"synth_gowin -nowidelut -family {family}",
+        library=("read_verilog -lib +/gowin/cells_sim.v",
+                 f"read_verilog -lib +/gowin/cells_xtra_{family}.v", "blackbox =A:whitebox"),
         apart="-noiopads", joined=("iopadmap -bits -inpad IBUF O:I -outpad OBUF I:O",),
         cells={"luts": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "ALU": 1, "RAM16SDP1": 1,
                         "RAM16SDP2": 2, "RAM16SDP4": 4, "INV": 1},

@@ -29,9 +29,10 @@ def rewrite(path: pathlib.Path) -> None:
 
 def absorb(module: dict) -> int:
     """Do so in a module; returns the number of registers that are gone."""
-    cells, readers = module["cells"], _readers(module)
-    gone = 0
-    for ram in [cell for cell in cells.values() if cell["type"] == "DP16KD"]:
+    cells, gone = module["cells"], 0
+    rams = [cell for cell in cells.values() if cell["type"] == "DP16KD"]
+    readers = _readers(module) if rams else {}
+    for ram in rams:
         wide = int(ram["parameters"]["DATA_WIDTH_A"], 2) == 36
         for side, outputs in (WIDE if wide else HALVES).items():
             data = {port: bits[0] for port, bits in ram["connections"].items()

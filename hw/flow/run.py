@@ -91,8 +91,8 @@ class _Steps:
 
 def netlist_store(design: Design, device: Device, version: str) -> Store:
     """Where the netlist is kept that a version of Yosys makes of a design."""
-    return Store("netlist", design, synthesis.script(device), device.family.rules,
-                 output_registers.KEY, version)
+    script = [*device.family.library, *synthesis.script(device)]
+    return Store("netlist", design, script, device.family.rules, output_registers.KEY, version)
 
 
 def routed_store(device: Device, netlist: Store, seed: int, versions: dict[str, str]) -> Store:

@@ -72,7 +72,8 @@ def run(device: Device, folder: pathlib.Path, progress) -> Cells:
     (folder / RULES).write_text(device.family.rules)
     map_blocks(device, folder, CORE if device.route is None else "pins", progress)
     progress("Yosys: joining the blocks")
-    yosys.run(["-q", "-p", "; ".join([f"read_rtlil {JOINED}", *_joining(device)])], folder)
+    yosys.run(["-q", "-p", "; ".join([
+        *device.family.library, f"read_rtlil {JOINED}", *_joining(device)])], folder)
     output_registers.rewrite(folder / NETLIST)
     prefix = "" if device.route is None else f"{CORE}."
     return count_cells(folder / NETLIST, prefix)
