@@ -329,14 +329,13 @@ def test_program_error_has_its_counter():
 
 def test_verilog_depends_on_the_target_alone():
     """Nor on the order of sets, which differs between processes."""
-    for arch in (small_arch(), small_arch(weights="streamed")):
+    for arch in (small_arch(weights="streamed"), small_arch()):
         program = (f"from bivit.hw.accelerator import accelerator_verilog\n"
                    f"from bivit.hw.arch import Arch\nprint(accelerator_verilog({arch!r}))")
-        texts = {subprocess.run([sys.executable, "-c", program], text=True, check=True,
-                                capture_output=True, env=os.environ | {"PYTHONHASHSEED": seed}
-                                ).stdout for seed in ("1", "2")}
-        assert texts == {accelerator_verilog(arch) + "\n"}
-    first = accelerator_verilog(small_arch())
+        first, second = (subprocess.run(
+            [sys.executable, "-c", program], text=True, check=True, capture_output=True,
+            env=os.environ | {"PYTHONHASHSEED": seed}).stdout for seed in ("1", "2"))
+        assert first == second
     assert "module accelerator(" in first
     for name in ("obs_post_tag", "obs_mm_pop", "obs_vec_done", "obs_load_pop_tag", "hmem_we",
                  "bmem_addr", "resid_data", "pmem_we", "xmem_data", "vmem_addr", "kmem_we"):
