@@ -10,7 +10,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from bivit.compiler.ir import numeric
-from bivit.hw.accelerator import Accelerator, accelerator_verilog
+from bivit.hw.accelerator import Accelerator
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import ErrorCode, units_of
 from bivit.hw.blocks.registers import ADDRESSES, ID
