@@ -28,7 +28,7 @@ LARGE = dataclasses.replace(
 """The array of k26 with memories in which networks of every size find room."""
 FEW = 256
 """Instructions of the programs of DeiT, which are loops."""
-QUICK = ("bivit_deit_tiny", "bivit_swin_tiny", "binaryvit")
+QUICK = ("bivit_deit_tiny", "bivit_swin_tiny")
 
 
 @pytest.mark.parametrize("name", [

@@ -202,7 +202,7 @@ def test_wrong_bit(bit_cycles):
         UartTransmitter(bit_cycles=bit_cycles)
 
 
-@pytest.mark.parametrize("target", ["tiny", "odd"])
+@pytest.mark.parametrize("target", ["tiny", pytest.param("odd", marks=pytest.mark.slow)])
 def test_requests_refusals_and_repetitions(target):
     arch = TARGETS[target]
     data = bytes(range(96, 160))  # FLAG and ESCAPE among them
