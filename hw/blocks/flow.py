@@ -205,16 +205,11 @@ class Flow(wiring.Component):
                                  for name, field in names.items()]
 
 
-class StraightFlow(wiring.Component):
+class StraightFlow(Flow):
     """The same for targets without loops: two registers, no stack, no registers of a program.
 
-    Members are those of :class:`Flow`; there are no jumps.
+    There are no jumps.
     """
-
-    def __init__(self):
-        super().__init__({"i": In(stream.Signature(FETCHED)), "o": Out(stream.Signature(FETCHED)),
-                          "last_frame": In(1),
-                          "jump": Out(1), "target": Out(COUNTER_BITS)})
 
     def elaborate(self, platform):
         m = Module()
