@@ -72,8 +72,9 @@ def run(
 
         if simulated and (port is not None or baud is not None):
             raise UserError("--sim brings its own port and speed: leave out --port and --baud")
-        if netlist is not None and (simulated or port is not None or faults is not None):
-            raise UserError("--netlist brings its own line: leave out --sim, --port and --faults")
+        if netlist is not None and (simulated or {port, faults, baud} != {None}):
+            raise UserError("--netlist brings its own line: leave out --sim, --port, --faults and "
+                            "--baud")
         count = 20 if images is None and input_file is None else images
         return run_build(folder, port=port, simulated=simulated, netlist=netlist, faults=faults,
                          baud=BAUD if baud is None else baud, count=count,

@@ -145,12 +145,16 @@ def _connect(stack, build, name, simulated, netlist, faults, baud, progress):
 
 def _netlist_port(build, name, progress):
     """The line of the netlist of a board's bitstream."""
+    from bivit.hw.devices import DEVICES
     from bivit.hw.flow.mapped import board_netlist, board_of
     from bivit.sim.netlist_board import NetlistPort
 
-    clock_hz = board_of(name).pins.clock_hz
+    board = board_of(name)
+    if DEVICES[board.device].family.fabric != "ecp5":
+        raise UserError(f"the cells of {board.title} have no simulation models; take a board with "
+                        "an ECP5")
     text = board_netlist(build.arch, build.memories, name, lambda text: progress(0, 1, text))
-    return NetlistPort(text, clock_hz=clock_hz, baud=BAUD)
+    return NetlistPort(text, clock_hz=board.pins.clock_hz, baud=BAUD)
 
 
 def _find(build, baud, progress):

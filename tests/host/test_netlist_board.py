@@ -3,8 +3,8 @@
 import pytest
 
 from bivit.compiler import compile
+from bivit.compiler.ir.errors import UserError
 from bivit.host.run import run_build
-from bivit.hw.flow.tools import FlowError
 from bivit.models.digits import SMALL_CHECKPOINT
 
 
@@ -15,7 +15,9 @@ def test_digits_through_a_netlist(tmp_path):
     assert (result["images"], result["mismatches"], result["refused"]) == (2, 0, [])
 
 
-def test_a_board_that_is_not_there(tmp_path):
+@pytest.mark.parametrize("board, words", [
+    ("x", "there is no board 'x'"), ("icebreaker", "the cells of .*iCEBreaker have no")])
+def test_boards_without_a_netlist(board, words, tmp_path):
     compile(SMALL_CHECKPOINT, "colorlight-i5-digits", tmp_path / "digits")
-    with pytest.raises(FlowError, match="there is no board 'x'"):
-        run_build(tmp_path / "digits", netlist="x", count=1)
+    with pytest.raises(UserError, match=words):
+        run_build(tmp_path / "digits", netlist=board, count=1)

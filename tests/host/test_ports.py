@@ -100,6 +100,8 @@ def test_unusable_ports(build, capsys, tmp_path):
     assert status == 2 and "none cannot be opened: " in said
     status, said = command(capsys, build.folder, "--sim", "--port", "x")
     assert status == 2 and "--sim brings its own port" in said
+    status, said = command(capsys, build.folder, "--netlist", "ulx3s-85f", "--baud", 9600)
+    assert status == 2 and "--netlist brings its own line" in said
 
 
 def test_refused_images_are_failures(build, capsys):
