@@ -42,9 +42,11 @@ class Family:
         Verilog of the file ``RULES``, by which those commands replace cells.
     library : tuple of str
         Commands that read the cells that are put in once blocks are joined.
-    lut_ram : tuple of (int, int, int), optional
-        Words and bits of a RAM made of LUTs, which takes a LUT a bit, and what a block RAM costs
-        where such a LUT costs 1. None: block RAM is taken whatever the size.
+    lut_rams : tuple of (int, int, int)
+        Words and bits of RAMs made of LUTs, and the LUTs of each. None: block RAM is taken
+        whatever the size.
+    block_cost : float
+        What a block RAM costs where a LUT of such a RAM costs 1.
     """
 
     fabric: str
@@ -56,7 +58,13 @@ class Family:
     joined: tuple[str, ...] = ()
     rules: str = ""
     library: tuple[str, ...] = ()
-    lut_ram: tuple[int, int, int] | None = None
+    lut_rams: tuple[tuple[int, int, int], ...] = ()
+    block_cost: float = 0
+
+    @property
+    def lut_inputs(self) -> int:
+        """Of a LUT."""
+        return 6 if self.fabric.startswith("lut6") else 4
 
     def count(self, cells: dict[str, int]) -> dict[str, int]:
         """Resources of so many cells of each kind."""
@@ -143,7 +151,8 @@ _4_KBIT = ((16, 256, 1), (8, 512, 8), (4, 1024, 4), (2, 2048, 2))
 
 _ECP5 = Family(
     fabric="ecp5", units=_units("LUT4", "DP16KD (18 kbit)", "MULT18X18D"),
-    geometries=_18_KBIT, lut_ram=(16, 4, 128), synthesis="synth_ecp5 -nowidelut",
+    geometries=_18_KBIT, lut_rams=((16, 4, 4),), block_cost=128,
+    synthesis="synth_ecp5 -nowidelut",
     cells={"luts": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 4}, "registers": {"TRELLIS_FF": 1},
            "block_ram": {"DP16KD": 1, "PDPW16KD": 1}, "multipliers": {"MULT18X18D": 1}})
 
