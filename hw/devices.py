@@ -207,10 +207,10 @@ _ICE40 = Family(
            "block_ram": {"SB_RAM40_4K*": 1}, "multipliers": {"SB_MAC16": 1}})
 
 
-def _xilinx(family, fabric):
+def _xilinx(family, fabric, lut_rams):
     return Family(
         fabric=fabric, units=_units("LUT6", "RAMB18 (18 kbit)", "DSP48"),
-        geometries=_18_KBIT, synthesis=f"synth_xilinx -family {family} -noiopad -noclkbuf",
+        geometries=_18_KBIT, lut_rams=lut_rams, block_cost=64, synthesis=f"synth_xilinx -family {family} -noiopad -noclkbuf",
         cells={"luts": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "LUT5": 1, "LUT6": 1,
                         "LUT6_2": 1, "INV": 1, "RAM32M": 4, "RAM64M": 4, "RAM32M16": 8,
                         "RAM64M8": 8, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
@@ -219,7 +219,8 @@ def _xilinx(family, fabric):
                "block_ram": {"RAMB18*": 1, "RAMB36*": 2}, "multipliers": {"DSP48*": 1}})
 
 
-_XCUP = _xilinx("xcup", "lut6-xcup")
+_XC7 = _xilinx("xc7", "lut6-xc7", ((32, 6, 4), (64, 3, 4)))
+_XCUP = _xilinx("xcup", "lut6-xcup", ((32, 14, 8), (64, 7, 8)))
 
 DEVICES = {
     "ecp5-25f": Device(
@@ -258,7 +259,7 @@ DEVICES = {
         luts=5280, registers=5280, block_ram=30, multipliers=8,
         route=Route(tool="ice40", megahertz=30, arguments=("--up5k", "--package", "sg48"))),
     "zynq-7020": Device(
-        title="AMD Zynq-7000 XC7Z020", family=_xilinx("xc7", "lut6-xc7"),
+        title="AMD Zynq-7000 XC7Z020", family=_XC7,
         luts=53200, registers=106400, block_ram=280, multipliers=220, part="xc7z020clg400-1"),
     "k26": Device(
         title="AMD Kria K26 (Zynq UltraScale+ XCK26)", family=_XCUP,

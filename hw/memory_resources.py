@@ -20,8 +20,6 @@ _READ_PORTS = {"pv": 2, "resid": 2, "vmem": 2, "xmem": 2, "hmem": 2}
 _ROM_BITS = 2048
 """Bits for each block RAM up to which a ROM is made of LUTs of four inputs."""
 
-_SHALLOW = 64
-"""Words up to which a memory is made of LUTs of six inputs."""
 _SHORT = 1024
 """Words up to which a memory fills too little of an ultra RAM."""
 
@@ -67,8 +65,9 @@ def memory_resources(size: MemorySize, granularity: int, family: Family, *, read
     if depth == 1:  # registers, or constants
         return {"luts": 0, "registers": 0 if rom else 3 * width, "block_ram": 0}
     blocks, rows, bits = _block_rams(width, depth, granularity, family, rom)
-    if rom and family.lut_rams and width * depth <= _ROM_BITS * blocks:
-        high = -(-depth // family.lut_rams[0][0])
+    of_luts = rom and family.lut_rams and family.lut_inputs == 4
+    if of_luts and width * depth <= _ROM_BITS * blocks:
+        high = -(-depth // 16)
         unlike = round(2**depth * (1 - (1 - 0.5**depth) ** width)) if depth <= 16 else width
         return {"luts": round(width * (2.1 * high - 0.3)) if high > 1 else unlike,
                 "registers": 2 * unlike, "block_ram": 0}
@@ -128,8 +127,6 @@ def memory_places(arch: Arch, device: Device) -> dict[str, int]:
         memory = name.rsplit("_", 1)[0]
         width, depth = sizes[memory]
         ultra = _READ_PORTS.get(memory, 1) * -(-width // 72) * -(-depth // 4096)
-        if depth <= _SHALLOW:
-            continue
         room = found["ultra_ram"] + ultra <= device.ultra_ram
         if depth > _SHORT and room and not name.endswith("_rom"):
             found["ultra_ram"] += ultra
