@@ -18,7 +18,6 @@ from bivit.hw.flow import (
     component_design,
     synthesise,
     tools,
-    write_vivado,
 )
 from bivit.hw.flow.route import critical_path
 from bivit.hw.targets import TARGETS
@@ -154,21 +153,6 @@ def test_named_targets_take_their_devices_fabric():
     for name, target in TARGETS.items():
         if name in DEVICES:
             assert target.fabric == DEVICES[name].family.fabric
-
-
-def test_vivado(tmp_path):
-    build, folder = tmp_path / "build", tmp_path / "vivado"
-    build.mkdir()
-    write_vivado(build, small("k26"), "k26", folder)
-    script = (folder / "implement.tcl").read_text()
-    assert "synth_design -top accelerator -part xck26-sfvc784-2LV-c" in script
-    assert "set_property name bivit_small $core" in (folder / "package.tcl").read_text()
-    assert "module accelerator(" in (folder / "accelerator.v").read_text()
-    with pytest.raises(FlowError, match="is there and not an empty folder"):
-        write_vivado(build, small("k26"), "k26", folder)
-    with pytest.raises(FlowError, match="does not know the device 'up5k'; take one of zynq-7020"):
-        write_vivado(build, small("k26"), "up5k", folder)
-
 
 
 @pytest.mark.slow
