@@ -30,6 +30,9 @@ FITTED = (
     TARGETS["ecp5-25f"],
     _arch((4, 8, 32), (2, 4)),
     _arch((3, 6, 24), (3, 3), 3),
+    _arch((2, 6, 32), (2, 3), weights="streamed", port_bits=64),
+    _arch((4, 4, 16), (4, 4), 2, weights="streamed", port_bits=16),
+    _arch((2, 4, 16), (2, 2), weights="streamed", port_bits=128),
 )
 """Varied as the model's features are."""
 

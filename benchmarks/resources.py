@@ -6,6 +6,7 @@ in common too, and an interrupted sweep goes on where it was. ``BIVIT_SWEEP=5`` 
 those held out.
 """
 
+import itertools
 import json
 import os
 import statistics
@@ -65,14 +66,27 @@ def fit(rows) -> dict:
         raise ValueError(f"the resource model has no {', '.join(sorted(unknown))}")
     family = DEVICES[DEVICE].family
     ruled = [by_rule(arch, family) for arch, _ in rows]
-    return {block: {resource: _coefficients(features, [
+    return {block: {resource: fitted(features, [
         (arch, blocks.get(block, {}).get(resource, 0) - rule.get(block, {}).get(resource, 0))
         for (arch, blocks), rule in zip(rows, ruled, strict=True)])
-        for resource in ("luts", "registers", "multipliers")}
+        for resource, fitted in METHODS.items()}
         for block, features in BLOCKS.items()}
 
 
-def _coefficients(features, counts):
+def _exactly(features, counts):
+    """Whole factors of as few features as give every number, from pairs of a target and it."""
+    numbers = np.array([count for _, count in counts], float)
+    for size in range(1 + len(features)):
+        for chosen in itertools.combinations(features, size):
+            values = np.array([[FEATURES[name](arch) for name in chosen] for arch, _ in counts],
+                              float)
+            factors = np.rint(np.linalg.lstsq(values, numbers, rcond=None)[0]) if size else []
+            if (values @ factors == numbers).all() and min(factors, default=0) >= 0:
+                return dict(zip(chosen, map(float, factors), strict=True))
+    return _nearly(features, counts)
+
+
+def _nearly(features, counts):
     """None negative, by least squares of shares, from pairs of a target and a number."""
     values = np.array([[FEATURES[name](arch) for name in features] for arch, _ in counts], float)
     counts = np.array([count for _, count in counts], float)
@@ -81,6 +95,10 @@ def _coefficients(features, counts):
     factors, _ = nnls(values / scale * weight[:, None], counts * weight)
     return {name: round(float(factor), 5)
             for name, factor in zip(features, factors / scale, strict=True) if factor > 1e-6}
+
+
+METHODS = {"luts": _nearly, "registers": _nearly, "multipliers": _exactly}
+"""Resource to how its coefficients are found."""
 
 
 def _compared(arch, blocks, coefficients):

@@ -4,6 +4,7 @@ None of them depends on when things happen, so designs that differ in :data:`TIM
 what they give.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -19,9 +20,11 @@ from bivit.compiler.lifetimes import Lifetimes, lifetimes_of_loops
 from bivit.compiler.lift import lift_signs
 from bivit.compiler.pipeline import find_pipelines
 from bivit.compiler.place import spread
-from bivit.compiler.stream_parts import cut_rolls, loop_room, stream_parts
+from bivit.compiler.spill_parts import PLACES, spill_parts
+from bivit.compiler.stream_parts import stream_parts
+from bivit.compiler.stream_rolls import cut_rolls, loop_room
 from bivit.compiler.streams import find_rolls
-from bivit.compiler.structures import Plan
+from bivit.compiler.structures import Plan, TooSmall
 from bivit.compiler.tile import cuts_for_loops, tile
 from bivit.compiler.touched import Touched, touched_words
 from bivit.compiler.verify import verify
@@ -107,7 +110,8 @@ class Cutting:
     def loops(self) -> Loops:
         """The instructions in loops."""
         if fetched_memories(self._arch):
-            return self._streamed()
+            plan, parts, _ = self._parts
+            return self._fetched(plan, parts)
         cuts = cuts_for_loops(self.graph, self._fused, self._arch)
         plan = (tile(self.graph, self._fused, self._arch, RUN_WORDS[0], cuts=cuts) if cuts
                 else self.plan(RUN_WORDS[0]))
@@ -117,16 +121,40 @@ class Cutting:
         return Loops(plan, parts, touched, before,
                      lifetimes_of_loops(plan, parts, touched, before), b"")
 
-    def _streamed(self):
+    @functools.cached_property
+    def spilled(self) -> Loops | None:
+        """The same, with values of RESID in external memory where it has too little room for all of
+        them; None if that does not help."""
+        plan, parts, needs = self._parts
+        for count in PLACES:
+            found = spill_parts(plan, parts, needs, self._arch, count)
+            room = self._arch.pos_depth - found.rings()[1] if found else 0
+            if room > 0:
+                with contextlib.suppress(TooSmall):
+                    return self._fetched(found.plan, found.parts, found, room)
+        return None
+
+    @functools.cached_property
+    def _parts(self):
+        """The plan of a streamed target, its parts and what its instructions need."""
         plan, arch = self.plan(RUN_WORDS[0]), self._arch
         apart, _, _, needs = self._apart(plan)
         reads = constant_reads(plan, arch)
         rolls = cut_rolls(plan, find_rolls(apart.instructions), arch, apart.instructions, reads)
-        parts = find_pipelines(apart.instructions, rolls, needs, plan.layers,
-                               loop_room(plan, arch, reads))
-        plan, parts, external = stream_parts(plan, parts, arch, apart.instructions, reads)
+        return plan, find_pipelines(apart.instructions, rolls, needs, plan.layers,
+                                    loop_room(plan, arch, reads)), needs
+
+    def _fetched(self, plan, parts, spilled=None, room=0):
+        """The loops with their FETCHes; of `spilled` values if there are any, which leave so much
+        `room` in POS."""
+        arch = dataclasses.replace(self._arch, pos_depth=room) if spilled else self._arch
+        plan, parts, external = stream_parts(
+            plan, parts, arch, spread(plan)[0].instructions, constant_reads(plan, arch),
+            spilled.words if spilled else 0)
+        if spilled:
+            plan = spilled.placed(plan, room)
         apart, before = spread(plan)
-        touched = touched_words(apart.instructions, arch, share_sums=False)
+        touched = touched_words(apart.instructions, self._arch, share_sums=False)
         return Loops(plan, parts, touched, before,
                      lifetimes_of_loops(plan, parts, touched, before), external)
 

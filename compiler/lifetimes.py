@@ -53,8 +53,7 @@ def lifetimes_of_loops(plan: Plan, parts: Sequence[Straight | Pipeline], touched
             moments |= dict.fromkeys(stream.indices, moment)
             iterations |= {index: iteration for iteration, index in stream.iterations()}
     lives = _lives(plan, moments)
-    count = len(plan.instructions)
-    return Lifetimes(lives, _Follows(touched, where, moments, iterations, lives, count))
+    return Lifetimes(lives, _Follows(plan, touched, where, moments, iterations, lives))
 
 
 def _lives(plan, moments):
@@ -77,14 +76,18 @@ class _Follows:
     next region uses it first, by operations that come before.
     """
 
-    def __init__(self, touched, where, moments, iterations, lives, count):
+    def __init__(self, plan, touched, where, moments, iterations, lives):
         self._touched, self._where, self._lives = touched, where, lives
+        count = len(plan.instructions)
         owners = np.repeat(np.arange(count), np.diff(touched.first))
+        walks = np.array([(instruction.operation, instruction.group)
+                          for instruction in plan.instructions])
+        _, ranks = np.unique(walks, axis=0, return_inverse=True)
         times = np.full(count, -1)
         times[list(iterations)] = [moments[index] for index in iterations]
         turns = np.zeros(count, np.int64)
         turns[list(iterations)] = list(iterations.values())
-        self._owners, self._times, self._turns = owners, times[owners], turns[owners]
+        self._ranks, self._times, self._turns = ranks[owners], times[owners], turns[owners]
         self._known = {}
 
     def __call__(self, first, second):
@@ -95,8 +98,8 @@ class _Follows:
         return bool((before[3] <= behind[2]).all())
 
     def _uses(self, region, moment):
-        """First and last instruction that uses a region in a moment; by word the first iteration
-        and the last one; or None."""
+        """First and last walk of an operation through its blocks that uses a region in a moment, by
+        its rank; by word the first iteration and the last one; or None."""
         key = region, moment
         if key not in self._known:
             memory, start, words = self._where[region]
@@ -106,7 +109,7 @@ class _Follows:
                 & np.isin(touched.memories, [number for number, name in enumerate(touched.names)
                                              if name == memory]))
             self._known[key] = None if not len(rows) else (
-                self._owners[rows[0]], self._owners[rows[-1]], *turns_of_words(
+                self._ranks[rows].min(), self._ranks[rows].max(), *turns_of_words(
                     touched.low[rows] - start, touched.high[rows] - start, self._turns[rows],
                     words))
         return self._known[key]

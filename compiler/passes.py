@@ -194,7 +194,12 @@ def _candidates(cut, arch, places):
                 yield from _large(cut, plan, arch, places)
             return
         if length not in lengths:
-            yield _straight(plan, arch, places)
+            straight = _straight(plan, arch, places)
+            yield straight
+            if not lengths and arch.loops and len(straight.code.lines) > arch.program_depth:
+                with contextlib.suppress(CompileError):
+                    yield _looped_or_spilled(cut, places)
+                return
         lengths.add(length)
 
 
@@ -206,7 +211,7 @@ def _large(cut, plan, arch, places):
         yield _straight(plan, arch, places)
         return
     try:
-        looped = _looped(cut.loops, places)
+        looped = _looped_or_spilled(cut, places)
     except CompileError as problem:
         if not fits or places.deeper and isinstance(problem, TooSmall):
             raise
@@ -227,6 +232,17 @@ def _straight(plan, arch, places):
     needs = dependencies(placed.instructions, arch)
     return _candidate(placed, where, schedule(placed, arch, needs), needs, arch,
                       external)
+
+
+def _looped_or_spilled(cut, places):
+    """A program with loops, with values outside if RESID has no room for all of them."""
+    try:
+        return _looped(cut.loops, places)
+    except TooSmall as problem:
+        few = fetched_memories(places.arch) and "resid_depth" in problem.needed
+        if places.deeper or not few or (spilled := cut.spilled) is None:
+            raise
+    return _looped(spilled, places)
 
 
 def _looped(loops: Loops, places):

@@ -6,24 +6,18 @@ the next one at the other: so they come while the section before runs.
 
 import collections
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from bivit.compiler.code import Pipeline, Straight, Stream
+from bivit.compiler.constant_reads import Reads, ranges_of
 from bivit.compiler.external import external_image, fetches
 from bivit.compiler.registers import signature
-from bivit.compiler.streams import Roll, has_courses
+from bivit.compiler.stream_rolls import SHARE
 from bivit.compiler.structures import Address, Instruction, Plan, Segment, TooSmall
 from bivit.hw.arch import Arch
 from bivit.hw.memories import fetched_memories, memories
 
-__all__ = ["SHARE", "cut_rolls", "loop_room", "stream_parts"]
-
-SHARE = 2
-"""What is needed at the same time takes at most this part of a memory, where there is a choice, so
-that what is needed next has room beside it."""
-
-Reads = Sequence[dict[str, tuple[int, int]]]
-"""What :func:`bivit.compiler.constant_reads.constant_reads` gives."""
+__all__ = ["stream_parts"]
 
 
 @dataclasses.dataclass
@@ -45,48 +39,8 @@ class _Section:
         self.words = _words(self.ranges)
 
 
-def loop_room(plan: Plan, arch: Arch, reads: Reads) -> Callable[[Sequence[int]], bool]:
-    """Whether the constants of a loop of these instructions leave room for the next ones."""
-    sizes = memories(arch)
-    return lambda indices: all(words * SHARE <= sizes[memory].depth
-                               for memory, words in _all_words(indices, reads, plan).items())
-
-
-def cut_rolls(plan: Plan, rolls: Sequence[Roll], arch: Arch, apart: Sequence[Instruction],
-              reads: Reads) -> list[Roll]:
-    """Rolls with fewer iterations, where each iteration reads constants of its own and there is no
-    room for those of all; straight code where a course is none in a part of it."""
-    sizes = memories(arch)
-
-    def cut(roll):
-        count = max((stream.end for stream in roll.streams), default=0)
-        words, first = (_all_words([index for stream in _between(roll, 0, end).streams
-                                    for index in stream.indices], reads, plan)
-                        for end in (count, 1))
-        wanted = [sizes[memory].depth // SHARE * count // words[memory] for memory in words
-                  if words[memory] * SHARE > sizes[memory].depth and first[memory] < words[memory]]
-        length = max(min(wanted, default=count), 1)
-        return [roll] if length >= count else [_between(roll, begin, begin + length)
-                                               for begin in range(0, count, length)]
-
-    def straight(piece):
-        indices = sorted(index for stream in piece.streams for index in stream.indices)
-        return Roll(rest=tuple(indices))
-
-    return [piece if all(has_courses(apart, stream.indices) for stream in piece.streams)
-            else straight(piece) for roll in rolls for piece in cut(roll)]
-
-
-def _between(roll, begin, end):
-    """Some iterations of a roll."""
-    pieces = ((stream, stream.indices[max(begin - stream.begin, 0):max(end - stream.begin, 0)])
-              for stream in roll.streams)
-    return Roll(tuple(Stream(indices, max(stream.begin - begin, 0))
-                      for stream, indices in pieces if indices))
-
-
 def stream_parts(plan: Plan, parts: Sequence[Straight | Pipeline], arch: Arch,
-                 apart: Sequence[Instruction], reads: Reads,
+                 apart: Sequence[Instruction], reads: Reads, outside: int = 0,
                  ) -> tuple[Plan, list[Straight | Pipeline], bytes]:
     """The plan with its FETCHes, and with places for all constants; its parts; and the image.
 
@@ -94,6 +48,8 @@ def stream_parts(plan: Plan, parts: Sequence[Straight | Pipeline], arch: Arch,
     ----------
     apart : sequence of Instruction
         Those of the plan with numbers for all addresses, which show what loops are alike.
+    outside : int
+        Words of POS that the image begins with: room for what is stored.
 
     Raises
     ------
@@ -106,7 +62,7 @@ def stream_parts(plan: Plan, parts: Sequence[Straight | Pipeline], arch: Arch,
     for memory, own in sections.items():
         _place(own, memory, plan, arch)
         _pad(own, parts, apart, memories(arch)[memory].depth)
-    beats, image = _image(sections, plan, arch)
+    beats, image = _image(sections, plan, arch, outside)
     before = collections.defaultdict(list)
     for memory, own in sections.items():
         for number, section in enumerate(own):
@@ -123,17 +79,6 @@ def _indices(part):
     if isinstance(part, Straight):
         return part.instructions
     return sorted(index for stream in part.streams for index in stream.indices)
-
-
-def _ranges(indices, reads, together=()):
-    """Words that instructions read; all words of what lies together."""
-    found = {}
-    for index in indices:
-        for name, words in reads[index].items():
-            for other, count in next((run for run in together if name in run), {}).items():
-                _extend(found, other, (0, count))
-            _extend(found, name, words)
-    return found
 
 
 def _addressed(plan, part):
@@ -165,23 +110,8 @@ def _together(addressed, segments):
     return [{name: segments[name] for name in names[low:high]} for low, high in runs]
 
 
-def _extend(ranges, name, words):
-    """Take words of a segment in."""
-    low, high = ranges.get(name, words)
-    ranges[name] = min(low, words[0]), max(high, words[1])
-
-
 def _words(ranges):
     return sum(high - low for low, high in ranges.values())
-
-
-def _all_words(indices, reads, plan):
-    """Words of each memory that instructions read."""
-    words = collections.Counter()
-    memory_of = {segment.name: segment.memory for segment in plan.segments}
-    for name, (low, high) in _ranges(indices, reads).items():
-        words[memory_of[name]] += high - low
-    return words
 
 
 def _sections(plan, parts, arch, memory, reads, addressed):
@@ -197,7 +127,7 @@ def _sections(plan, parts, arch, memory, reads, addressed):
         spans = [names for position in positions for names in addressed[position]]
         return _Section(positions, {(plan.instructions[index].operation,
                                      plan.instructions[index].group) for index in indices},
-                        _ranges(indices, own, _together(spans, segments)))
+                        ranges_of(indices, own, _together(spans, segments)))
 
     sections = []
     for position in range(len(parts)):
@@ -284,7 +214,7 @@ def _lengthen(sections, number, words, depth):
     section.words = words
 
 
-def _image(sections, plan, arch):
+def _image(sections, plan, arch, outside):
     """First beat of each piece by memory and number of the section, and the bytes; equal pieces lie
     there once."""
     segments = {segment.name: segment for segment in plan.segments}
@@ -300,7 +230,8 @@ def _image(sections, plan, arch):
             piece = pieces.setdefault((memory, words), Segment(str(len(pieces)), memory, words,
                                                                layer))
             names[memory, number] = piece.name
-    beats, image = external_image(tuple(pieces.values()), arch)
+    room = Segment("outside", "pos", (0,) * outside, plan.layers[0].name)
+    beats, image = external_image((room, *pieces.values()), arch)
     return {key: beats[name] for key, name in names.items()}, image
 
 

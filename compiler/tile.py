@@ -10,7 +10,7 @@ from bivit.compiler import tile_attention, tile_moves, tile_products, tile_rows,
 from bivit.compiler.fuse import Layouts
 from bivit.compiler.head_groups import HeadGroups, find_head_groups
 from bivit.compiler.ir.graph import Graph
-from bivit.compiler.stream_parts import SHARE
+from bivit.compiler.stream_rolls import SHARE
 from bivit.compiler.strips import Strips, find_strips
 from bivit.compiler.structures import (
     Address,

@@ -9,7 +9,7 @@ from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.compiler.ir.operation import images_of
 from bivit.compiler.layout import runs
 from bivit.compiler.post import Post
-from bivit.compiler.stream_parts import SHARE
+from bivit.compiler.stream_rolls import SHARE
 from bivit.compiler.structures import CompileError, Observe, Operation, TooSmall
 from bivit.compiler.verify import weight_planes
 from bivit.hw.isa import ASource, BSource, Opcode

@@ -42,9 +42,11 @@ class Family:
         Verilog of the file ``RULES``, by which those commands replace cells.
     library : tuple of str
         Commands that read the cells that are put in once blocks are joined.
-    lut_ram : tuple of (int, int, int), optional
-        Words and bits of a RAM made of LUTs, which takes a LUT a bit, and what a block RAM costs
-        where such a LUT costs 1. None: block RAM is taken whatever the size.
+    lut_rams : tuple of (int, int, int)
+        Words and bits of RAMs made of LUTs, and the LUTs of each. None: block RAM is taken
+        whatever the size.
+    block_cost : float
+        What a block RAM costs where a LUT of such a RAM costs 1.
     """
 
     fabric: str
@@ -56,7 +58,13 @@ class Family:
     joined: tuple[str, ...] = ()
     rules: str = ""
     library: tuple[str, ...] = ()
-    lut_ram: tuple[int, int, int] | None = None
+    lut_rams: tuple[tuple[int, int, int], ...] = ()
+    block_cost: float = 0
+
+    @property
+    def lut_inputs(self) -> int:
+        """Of a LUT."""
+        return 6 if self.fabric.startswith("lut6") else 4
 
     def count(self, cells: dict[str, int]) -> dict[str, int]:
         """Resources of so many cells of each kind."""
@@ -146,7 +154,8 @@ _4_KBIT = ((16, 256, 1), (8, 512, 8), (4, 1024, 4), (2, 2048, 2))
 
 _ECP5 = Family(
     fabric="ecp5", units=_units("LUT4", "DP16KD (18 kbit)", "MULT18X18D"),
-    geometries=_18_KBIT, lut_ram=(16, 4, 128), synthesis="synth_ecp5 -nowidelut",
+    geometries=_18_KBIT, lut_rams=((16, 4, 4),), block_cost=128,
+    synthesis="synth_ecp5 -nowidelut",
     cells={"luts": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 4}, "registers": {"TRELLIS_FF": 1},
            "block_ram": {"DP16KD": 1, "PDPW16KD": 1}, "multipliers": {"MULT18X18D": 1}})
 
@@ -201,10 +210,10 @@ _ICE40 = Family(
            "block_ram": {"SB_RAM40_4K*": 1}, "multipliers": {"SB_MAC16": 1}})
 
 
-def _xilinx(family, fabric):
+def _xilinx(family, fabric, lut_rams):
     return Family(
         fabric=fabric, units=_units("LUT6", "RAMB18 (18 kbit)", "DSP48"),
-        geometries=_18_KBIT, synthesis=f"synth_xilinx -family {family} -noiopad -noclkbuf",
+        geometries=_18_KBIT, lut_rams=lut_rams, block_cost=64, synthesis=f"synth_xilinx -family {family} -noiopad -noclkbuf",
         cells={"luts": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "LUT5": 1, "LUT6": 1,
                         "LUT6_2": 1, "INV": 1, "RAM32M": 4, "RAM64M": 4, "RAM32M16": 8,
                         "RAM64M8": 8, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
@@ -213,7 +222,8 @@ def _xilinx(family, fabric):
                "block_ram": {"RAMB18*": 1, "RAMB36*": 2}, "multipliers": {"DSP48*": 1}})
 
 
-_XCUP = _xilinx("xcup", "lut6-xcup")
+_XC7 = _xilinx("xc7", "lut6-xc7", ((32, 6, 4), (64, 3, 4)))
+_XCUP = _xilinx("xcup", "lut6-xcup", ((32, 14, 8), (64, 7, 8)))
 
 DEVICES = {
     "ecp5-25f": Device(
@@ -262,7 +272,7 @@ DEVICES = {
         luts=5280, registers=5280, block_ram=30, multipliers=8,
         route=Route(tool="ice40", megahertz=30, arguments=("--up5k", "--package", "sg48"))),
     "zynq-7020": Device(
-        title="AMD Zynq-7000 XC7Z020", family=_xilinx("xc7", "lut6-xc7"),
+        title="AMD Zynq-7000 XC7Z020", family=_XC7,
         luts=53200, registers=106400, block_ram=280, multipliers=220, part="xc7z020clg400-1"),
     "k26": Device(
         title="AMD Kria K26 (Zynq UltraScale+ XCK26)", family=_XCUP,

@@ -20,8 +20,6 @@ _READ_PORTS = {"pv": 2, "resid": 2, "vmem": 2, "xmem": 2, "hmem": 2}
 _ROM_BITS = 2048
 """Bits for each block RAM up to which a ROM is made of LUTs of four inputs."""
 
-_SHALLOW = 64
-"""Words up to which a memory is made of LUTs of six inputs."""
 _SHORT = 1024
 """Words up to which a memory fills too little of an ultra RAM."""
 
@@ -58,36 +56,40 @@ def memory_resources(size: MemorySize, granularity: int, family: Family, *, read
     """LUTs, registers and block RAMs of a memory, a copy for each read port.
 
     A ROM of few words has bits that are equal in all of them; noise is counted on, as synthesis
-    gets it. A memory is made of LUTs where `Family.lut_ram` says that these cost less. What lies
+    gets it. A memory is made of LUTs where `Family.lut_rams` says that these cost less. What lies
     one above the other is selected by LUTs, for each bit that is read and, in all copies together,
     each piece that is written.
     """
     width, depth = size
     pieces = width // granularity
+    if depth == 1:  # registers, or constants
+        return {"luts": 0, "registers": 0 if rom else 3 * width, "block_ram": 0}
     blocks, rows, bits = _block_rams(width, depth, granularity, family, rom)
-    if rom and family.lut_ram is not None and width * depth <= _ROM_BITS * blocks:
-        high = -(-depth // family.lut_ram[0])
+    of_luts = rom and family.lut_rams and family.lut_inputs == 4
+    if of_luts and width * depth <= _ROM_BITS * blocks:
+        high = -(-depth // 16)
         unlike = round(2**depth * (1 - (1 - 0.5**depth) ** width)) if depth <= 16 else width
         return {"luts": round(width * (2.1 * high - 0.3)) if high > 1 else unlike,
                 "registers": 2 * unlike, "block_ram": 0}
-    if family.lut_ram is not None and not rom:
-        words, lane, block_cost = family.lut_ram
-        high = -(-depth // words)
-        cells = high * pieces * -(-granularity // lane)
-        if only_luts or lane * cells + width * (high - 1) / 2 < block_cost * blocks:
-            return {"luts": read_ports * (lane * cells + _selection(high) * width)
+    if family.lut_rams and not rom:
+        luts, high = min((luts * high * pieces * -(-granularity // lane), high)
+                         for words, lane, luts in family.lut_rams for high in [-(-depth // words)])
+        if only_luts or luts + width * (high - 1) / 2 < family.block_cost * blocks:
+            return {"luts": read_ports * (luts + _selection(high, family) * width)
                     + pieces * high * (high > 1),
                     "registers": 2 * width * read_ports, "block_ram": 0}
     blocks *= read_ports
     if rows > 1:
-        return {"luts": read_ports * _selection(rows) * width + pieces * rows * (not rom),
+        return {"luts": read_ports * _selection(rows, family) * width + pieces * rows * (not rom),
                 "registers": read_ports * (width + (rows - 1).bit_length()), "block_ram": blocks}
     shared = 18 == bits >= 2 * granularity and not rom
     return {"luts": blocks // read_ports * shared, "registers": 0, "block_ram": blocks}
 
 
-def _selection(rows):
+def _selection(rows, family):
     """LUTs that select a bit of one of so many rows."""
+    if family.lut_inputs == 6:
+        return -(-rows // 4) if rows > 1 else 0
     return rows - 1 if rows <= 4 else rows * 3 // 4
 
 
@@ -125,8 +127,6 @@ def memory_places(arch: Arch, device: Device) -> dict[str, int]:
         memory = name.rsplit("_", 1)[0]
         width, depth = sizes[memory]
         ultra = _READ_PORTS.get(memory, 1) * -(-width // 72) * -(-depth // 4096)
-        if depth <= _SHALLOW:
-            continue
         room = found["ultra_ram"] + ultra <= device.ultra_ram
         if depth > _SHORT and room and not name.endswith("_rom"):
             found["ultra_ram"] += ultra

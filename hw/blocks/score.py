@@ -1,6 +1,6 @@
 """Score buffer: counts of queries against keys less their bias, and the minimum of each row."""
 
-from amaranth.hdl import C, Module, Mux, Signal, signed
+from amaranth.hdl import Array, C, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -20,7 +20,8 @@ from bivit.hw.blocks.memory import Ram
 from bivit.hw.emit import place
 from bivit.hw.memories import score_bits
 
-__all__ = ["RowMinimum", "ScoreBuffer", "minima_layout", "minimum_stages"]
+__all__ = ["RowMinimum", "ScoreBuffer", "minima_layout", "minimum_stages",
+           "slot_start"]
 
 
 def minima_layout(arch: Arch) -> data.ArrayLayout:
@@ -32,6 +33,12 @@ def minima_layout(arch: Arch) -> data.ArrayLayout:
 def minimum_stages(arch: Arch) -> int:
     """Registers in the tree of a row minimum: two levels of it lie between registers."""
     return max(1, -(-ceil_log2(arch.cols) // 2))
+
+
+def slot_start(arch: Arch, slot: Value) -> Value:
+    """Address of the first tile of a slot, selected: a product would take a multiplier."""
+    size = range(arch.score_slots * arch.score_tiles)
+    return Array([C(first, size) for first in size[::arch.score_tiles]])[slot]
 
 
 def _largest(arch):
@@ -140,7 +147,7 @@ class ScoreBuffer(wiring.Component):
         first = delayed(m, self.ahead.first_tile, 2, name="first")
         use_bias = delayed(m, self.ahead.use_bias, 1, name="use_bias")
         address = Signal(range(self.depth))
-        m.d.comb += address.eq(self.ahead.slot * arch.score_tiles + self.ahead.tile)
+        m.d.comb += address.eq(slot_start(arch, self.ahead.slot) + self.ahead.tile)
         slot = Signal(arch.score_slots)
         m.d.comb += [bit.eq(self.ahead.slot == index) for index, bit in enumerate(slot)]
         valid = Signal(arch.cols)

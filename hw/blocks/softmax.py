@@ -12,7 +12,7 @@ from bivit.hw.blocks.exponential import (
     sum_stages,
 )
 from bivit.hw.blocks.lanes import delayed, piece, score_layout, spread
-from bivit.hw.blocks.score import minima_layout
+from bivit.hw.blocks.score import minima_layout, slot_start
 from bivit.hw.emit import place
 from bivit.hw.encoding import layout_of
 from bivit.hw.isa import FORMATS, INSTRUCTION, TAG_BITS, Opcode, SoftmaxMode
@@ -176,7 +176,7 @@ class SoftmaxThreshold(wiring.Component):
             self.instr.ready.eq(~running & (pause == 0)),
             issue.eq(running | taken),
             now.eq(Mux(taken, Cat(fields, self.instr.payload.tag), held)),
-            start.address.eq(now.slot * arch.score_tiles),
+            start.address.eq(slot_start(arch, now.slot)),
             start.left.eq(now.n_tiles - 1),
             start.first.eq(1),
             start.keys.eq(now.keys),

@@ -13,14 +13,17 @@ from bivit.hw.fabric.netlist import Delay, Netlist, Sum, Unit
 
 __all__ = ["ECP5", "NEXUS", "CarryCell", "netlist", "unit"]
 
-CHAIN = 9
-"""Half cells after which an adder begins a new chain.
+CHAIN, WIDE_CHAIN = 8, 9
+"""Half cells after which an adder begins a new chain; in units of more than ``WIDE`` lanes.
 
 A tile of the device has eight of them. Longer chains save LUTs, but are hard to place, and wires
 into them go round (``docs/synthesis.md``, clock rate). Timing analysis sees a path from every cell
 of a chain to every later one. So the adders of a chain are of one register stage and ordered by
 height: an adder's operands never come from a later cell.
 """
+
+WIDE = 128
+"""Lanes up to which the array is large, and its clock rate what counts."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,8 +145,9 @@ def unit(*, lanes: int, stages: int, count_bits: int, cell: CarryCell) -> Unit:
 class _Chain:
     """Half cells in a row, and the carry that the next one has to put out."""
 
-    def __init__(self, netlist, cell):
-        self.netlist, self.cell, self.halves, self.carry = netlist, cell, [], None
+    def __init__(self, netlist, cell, length):
+        self.netlist, self.cell, self.length = netlist, cell, length
+        self.halves, self.carry = [], None
 
     def half(self, table, *, a="1'b0", b="1'b0", c="1'b0", d="1'b1", total=None):
         """A half cell; returns what it puts out."""
@@ -153,7 +157,7 @@ class _Chain:
 
     def begin(self, lane):
         """Begin an adder that takes `lane`."""
-        if len(self.halves) >= CHAIN:
+        if len(self.halves) >= self.length:
             self.end()
         self.half(INJECT, a=f"a[{lane}]", b=f"b[{lane}]", total=self.carry)
         self.carry = None
@@ -185,7 +189,7 @@ class _Chain:
 def netlist(unit: Unit, cell: CarryCell) -> Netlist:
     """Cells and registers of a unit, from ``a``, ``b``, ``valid`` and ``first`` to ``running``."""
     result = Netlist()
-    chain, bits = _Chain(result, cell), {}
+    chain, bits = _Chain(result, cell, CHAIN if unit.lanes <= WIDE else WIDE_CHAIN), {}
     for step in unit.steps:
         if isinstance(step, Delay):
             chain.end()

@@ -9,7 +9,7 @@ from bivit.hw.emit import PREFIX
 from bivit.hw.flow.design import CORE, Design
 from bivit.hw.flow.run import netlist_store, synthesise
 from bivit.hw.flow.store import Store, work_folder
-from bivit.hw.flow.synthesis import NETLIST, top_cells
+from bivit.hw.flow.synthesis import NETLIST, core_prefix, top_cells
 from bivit.hw.flow.tools import yosys
 
 __all__ = ["count_blocks"]
@@ -27,7 +27,7 @@ def count_blocks(design: Design, device: str) -> dict[str, dict[str, int]]:
     ----------
     design : Design
     device : str
-        A name of :data:`bivit.hw.devices.DEVICES`, with a nextpnr: for others no netlist is kept.
+        A name of :data:`bivit.hw.devices.DEVICES`.
 
     Returns
     -------
@@ -36,13 +36,14 @@ def count_blocks(design: Design, device: str) -> dict[str, dict[str, int]]:
         around the units is ``accelerator``.
     """
     synthesise(design, device, place=False)
-    netlist = netlist_store(design, DEVICES[device], yosys.version)
+    device = DEVICES[device]
+    netlist = netlist_store(design, device, yosys.version)
     store = Store("by-block", netlist.key)
     if (result := store.read()) is None:
         with work_folder() as folder:
             path = pathlib.Path(folder) / NETLIST
             netlist.unpack(path)
-            cells = top_cells(path, f"{CORE}.")
+            cells = top_cells(path, core_prefix(device))
         kinds = _kinds(design.verilog)
         found = collections.defaultdict(collections.Counter)
         for name, cell in cells:
@@ -52,7 +53,7 @@ def count_blocks(design: Design, device: str) -> dict[str, dict[str, int]]:
             found[kinds[path]][cell] += 1
         store.write(found)
         result = store.read()
-    return {kind: DEVICES[device].family.count(cells) for kind, cells in result.items()}
+    return {kind: device.family.count(cells) for kind, cells in result.items()}
 
 
 def _kinds(verilog):

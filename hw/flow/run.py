@@ -113,8 +113,7 @@ def _netlist(design: Design, device: Device, version: str, steps):
             design.write(folder)
             cells = synthesis.run(device, folder, steps)
             store.write({"by_unit": cells.by_unit,
-                         "seconds": round(time.monotonic() - start, 1)},
-                        folder / NETLIST if device.route is not None else None)
+                         "seconds": round(time.monotonic() - start, 1)}, folder / NETLIST)
         result = store.read()
     return store, result
 

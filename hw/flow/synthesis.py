@@ -12,8 +12,8 @@ from bivit.hw.flow.blocks import JOINED, map_blocks
 from bivit.hw.flow.design import CORE, Design
 from bivit.hw.flow.tools import FlowError, yosys
 
-__all__ = ["Cells", "NETLIST", "commands", "count_cells", "map_design", "run", "script",
-           "too_small", "top_cells"]
+__all__ = ["Cells", "NETLIST", "commands", "core_prefix", "count_cells", "map_design", "run",
+           "script", "too_small", "top_cells"]
 
 NETLIST = "netlist.json"
 
@@ -75,8 +75,12 @@ def run(device: Device, folder: pathlib.Path, progress) -> Cells:
     yosys.run(["-q", "-p", "; ".join([
         *device.family.library, f"read_rtlil {JOINED}", *_joining(device)])], folder)
     output_registers.rewrite(folder / NETLIST)
-    prefix = "" if device.route is None else f"{CORE}."
-    return count_cells(folder / NETLIST, prefix)
+    return count_cells(folder / NETLIST, core_prefix(device))
+
+
+def core_prefix(device: Device) -> str:
+    """What the names of the core's cells begin with in a netlist for a device."""
+    return "" if device.route is None else f"{CORE}."
 
 
 def map_design(script: list[str], device: Device, folder: pathlib.Path, progress) -> None:

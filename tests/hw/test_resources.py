@@ -16,7 +16,12 @@ from bivit.hw.devices import DEVICES, RESOURCES
 from bivit.hw.emit import place
 from bivit.hw.flow import component_design, synthesise
 from bivit.hw.memories import MemorySize
-from bivit.hw.memory_resources import block_ram, memory_block_ram, memory_places
+from bivit.hw.memory_resources import (
+    block_ram,
+    memory_block_ram,
+    memory_places,
+    memory_resources,
+)
 from bivit.hw.resources import BLOCKS, COEFFICIENTS, FEATURES, elements, predict
 from bivit.hw.targets import TARGETS
 
@@ -76,6 +81,20 @@ def test_block_ram_of_roms(width, depth, device):
         memories=(("rom/rom.hex", MemorySize(width, depth)),))
     assert used(design, device)["block_ram"] == block_ram(
         width=width, depth=depth, granularity=width, family=DEVICES[device].family, rom=True)
+
+
+@pytest.mark.parametrize("device, width, depth, granularity, luts, block_ram", [
+    ("ecp5-85f", 64, 1, 16, 0, 0), ("ecp5-85f", 64, 2, 64, 64, 0), ("ecp5-85f", 64, 16, 16, 64, 0),
+    ("zynq-7020", 64, 1, 16, 0, 0), ("zynq-7020", 64, 16, 64, 44, 0),
+    ("zynq-7020", 64, 16, 16, 48, 0), ("zynq-7020", 64, 64, 64, 88, 0),
+    ("zynq-7020", 64, 65, 64, 0, 2), ("zynq-7020", 16, 128, 16, 66, 0),
+    ("zynq-7020", 32, 128, 32, 0, 1), ("k26", 64, 16, 64, 40, 0), ("k26", 64, 16, 16, 64, 0),
+    ("k26", 64, 64, 64, 80, 0), ("k26", 8, 128, 8, 42, 0), ("k26", 512, 65, 64, 0, 16),
+])
+def test_memories_of_few_words(device, width, depth, granularity, luts, block_ram):
+    """As Yosys made them, each alone."""
+    found = memory_resources(MemorySize(width, depth), granularity, DEVICES[device].family)
+    assert (found["luts"], found["block_ram"]) == (luts, block_ram)
 
 
 @pytest.mark.slow
