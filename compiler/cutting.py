@@ -20,7 +20,7 @@ from bivit.compiler.lifetimes import Lifetimes, lifetimes_of_loops
 from bivit.compiler.lift import lift_signs
 from bivit.compiler.pipeline import find_pipelines
 from bivit.compiler.place import spread
-from bivit.compiler.spill_parts import PLACES, spill_parts
+from bivit.compiler.spill_parts import PLACES, tightened
 from bivit.compiler.stream_parts import stream_parts
 from bivit.compiler.stream_rolls import cut_rolls, loop_room
 from bivit.compiler.streams import find_rolls
@@ -109,61 +109,54 @@ class Cutting:
     @functools.cached_property
     def loops(self) -> Loops:
         """The instructions in loops."""
-        if fetched_memories(self._arch):
-            plan, parts, _ = self._parts
-            return self._fetched(plan, parts)
-        cuts = cuts_for_loops(self.graph, self._fused, self._arch)
-        plan = (tile(self.graph, self._fused, self._arch, RUN_WORDS[0], cuts=cuts) if cuts
-                else self.plan(RUN_WORDS[0]))
-        apart, before, touched, needs = self._apart(plan)
-        parts = find_pipelines(apart.instructions, find_rolls(apart.instructions), needs,
-                               plan.layers)
-        return Loops(plan, parts, touched, before,
-                     lifetimes_of_loops(plan, parts, touched, before), b"")
+        plan, parts, _ = self._parts
+        return self._placed(plan, parts)
 
     @functools.cached_property
-    def spilled(self) -> Loops | None:
-        """The same, with values of RESID in external memory where it has too little room for all of
-        them; None if that does not help."""
-        plan, parts, needs = self._parts
+    def tight(self) -> Loops | None:
+        """The same for memories without room: values in rings, and numbers in external memory if
+        the target has one; None if constants have no room beside them then."""
         for count in PLACES:
-            found = spill_parts(plan, parts, needs, self._arch, count)
-            room = self._arch.pos_depth - found.rings()[1] if found else 0
-            if room > 0:
+            turned, fits = tightened(*self._parts, self._arch, count)
+            if fits or count == PLACES[-1]:
                 with contextlib.suppress(TooSmall):
-                    return self._fetched(found.plan, found.parts, found, room)
+                    return self._placed(turned.plan, turned.parts, turned)
         return None
 
     @functools.cached_property
     def _parts(self):
-        """The plan of a streamed target, its parts and what its instructions need."""
+        """The plan, its parts, and what its instructions need."""
         plan, arch = self.plan(RUN_WORDS[0]), self._arch
-        apart, _, _, needs = self._apart(plan)
+        if not fetched_memories(arch):
+            cuts = cuts_for_loops(self.graph, self._fused, arch)
+            if cuts:
+                plan = tile(self.graph, self._fused, arch, RUN_WORDS[0], cuts=cuts)
+        apart, _ = spread(plan)
+        needs = needs_of(units_of(apart.instructions),
+                         touched_words(apart.instructions, arch, share_sums=False))
+        rolls = find_rolls(apart.instructions)
+        if not fetched_memories(arch):
+            return plan, find_pipelines(apart.instructions, rolls, needs, plan.layers), needs
         reads = constant_reads(plan, arch)
-        rolls = cut_rolls(plan, find_rolls(apart.instructions), arch, apart.instructions, reads)
+        rolls = cut_rolls(plan, rolls, arch, apart.instructions, reads)
         return plan, find_pipelines(apart.instructions, rolls, needs, plan.layers,
                                     loop_room(plan, arch, reads)), needs
 
-    def _fetched(self, plan, parts, spilled=None, room=0):
-        """The loops with their FETCHes; of `spilled` values if there are any, which leave so much
-        `room` in POS."""
-        arch = dataclasses.replace(self._arch, pos_depth=room) if spilled else self._arch
-        plan, parts, external = stream_parts(
-            plan, parts, arch, spread(plan)[0].instructions, constant_reads(plan, arch),
-            spilled.words if spilled else 0)
-        if spilled:
-            plan = spilled.placed(plan, room)
+    def _placed(self, plan, parts, turned=None):
+        """The loops, with FETCHes for streamed constants; those of values outside and in rings
+        leave them less of POS."""
+        external, arch = b"", self._arch
+        if fetched_memories(arch):
+            room = arch.pos_depth - (turned.rings()[1] if turned else 0)
+            plan, parts, external = stream_parts(
+                plan, parts, dataclasses.replace(arch, pos_depth=room),
+                spread(plan)[0].instructions, constant_reads(plan, arch),
+                turned.words if turned else 0)
+            plan = turned.placed(plan, room) if turned else plan
         apart, before = spread(plan)
-        touched = touched_words(apart.instructions, self._arch, share_sums=False)
+        touched = touched_words(apart.instructions, arch, share_sums=False)
         return Loops(plan, parts, touched, before,
                      lifetimes_of_loops(plan, parts, touched, before), external)
-
-    def _apart(self, plan):
-        """The plan where every region has a place of its own; these places; what instructions touch
-        there, and on what they depend."""
-        apart, before = spread(plan)
-        touched = touched_words(apart.instructions, self._arch, share_sums=False)
-        return apart, before, touched, needs_of(units_of(apart.instructions), touched)
 
 
 def _check_operations(operations):

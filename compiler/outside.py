@@ -13,7 +13,7 @@ from bivit.compiler.structures import Address, Instruction, Plan, Segment
 from bivit.hw.arch import Arch
 from bivit.hw.isa import FORMATS, AddSource, ASource, BSource, Opcode
 
-__all__ = ["MEMORY", "Outside", "Visit", "regions_of"]
+__all__ = ["MEMORY", "Outside", "Visit"]
 
 MEMORY = "resid"
 """Where such values are otherwise."""
@@ -21,11 +21,6 @@ _ADDENDS = {"add_addr": "add_src", "add2_addr": "add2_src"}
 _FAR = 1 << 40
 """Where a value is put to tell its words from those of others."""
 _LONGEST = (1 << FORMATS[Opcode.STORE]["words"]) - 1
-
-
-def regions_of(instruction: Instruction) -> set[str]:
-    """Names of what an instruction touches."""
-    return {value.region for value in instruction.fields.values() if isinstance(value, Address)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +140,7 @@ class Outside:
         """All visits; `moment` gives that of the instruction of an index."""
         rows, last = [], None
         for index, instruction in enumerate(self.plan.instructions):
-            if self.name in regions_of(instruction):
+            if self.name in instruction.regions:
                 if (now := moment(index)) != last:
                     rows.append([])
                 rows[-1].append(self._touch(index, instruction))

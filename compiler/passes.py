@@ -198,7 +198,7 @@ def _candidates(cut, arch, places):
             yield straight
             if not lengths and arch.loops and len(straight.code.lines) > arch.program_depth:
                 with contextlib.suppress(CompileError):
-                    yield _looped_or_spilled(cut, places)
+                    yield _any_looped(cut, places)
                 return
         lengths.add(length)
 
@@ -211,7 +211,7 @@ def _large(cut, plan, arch, places):
         yield _straight(plan, arch, places)
         return
     try:
-        looped = _looped_or_spilled(cut, places)
+        looped = _any_looped(cut, places)
     except CompileError as problem:
         if not fits or places.deeper and isinstance(problem, TooSmall):
             raise
@@ -234,15 +234,14 @@ def _straight(plan, arch, places):
                       external)
 
 
-def _looped_or_spilled(cut, places):
-    """A program with loops, with values outside if RESID has no room for all of them."""
+def _any_looped(cut, places):
+    """A program with loops, with values in rings and outside if there is no room for all."""
     try:
         return _looped(cut.loops, places)
-    except TooSmall as problem:
-        few = fetched_memories(places.arch) and "resid_depth" in problem.needed
-        if places.deeper or not few or (spilled := cut.spilled) is None:
+    except TooSmall:
+        if places.deeper or (tight := cut.tight) is None:
             raise
-    return _looped(spilled, places)
+    return _looped(tight, places)
 
 
 def _looped(loops: Loops, places):

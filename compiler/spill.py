@@ -8,7 +8,7 @@ import collections
 import dataclasses
 
 from bivit.compiler.lifetimes import lifetimes_of_order
-from bivit.compiler.outside import MEMORY, Outside, regions_of
+from bivit.compiler.outside import MEMORY, Outside
 from bivit.compiler.place import place_regions
 from bivit.compiler.structures import Address, CompileError, Plan, Region, Segment
 from bivit.hw.arch import Arch
@@ -47,7 +47,7 @@ def _waiting(plan):
                if region.memory == MEMORY and _MARK not in region.name}
     last, longest, operations = {}, dict.fromkeys(regions, 0), collections.defaultdict(set)
     for index, instruction in enumerate(plan.instructions):
-        for name in regions_of(instruction) & regions.keys():
+        for name in instruction.regions & regions.keys():
             longest[name] = max(longest[name], index - last.get(name, index))
             operations[name].add((instruction.operation, instruction.iteration))
             last[name] = index

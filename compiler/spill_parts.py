@@ -13,109 +13,69 @@ from collections.abc import Sequence
 from bivit.compiler.code import Pipeline, Straight
 from bivit.compiler.depend import Needs
 from bivit.compiler.lifetimes import lifetimes_of_loops
-from bivit.compiler.outside import MEMORY, Outside, regions_of
+from bivit.compiler.outside import MEMORY, Outside
 from bivit.compiler.place import place_regions, spread
+from bivit.compiler.rings import in_rings
 from bivit.compiler.stream_rolls import SHARE
-from bivit.compiler.streams import fixed_fields, has_courses
 from bivit.compiler.structures import Address, Plan, Region, TooSmall
 from bivit.compiler.touched import touched_words
-from bivit.compiler.turns import Place, in_turns, parts_of
+from bivit.compiler.turns import RING, Turned, in_turns
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.fetch import port_beats
 from bivit.hw.isa import ConstantMemory, Opcode
+from bivit.hw.memories import fetched_memories
 
-__all__ = ["PLACES", "Spilled", "spill_parts"]
+__all__ = ["PLACES", "tightened"]
 
 PLACES = (4, 3, 2, 1)
 """Places of a ring that are tried: more of them let turns overlap."""
-_RING = "/windows/"
-"""In the names of the rings of a value."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Spilled:
-    """A plan with values outside.
-
-    Parameters
-    ----------
-    plan : Plan
-        In the order of turns.
-    parts : list of Straight or Pipeline
-    places : list of Place
-        Of its instructions.
-    words : int
-        What the values take of external memory, from its start on, as words of POS.
-    """
-
-    plan: Plan
-    parts: list[Straight | Pipeline]
-    places: list[Place]
-    words: int = 0
-
-    def rings(self) -> tuple[dict[str, int], int]:
-        """Place of each ring in POS, those of a part behind each other; and words of them all."""
-        words = {region.name: region.words for region in self.plan.regions
-                 if region.memory == "pos"}
-        found, ends = {}, collections.Counter()
-        for instruction, place in zip(self.plan.instructions, self.places, strict=True):
-            for name in sorted(regions_of(instruction) & words.keys() - found.keys()):
-                found[name] = ends[place.part]
-                ends[place.part] += words[name]
-        return found, max(ends.values(), default=0)
-
-    def placed(self, plan: Plan, first: int) -> Plan:
-        """A plan of the same values with numbers for the words of the rings in POS, which lie from
-        word `first` on."""
-        rings, _ = self.rings()
-        instructions = []
-        for instruction, addresses in zip(plan.instructions, plan.addresses, strict=True):
-            fields = {name: first + rings[address.region] + address.offset
-                      for name, address in addresses if address.region in rings}
-            instructions.append(instruction.with_fields(instruction.fields | fields)
-                                if fields else instruction)
-        return dataclasses.replace(
-            plan, instructions=tuple(instructions),
-            regions=tuple(region for region in plan.regions if region.memory != "pos"))
-
-
-def spill_parts(plan: Plan, parts: Sequence[Straight | Pipeline], needs: Needs, arch: Arch,
-                count: int) -> Spilled | None:
-    """The plan with as many values in rings of `count` places as it takes for RESID to have room;
-    None if it has none even so."""
-    plan, places = in_turns(plan, parts, needs)
-    spilled = Spilled(plan, parts_of(places), places)
+def tightened(plan: Plan, parts: Sequence[Straight | Pipeline], needs: Needs, arch: Arch,
+              count: int) -> tuple[Turned, bool]:
+    """The plan with as many values in rings of `count` places, and outside, as it takes for all
+    memories to have room; and whether they have."""
+    turned = in_turns(plan, parts, needs)
+    few = _few(turned, arch)
+    for memory in few:
+        turned = in_rings(turned, arch, memory, count)
+    if few:
+        few = _few(turned, arch)
     kept = set()  # values that are needed as a whole
-    while not _has_room(spilled, arch):
-        waiting = {name: wait for name, wait in _waiting(spilled).items() if name not in kept}
+    while MEMORY in few and fetched_memories(arch):
+        waiting = {name: wait for name, wait in _waiting(turned).items() if name not in kept}
         if not waiting:
-            return None
+            break
         name = max(waiting, key=waiting.get)
-        changed = _Windows(spilled, arch, name, count).spilled()
+        changed = _Windows(turned, arch, name, count).turned()
         if changed is None or changed.rings()[1] * SHARE > arch.pos_depth:
             kept.add(name)
         else:
-            spilled = changed
-    return spilled
+            turned, few = changed, _few(changed, arch)
+    return turned, not few
 
 
-def _has_room(spilled, arch):
-    apart, before = spread(spilled.plan)
+def _few(turned, arch):
+    """Memories without room for their values."""
+    apart, before = spread(turned.plan)
     touched = touched_words(apart.instructions, arch, share_sums=False)
-    lifetimes = lifetimes_of_loops(spilled.plan, spilled.parts, touched, before)
-    try:
-        place_regions(spilled.plan, lifetimes, MEMORY, arch)
-    except TooSmall:
-        return False
-    return True
+    lifetimes = lifetimes_of_loops(turned.plan, turned.parts, touched, before)
+    found = []
+    for memory in dict.fromkeys(region.memory for region in turned.plan.regions):
+        try:
+            place_regions(turned.plan, lifetimes, memory, arch)
+        except TooSmall:
+            found.append(memory)
+    return found
 
 
-def _waiting(spilled):
+def _waiting(turned):
     """By value, words times the most parts from one use to the next."""
-    regions = {region.name: region for region in spilled.plan.regions
-               if region.memory == MEMORY and _RING not in region.name}
+    regions = {region.name: region for region in turned.plan.regions
+               if region.memory == MEMORY and RING not in region.name}
     last, longest, turns = {}, dict.fromkeys(regions, 1), collections.defaultdict(set)
-    for instruction, place in zip(spilled.plan.instructions, spilled.places, strict=True):
-        for name in regions_of(instruction) & regions.keys():
+    for instruction, place in zip(turned.plan.instructions, turned.places, strict=True):
+        for name in instruction.regions & regions.keys():
             longest[name] = max(longest[name], place.part - last.get(name, place.part) + 1)
             last[name] = place.part
             turns[name].add((place.part, place.turn))
@@ -126,15 +86,15 @@ def _waiting(spilled):
 class _Windows(Outside):
     """A moment is a turn of a loop, or one iteration of one operation elsewhere."""
 
-    def __init__(self, spilled, arch, name, count):
-        super().__init__(spilled.plan, arch, name)
-        self._places, self._count = spilled.places, count
-        self._first = spilled.words  # of the value outside
+    def __init__(self, turned, arch, name, count):
+        super().__init__(turned.plan, arch, name)
+        self._places, self._count = turned.places, count
+        self._first = turned.words  # of the value outside
         self._width = port_beats(arch, "pos")
         self._slots = {}  # by number of a visit: its place in its rings
         self._sizes = {}  # by ring: places, and tiles of a place in RESID and in POS
 
-    def spilled(self) -> Spilled | None:
+    def turned(self) -> Turned | None:
         """What there was, with the value outside; None if loops do not stay loops, or nothing is
         gained."""
         visits = self.visits(self._moment)
@@ -155,10 +115,8 @@ class _Windows(Outside):
             self.plan, instructions=tuple(instructions), segments=tuple(self.segments.values()),
             regions=(*(region for region in self.plan.regions if region is not self.region),
                      *rings))
-        parts = parts_of(places)
-        if parts is None or not _alike(plan, parts):
-            return None
-        return Spilled(plan, parts, places, self._first + self.region.words)
+        turned = Turned(plan, places, self._first + self.region.words)
+        return None if turned.broken() else turned
 
     def changed_at(self, index):
         """The instruction that is there now."""
@@ -201,7 +159,7 @@ class _Windows(Outside):
     def _ring(self, visit):
         """What the name of the rings of a visit ends in."""
         place = self._place(visit)
-        return f"{_RING}{place.part}/{place.walk}/"
+        return f"{RING}{place.part}/{place.walk}/"
 
     def _rings(self):
         """Regions of the rings."""
@@ -240,11 +198,3 @@ class _Windows(Outside):
 
 def _span(tiles):
     return max(tiles) + 1 - min(tiles) if tiles else 0
-
-
-def _alike(plan, parts):
-    """Whether all streams are."""
-    instructions = spread(plan)[0].instructions
-    return all(len({fixed_fields(instructions[index]) for index in stream.indices}) == 1
-               and has_courses(instructions, stream.indices)
-               for part in parts if isinstance(part, Pipeline) for stream in part.streams)

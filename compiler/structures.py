@@ -252,6 +252,11 @@ class Instruction:
         return [(name, fields[name]) for name in _ADDRESSES[self.opcode]
                 if fields[name].__class__ is Address]
 
+    @property
+    def regions(self) -> set[str]:
+        """Names of what these lie in."""
+        return {address.region for _, address in self.addresses()}
+
     def with_fields(self, fields: dict) -> "Instruction":
         """The same with other fields."""
         copy = object.__new__(Instruction)

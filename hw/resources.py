@@ -61,6 +61,7 @@ FEATURES: dict[str, Callable[[Arch], float]] = {
     "loaded bits": lambda arch: (arch.weights == "loaded") * _constant_bits(arch),
     "streamed": lambda arch: arch.weights == "streamed",
     "streamed bits": lambda arch: (arch.weights == "streamed") * _constant_bits(arch),
+    "streamed lanes": lambda arch: (arch.weights == "streamed") * arch.post_rows * arch.cols,
     "port bits": lambda arch: (arch.weights == "streamed") * arch.port_bits,
     "plain": lambda arch: not arch.stem_macs,
     "plain lanes": lambda arch: (not arch.stem_macs) * arch.lanes,
@@ -127,6 +128,8 @@ BLOCKS: dict[str, tuple[str, ...]] = {
     "destination_walk": ("one", "rows", "times rows"),
     "constant_loader": ("loaded", "loaded bits", "streamed"),
     "fetch_unit": ("streamed", "streamed bits", "port bits"),
+    "fetch_unit__waiting": ("streamed",),
+    "storer": ("streamed", "streamed lanes", "port bits"),
     "read_port": ("streamed", "port bits"),
     "write_port": ("streamed", "port bits"),
 }
@@ -182,11 +185,10 @@ def _coefficients(arch):
         raise ArchError(f"target {arch.name}: there is no resource model of the fabric "
                         f"{arch.fabric}; benchmarks/resources.py fits one to synthesis")
     unknown = [*(f"no {name.replace('_', ' ')}" for name in PARTS if not getattr(arch, name)),
-               *["a stem engine"] * (arch.stem_macs > 0),
-               *["streamed weights"] * (arch.weights == "streamed")]
+               *["a stem engine"] * (arch.stem_macs > 0)]
     if unknown:
-        raise ArchError(f"target {arch.name}: the resource model is fitted to whole machines with "
-                        f"weights in ROM or loaded, and this one has {', '.join(unknown)}")
+        raise ArchError(f"target {arch.name}: the resource model is fitted to whole machines, and "
+                        f"this one has {', '.join(unknown)}")
     return _stored()[arch.fabric]
 
 

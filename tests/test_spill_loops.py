@@ -14,7 +14,8 @@ from bivit.compiler.ir import checkpoint
 from bivit.compiler.passes import lower
 from bivit.compiler.structures import CompileError, TooSmall
 from bivit.hw.encoding import decode
-from bivit.hw.isa import Opcode
+from bivit.hw.isa import Destination, Opcode
+from bivit.hw.targets import TARGETS
 from bivit.models.photographs import photographs
 from bivit.models.random_networks import convert_random
 from bivit.sim.simulate import simulate
@@ -63,6 +64,31 @@ test_more_transformers = pytest.mark.slow(spill_test("transformers", 15))
 test_more_networks_of_other_kinds = pytest.mark.slow(spill_test("others", 15))
 
 
+def enough_test(kind, examples):
+    @many(examples, KINDS[kind])
+    def test(arch, graph):
+        arch = dataclasses.replace(arch, resid_depth=1, hmem_depth=1, xmem_depth=1, vmem_depth=1)
+        with loops_alone():
+            while True:
+                try:
+                    program = lower(graph, arch)
+                    break
+                except TooSmall as problem:
+                    assert all(getattr(arch, name) < depth
+                               for name, depth in problem.needed.items()), str(problem)
+                    arch = dataclasses.replace(arch, **problem.needed)
+        images = np.stack([random_image((5, i), graph.input_shape) for i in range(2)])
+        check_on_iss(graph, program, images)
+    return pytest.mark.parametrize("arch", [TINY, TARGETS["tiny"]],
+                                   ids=lambda arch: arch.name)(test)
+
+
+test_what_transformers_ask_for_is_enough = enough_test("transformers", 3)
+test_what_others_ask_for_is_enough = enough_test("others", 3)
+test_what_more_transformers_ask_for_is_enough = pytest.mark.slow(enough_test("transformers", 15))
+test_what_more_others_ask_for_is_enough = pytest.mark.slow(enough_test("others", 15))
+
+
 def test_every_bit_and_cycle_in_rtl(tmp_path):
     graph = random_vit_graph(5, embed_dim=11, num_heads=2, image_shape=(1, 8, 12), mlp_dim=9,
                              num_classes=3)
@@ -71,7 +97,7 @@ def test_every_bit_and_cycle_in_rtl(tmp_path):
         compile(tmp_path / "network.safetensors", SMALL, tmp_path / "build")
     assert looped_stores(load_build(tmp_path / "build").words)
     images = np.stack([random_image(number, (1, 8, 12)) for number in range(2)])
-    for memory in MEMORIES:
+    for memory in MEMORIES[::2]:
         found = simulate(tmp_path / "build", images, memory=memory)
         assert found.mismatches == 0, found.first_mismatch
         assert found.cycles_per_image == found.predicted_cycles_per_image
@@ -100,6 +126,22 @@ def test_layers_stay_loops(tmp_path):
     with pytest.raises(CompileError, match=r"in RESID; .* takes \d+ bits more than target "
                                            "tiny-streamed has; raise resid_depth to"):
         lower(graph, dataclasses.replace(arch, resid_depth=24))
+
+
+@pytest.mark.parametrize("arch", [TINY, TARGETS["tiny"]], ids=lambda arch: arch.name)
+def test_bits_in_rings(arch, tmp_path):
+    """Queries of all tokens, and a few blocks of what lives in a loop."""
+    graph, image = micro("bivit_deit_micro", tmp_path)
+    arch = dataclasses.replace(arch, program_depth=400, hmem_depth=152, xmem_depth=32)
+    program = lower(graph, arch)
+    used = [max(step.fields["dst_addr"] for step in program.executed
+                if step.opcode is Opcode.MM_BITS and step.fields["dst"] == Destination.HMEM.value),
+            max(step.fields["dst_addr"] for step in program.executed
+                if step.opcode is Opcode.NORM_BITS)]
+    assert used[0] < 152 and used[1] < 32
+    check_on_iss(graph, program, image)
+    with pytest.raises(CompileError, match="in HMEM; all that is needed at the same time takes"):
+        lower(graph, dataclasses.replace(arch, hmem_depth=131))
 
 
 def test_a_straight_program_that_spills_make_too_long(tmp_path):

@@ -131,7 +131,6 @@ def test_prediction():
     ("generic", {}, "there is no resource model of the fabric generic"),
     ("ecp5", {"bends": False}, "this one has no bends"),
     ("ecp5", {"stem_macs": 16}, "this one has a stem engine"),
-    ("ecp5", {"weights": "streamed"}, "this one has streamed weights"),
 ])
 def test_what_the_model_does_not_know(fabric, others, words):
     arch = dataclasses.replace(TARGETS["tiny"], fabric=fabric, **others)
