@@ -18,6 +18,9 @@ BOARD_TARGETS = {arch.name: arch for arch in (
     Arch(name="colorlight-i5-digits", fabric="ecp5", **_SMALLEST, count_bits=8, acc_bits=24,
          program_depth=684, weight_depth=1360, thr_depth=352, scale_depth=202, norm_depth=160,
          pos_depth=576, xmem_depth=18, hmem_depth=36, bmem_depth=50, pv_depth=32, resid_depth=576),
+    Arch(name="tang-mega-138k-digits", **_SMALLEST, count_bits=10, program_depth=2610,
+         weight_depth=12960, thr_depth=1856, scale_depth=650, norm_depth=576, pos_depth=1152,
+         xmem_depth=36, hmem_depth=144, bmem_depth=100, pv_depth=64, resid_depth=1152),
 )}
 """Target name to parameters: that of the ULX3S-85F holds the shipped network, that of the
 Colorlight i5 the small one (:data:`bivit.models.digits.SMALL_CHECKPOINT`)."""

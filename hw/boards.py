@@ -105,5 +105,7 @@ BOARDS = {
                         definition=("icebreaker", "ICEBreakerPlatform")),
     "tang-primer-20k": Board(title="Sipeed Tang Primer 20K", device="gw2a-18",
                              definition=("tang_primer_20k", "TangPrimer20kPlatform")),
+    "tang-mega-138k": Board(title="Sipeed Tang Mega 138K Pro Dock", device="gw5ast-138",
+                            definition=("tang_mega_138k_pro_dock", "TangMega138kProDockPlatform")),
 }
 """Board name to board."""

@@ -94,12 +94,15 @@ class Route:
         The clock rate that is asked for: somewhat more than is reached.
     sites : tuple of str
         Pins of the package, for a nextpnr that finds none for the ports itself; a clock's first.
+    packer : tuple of str
+        What the packer of the family is told of the device.
     """
 
     tool: str
     arguments: tuple[str, ...]
     megahertz: int
     sites: tuple[str, ...] = ()
+    packer: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -244,16 +247,26 @@ DEVICES = {
         title="Gowin GW2A-LV18 (GW2A-18), grade C8/I7", family=_gowin("gw2a"),
         luts=20736, registers=15552, block_ram=46, multipliers=48, rare={"RAM16SDP4": 648},
         route=Route(tool="himbaechel-gowin", megahertz=100, arguments=(
-            "--device", "GW2A-LV18PG256C8/I7", "--vopt", "family=GW2A-18"), sites=(
+            "--device", "GW2A-LV18PG256C8/I7", "--vopt", "family=GW2A-18"), packer=(
+                "-d", "GW2A-18"), sites=(
                 "H11", "F12", "F13", "F14", "F15", "F16", "G11", "G12", "G13", "G14", "G15",
                 "G16", "H12", "H13", "H14", "H15", "H16", "J14", "J15", "J16", "K11"))),
     "gw5a-25": Device(
         title="Gowin GW5A-LV25 (GW5A-25)", family=_gowin("gw5a"),
         luts=23040, registers=23040, block_ram=56, multipliers=28,
         route=Route(tool="himbaechel-gowin", megahertz=100, arguments=(
-            "--device", "GW5A-LV25MG121NC1/I0", "--vopt", "family=GW5A-25A"), sites=(
+            "--device", "GW5A-LV25MG121NC1/I0", "--vopt", "family=GW5A-25A"), packer=(
+                "-d", "GW5A-25A"), sites=(
                 "F7", "F5", "G5", "G7", "G8", "H7", "H8", "J7", "K6", "K7", "K9", "K10", "K11",
                 "L6", "L7", "L8", "L9", "L10", "L11", "D10", "D11"))),
+    "gw5ast-138": Device(
+        title="Gowin GW5AST-LV138 (GW5AST-138), grade C1/I0", family=_gowin("gw5a"),
+        luts=138240, registers=138240, block_ram=340, multipliers=298,
+        route=Route(tool="himbaechel-gowin", megahertz=100, arguments=(
+            "--device", "GW5AST-LV138FPG676AC1/I0", "--vopt", "family=GW5AST-138C"), packer=(
+                "-d", "GW5AST-138C", "--cpu_as_gpio"), sites=(
+                "P16", "A17", "A18", "A19", "A20", "B17", "B19", "B20", "B21", "B22", "C17", "C21",
+                "C22", "D16", "D21", "D23", "E16", "E21", "E22", "F15", "F17"))),
     "up5k": Device(
         title="Lattice iCE40 UltraPlus UP5K", family=_ICE40,
         luts=5280, registers=5280, block_ram=30, multipliers=8,

@@ -72,7 +72,7 @@ def make_bitstream(arch: Arch, memories: dict[str, list[int]], board: str, outpu
         say(1, 3, "place and route")
         fmax, placed = _route(device, packing, board.pins.clock_hz / 1e6, seed, work)
         say(2, 3, "packing")
-        packing.tool.run([*packing.pack], work)
+        packing.tool.run([*device.route.packer, *packing.pack], work)
         shutil.copyfile(work / "bitstream", output)
     say(3, 3, "done")
     return {

@@ -51,7 +51,7 @@ class Packing:
         Arguments of nextpnr: where that file is, and to write ``routed``.
     tool : Tool
     pack : tuple of str
-        Its arguments: ``routed`` to ``bitstream``.
+        Its arguments, after those of the device: ``routed`` to ``bitstream``.
     suffix : str
         Of the bitstream.
     """
@@ -75,6 +75,6 @@ PACKINGS = {
     "himbaechel-gowin": Packing(
         constraints=_cst, route=("--vopt", "cst=pins", "--write", "routed"), suffix=".fs",
         tool=Tool("gowin_pack", "bivit.hw.flow.packing", "gowin_pack"),
-        pack=("-d", "GW2A-18", "-o", "bitstream", "routed")),
+        pack=("-o", "bitstream", "routed")),
 }
 """Kind of nextpnr (``Route.tool``) to the rest of the way."""

@@ -6,9 +6,10 @@ import pytest
 
 from bivit.hw.board.identity import network_hash, target_hash
 from bivit.hw.board.protocol import BAUD
+from bivit.hw.board_targets import BOARD_TARGETS
 from bivit.hw.boards import BOARDS, BoardError, Pin, Pins
 from bivit.hw.devices import DEVICES
-from bivit.hw.flow.bitstream import _changing, _too_few, make_bitstream
+from bivit.hw.flow.bitstream import _changing, _check_memories, _too_few, make_bitstream
 from bivit.hw.flow.packing import PACKINGS
 from bivit.hw.flow.tools import FlowError
 from bivit.hw.targets import TARGETS
@@ -42,7 +43,8 @@ def test_constraints(kind):
 
 
 SITES = {"ulx3s-85f": ("G2", "M1", "L4"), "colorlight-i5": ("P3", "H18", "J17"),
-         "icebreaker": ("35", "6", "9"), "tang-primer-20k": ("H11", "T13", "M11")}
+         "icebreaker": ("35", "6", "9"), "tang-primer-20k": ("H11", "T13", "M11"),
+         "tang-mega-138k": ("P16", "P15", "N16")}
 
 
 @pytest.mark.parametrize("name", BOARDS)
@@ -67,6 +69,13 @@ def test_refusals(tmp_path):
                                         r"kbit\) of 30, [\d,]+ too many; take"):
         make_bitstream(TARGETS["tiny"], {}, "icebreaker", tmp_path / "net")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("target", BOARD_TARGETS)
+def test_memories_of_targets(target):
+    """Whatever the network, they fit."""
+    board = BOARDS[target.removesuffix("-digits")]
+    _check_memories(BOARD_TARGETS[target], {}, board, DEVICES[board.device])
 
 
 def test_cells_that_are_rare():

@@ -82,7 +82,12 @@ def test_the_small_network_on_its_board(tmp_path):
     assert result.cycles_per_image == result.predicted_cycles_per_image
 
 
-def test_networks_of_boards():
-    assert resolve_target("ulx3s-85f-digits") is BOARD_TARGETS["ulx3s-85f-digits"]
-    program = lower(checkpoint.load(CHECKPOINTS["bivit_digits"]), BOARD_TARGETS["ulx3s-85f-digits"])
-    assert len(program.words) <= 2610
+@pytest.mark.parametrize("target, path, instructions", [
+    ("ulx3s-85f-digits", CHECKPOINTS["bivit_digits"], 2610),
+    ("colorlight-i5-digits", SMALL_CHECKPOINT, 684),
+    ("tang-mega-138k-digits", CHECKPOINTS["bivit_digits"], 2610),
+])
+def test_networks_of_boards(target, path, instructions):
+    arch = resolve_target(target)
+    assert arch is BOARD_TARGETS[target]
+    assert len(lower(checkpoint.load(path), arch).words) <= instructions <= arch.program_depth
