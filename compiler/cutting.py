@@ -7,6 +7,7 @@ what they give.
 import contextlib
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -116,9 +117,10 @@ class Cutting:
     def tight(self) -> Loops | None:
         """The same for memories without room: values in rings, and numbers in external memory if
         the target has one; None if constants have no room beside them then."""
-        for count in PLACES:
-            turned, fits = tightened(*self._parts, self._arch, count)
-            if fits or count == PLACES[-1]:
+        least = tightened(*self._parts, self._arch, 1)
+        more = (tightened(*self._parts, self._arch, count) for count in PLACES if least[1])
+        for turned, fits in itertools.chain(more, [least]):
+            if fits or turned is least[0]:
                 with contextlib.suppress(TooSmall):
                     return self._placed(turned.plan, turned.parts, turned)
         return None

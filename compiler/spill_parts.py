@@ -27,8 +27,8 @@ from bivit.hw.memories import fetched_memories
 
 __all__ = ["PLACES", "tightened"]
 
-PLACES = (4, 3, 2, 1)
-"""Places of a ring that are tried: more of them let turns overlap."""
+PLACES = (4, 3, 2)
+"""Places of a ring that are tried if one is enough: more of them let turns overlap."""
 
 
 def tightened(plan: Plan, parts: Sequence[Straight | Pipeline], needs: Needs, arch: Arch,
