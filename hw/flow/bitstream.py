@@ -7,6 +7,7 @@ import time
 
 from bivit.hw.arch import Arch
 from bivit.hw.board.identity import network_hash
+from bivit.hw.boards import Board
 from bivit.hw.devices import DEVICES, RESOURCES
 from bivit.hw.flow.mapped import BoardDesign, board_of, map_board
 from bivit.hw.flow.packing import PACKINGS
@@ -16,7 +17,7 @@ from bivit.hw.flow.tools import FlowError, nextpnr, yosys
 from bivit.hw.memories import memories as memory_sizes
 from bivit.hw.memory_resources import block_ram, memory_block_ram
 
-__all__ = ["make_bitstream"]
+__all__ = ["finish", "make_bitstream"]
 
 REPORT = "report.json"
 _DEEP = 256  # words of a memory that does not lie in LUTs
@@ -68,11 +69,7 @@ def make_bitstream(arch: Arch, memories: dict[str, list[int]], board: str, outpu
     with work_folder() as work:
         work = pathlib.Path(work)
         netlist.unpack(work / NETLIST)
-        (work / "pins").write_text(packing.constraints(board.pins))
-        say(1, 3, "place and route")
-        fmax, placed = _route(device, packing, board.pins.clock_hz / 1e6, seed, work)
-        say(2, 3, "packing")
-        packing.tool.run([*device.route.packer, *packing.pack], work)
+        fmax, placed = finish(board, seed, work, say)
         shutil.copyfile(work / "bitstream", output)
     say(3, 3, "done")
     return {
@@ -85,6 +82,33 @@ def make_bitstream(arch: Arch, memories: dict[str, list[int]], board: str, outpu
         "synthesis_seconds": result["seconds"], "versions": versions,
         "network": f"{network_hash(arch, memories):016x}",
     }
+
+
+def finish(board: Board, seed: int, work: pathlib.Path, say) -> tuple[float, dict]:
+    """Place, route and pack the netlist in `work`; leaves ``bitstream`` there.
+
+    Parameters
+    ----------
+    board : Board
+    seed : int
+    work : path
+    say : callable (done, total, text)
+
+    Returns
+    -------
+    float
+        The clock rate that is reached, in MHz.
+    dict
+        Kind of site to sites used, and sites there are.
+    """
+    device = DEVICES[board.device]
+    packing = PACKINGS[device.route.tool]
+    (work / "pins").write_text(packing.constraints(board.pins))
+    say(1, 3, "place and route")
+    fmax, placed = _route(device, packing, board.pins.clock_hz / 1e6, seed, work)
+    say(2, 3, "packing")
+    packing.tool.run([*device.route.packer, *packing.pack], work)
+    return fmax, placed
 
 
 def _check_memories(arch, memories, board, device):

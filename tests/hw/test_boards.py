@@ -9,8 +9,15 @@ from bivit.hw.board.protocol import BAUD
 from bivit.hw.board_targets import BOARD_TARGETS
 from bivit.hw.boards import BOARDS, BoardError, Pin, Pins
 from bivit.hw.devices import DEVICES
-from bivit.hw.flow.bitstream import _changing, _check_memories, _too_few, make_bitstream
+from bivit.hw.flow.bitstream import (
+    _changing,
+    _check_memories,
+    _too_few,
+    finish,
+    make_bitstream,
+)
 from bivit.hw.flow.packing import PACKINGS
+from bivit.hw.flow.synthesis import commands, map_design
 from bivit.hw.flow.tools import FlowError
 from bivit.hw.targets import TARGETS
 
@@ -101,3 +108,24 @@ def test_hashes_change_with_what_they_are_of():
                 network_hash(arch, {"program": [1], "weight": [2, 3]}),
                 network_hash(arch, {"program": [1, 2], "weight": [0x13]})}) == 4
     assert max(target_hash(arch), network_hash(arch, memories)) < 1 << 64
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BOARDS)
+def test_from_verilog_to_a_bitstream(name, tmp_path):
+    """A small top instead of a network's: all tools, with what they are told of the board."""
+    (tmp_path / "design.v").write_text("""
+module board_top(input clk, input uart_rx, output uart_tx);
+  reg [31:0] count = 0, mixed = 0;
+  always @(posedge clk) begin
+    count <= count + {31'd1, uart_rx};
+    if (count[3]) mixed <= mixed ^ (count * 5);
+  end
+  assign uart_tx = mixed[31];
+endmodule
+""")
+    device = DEVICES[BOARDS[name].device]
+    map_design(commands(device, "design.v", "board_top"), device, tmp_path, lambda text: None)
+    fmax, placed = finish(BOARDS[name], 1, tmp_path, lambda *step: None)
+    assert fmax >= BOARDS[name].pins.clock_hz / 1e6 and placed
+    assert (tmp_path / "bitstream").stat().st_size > 10_000
