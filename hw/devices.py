@@ -213,7 +213,8 @@ _ICE40 = Family(
 def _xilinx(family, fabric, lut_rams):
     return Family(
         fabric=fabric, units=_units("LUT6", "RAMB18 (18 kbit)", "DSP48"),
-        geometries=_18_KBIT, lut_rams=lut_rams, block_cost=64, synthesis=f"synth_xilinx -family {family} -noiopad -noclkbuf",
+        geometries=_18_KBIT, lut_rams=lut_rams, block_cost=64,
+        synthesis=f"synth_xilinx -family {family} -noiopad -noclkbuf",
         cells={"luts": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "LUT5": 1, "LUT6": 1,
                         "LUT6_2": 1, "INV": 1, "RAM32M": 4, "RAM64M": 4, "RAM32M16": 8,
                         "RAM64M8": 8, "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4,
