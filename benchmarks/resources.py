@@ -1,14 +1,14 @@
 """Fit the resource model to synthesis, and say how far off it is on other configurations.
 
-``python benchmarks/run.py resources``. All are synthesised as whole accelerators, by Yosys alone,
-as ``bivit synth`` makes them. Every result is kept in the cache, every block that two of them have
-in common too, and an interrupted sweep goes on where it was. ``BIVIT_SWEEP=5`` takes so many of
-those held out.
+``python benchmarks/run.py resources``, or ``--rows FABRIC/fitted FABRIC/NAME ...`` for some of it.
+Row ``FABRIC/fitted`` fits and writes the coefficients; the others are configurations held out. All
+are synthesised as whole accelerators, by Yosys alone, as ``bivit synth`` makes them. Every result
+is kept in the cache, every block that two of them have in common too.
 """
 
+import dataclasses
 import itertools
 import json
-import os
 import statistics
 import sys
 
@@ -21,31 +21,58 @@ from bivit.hw.devices import DEVICES, RESOURCES
 from bivit.hw.flow import accelerator_design, count_blocks
 from bivit.hw.resources import BLOCKS, COEFFICIENTS, FEATURES, by_rule, predict
 
-__all__ = ["fit", "measure"]
+__all__ = ["ROWS", "fit", "measure", "summary"]
 
-DEVICE = "ecp5-85f"
-"""For which all are synthesised."""
+FABRICS = {"ecp5": "ecp5-85f", "lut6-xc7": "zynq-7020", "lut6-xcup": "k26"}
+"""Fabric to the device for which all of it are synthesised."""
+
+_FITTED = "fitted"
+ROWS = tuple(f"{fabric}/{name}" for fabric in FABRICS
+             for name in (_FITTED, *(arch.name for arch in HELD_OUT)))
+"""Fabric, and the fit or the name of a target held out."""
 
 MEMORIES = ("ram", "rom")
 """Blocks that follow by rule."""
 
 
-def measure() -> dict:
-    """Fit, write the coefficients, measure the errors on the configurations held out."""
-    rows = [(arch, _synthesised(arch)) for arch in FITTED]
-    known = json.loads(COEFFICIENTS.read_text()) if COEFFICIENTS.exists() else {}
-    known[FITTED[0].fabric] = coefficients = fit(rows)
+def measure(rows=ROWS) -> dict:
+    """One row for each name: of the targets fitted, or of one held out, what is predicted and what
+    is synthesised."""
+    return {"rows": {row: _row(*row.split("/")) for row in rows}}
+
+
+def _row(fabric, name):
+    if name == _FITTED:
+        return {"targets": _fit(fabric)}
+    arch, = (arch for arch in HELD_OUT if arch.name == name)
+    return _compared(*_synthesised(arch, fabric))
+
+
+def _fit(fabric):
+    """Write the coefficients of a fabric."""
+    rows = [_synthesised(arch, fabric) for arch in FITTED]
+    known = json.loads(COEFFICIENTS.read_text())
+    known[fabric] = coefficients = fit(rows)
     COEFFICIENTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-    held_out = HELD_OUT[:int(os.environ.get("BIVIT_SWEEP", len(HELD_OUT)))]
-    pairs = [_compared(arch, _synthesised(arch), coefficients) for arch in held_out]
-    return {"device": DEVICE, "fitted": [_compared(*row, coefficients) for row in rows],
-            "held_out": pairs, "errors": _errors(pairs)}
+    return {arch.name: _compared(arch, blocks, coefficients) for arch, blocks in rows}
 
 
-def _synthesised(arch: Arch) -> dict[str, dict[str, int]]:
-    """Resources of a whole accelerator, by kind of block."""
-    print(arch.name, file=sys.stderr)
-    return count_blocks(accelerator_design(arch), DEVICE)
+def summary(rows: dict) -> dict:
+    """By fabric, errors over the targets held out."""
+    found = {}
+    for fabric in FABRICS:
+        pairs = [row for name, row in rows.items()
+                 if name.startswith(f"{fabric}/") and not name.endswith(_FITTED)]
+        if pairs:
+            found[fabric] = _errors(pairs)
+    return found
+
+
+def _synthesised(arch: Arch, fabric: str) -> tuple[Arch, dict[str, dict[str, int]]]:
+    """A target with the cells of a fabric, and its resources by kind of block."""
+    arch = dataclasses.replace(arch, fabric=fabric)
+    print(f"{fabric} {arch.name}", file=sys.stderr)
+    return arch, count_blocks(accelerator_design(arch), FABRICS[fabric])
 
 
 def fit(rows) -> dict:
@@ -64,7 +91,7 @@ def fit(rows) -> dict:
     unknown = {block for _, blocks in rows for block in blocks} - {*BLOCKS, *MEMORIES}
     if unknown:
         raise ValueError(f"the resource model has no {', '.join(sorted(unknown))}")
-    family = DEVICES[DEVICE].family
+    family = DEVICES[FABRICS[rows[0][0].fabric]].family
     ruled = [by_rule(arch, family) for arch, _ in rows]
     return {block: {resource: fitted(features, [
         (arch, blocks.get(block, {}).get(resource, 0) - rule.get(block, {}).get(resource, 0))
@@ -101,12 +128,12 @@ METHODS = {"luts": _nearly, "registers": _nearly, "multipliers": _exactly}
 """Resource to how its coefficients are found."""
 
 
-def _compared(arch, blocks, coefficients):
+def _compared(arch, blocks, coefficients=None):
     """Resources of a target as they are predicted and synthesised."""
-    found = predict(arch, DEVICES[DEVICE].family, coefficients)
-    return {"name": arch.name, **{
-        name: {resource: sum(part[resource] for part in parts.values()) for resource in RESOURCES}
-        for name, parts in (("synthesised", blocks), ("predicted", found))}}
+    found = predict(arch, DEVICES[FABRICS[arch.fabric]].family, coefficients)
+    return {name: {resource: sum(part[resource] for part in parts.values())
+                   for resource in RESOURCES}
+            for name, parts in (("synthesised", blocks), ("predicted", found))}
 
 
 def _errors(pairs):

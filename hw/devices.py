@@ -47,6 +47,8 @@ class Family:
         whatever the size.
     block_cost : float
         What a block RAM costs where a LUT of such a RAM costs 1.
+    registers_inside : bool
+        Whether registers behind a block RAM are its own.
     """
 
     fabric: str
@@ -60,6 +62,7 @@ class Family:
     library: tuple[str, ...] = ()
     lut_rams: tuple[tuple[int, int, int], ...] = ()
     block_cost: float = 0
+    registers_inside: bool = False
 
     @property
     def lut_inputs(self) -> int:
@@ -154,7 +157,7 @@ _4_KBIT = ((16, 256, 1), (8, 512, 8), (4, 1024, 4), (2, 2048, 2))
 
 _ECP5 = Family(
     fabric="ecp5", units=_units("LUT4", "DP16KD (18 kbit)", "MULT18X18D"),
-    geometries=_18_KBIT, lut_rams=((16, 4, 4),), block_cost=128,
+    geometries=_18_KBIT, lut_rams=((16, 4, 4),), block_cost=128, registers_inside=True,
     synthesis="synth_ecp5 -nowidelut",
     cells={"luts": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 4}, "registers": {"TRELLIS_FF": 1},
            "block_ram": {"DP16KD": 1, "PDPW16KD": 1}, "multipliers": {"MULT18X18D": 1}})

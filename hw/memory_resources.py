@@ -82,8 +82,10 @@ def memory_resources(size: MemorySize, granularity: int, family: Family, *, read
     if rows > 1:
         return {"luts": read_ports * _selection(rows, family) * width + pieces * rows * (not rom),
                 "registers": read_ports * (width + (rows - 1).bit_length()), "block_ram": blocks}
-    shared = 18 == bits >= 2 * granularity and not rom
-    return {"luts": blocks // read_ports * shared, "registers": 0, "block_ram": blocks}
+    shared = family.lut_inputs == 4 and 18 == bits >= 2 * granularity and not rom
+    return {"luts": blocks // read_ports * shared,
+            "registers": 0 if family.registers_inside else read_ports * width,
+            "block_ram": blocks}
 
 
 def _selection(rows, family):
