@@ -70,6 +70,7 @@ def test_stalls_of_the_streams_change_no_bit(network):
     assert report.frame_cycles[-1] > report.predicted_frame_cycles[-1]
 
 
+@pytest.mark.slow
 def test_pixels_that_fill_no_step(tmp_path):
     """Patches of 9 pixels, two a cycle, and channels that fill no group."""
     graph = random_vit_graph(3, embed_dim=11, image_shape=(1, 6, 6), patch_size=3)
@@ -79,6 +80,7 @@ def test_pixels_that_fill_no_step(tmp_path):
     check_row(tmp_path / "build", images)
 
 
+@pytest.mark.slow
 def test_a_stem_that_takes_longer_than_the_frame(tmp_path):
     """Its end lies in the next frame, which need not be observed."""
     graph = random_vit_graph(3, embed_dim=30, image_shape=(3, 24, 24), patch_size=8, mlp_dim=8)
