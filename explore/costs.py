@@ -66,7 +66,7 @@ def costs_of(arch: Arch, device: Device) -> dict:
 
 def _places(arch, device, spread):
     """Block RAMs and ultra RAMs of the memories: LUTs of six inputs hold those of few words."""
-    if device.family.fabric.startswith("lut6"):
+    if device.family.lut_inputs == 6:
         return memory_places(arch, device)
     return {"block_ram": sum(spread.values()), "ultra_ram": 0}
 

@@ -42,8 +42,8 @@ class Family:
         Verilog of the file ``RULES``, by which those commands replace cells.
     library : tuple of str
         Commands that read the cells that are put in once blocks are joined.
-    lut_rams : tuple of (int, int, int)
-        Words and bits of RAMs made of LUTs, and the LUTs of each. None: block RAM is taken
+    lut_rams : tuple of tuple of int
+        Words and bits of RAMs made of LUTs, and the LUTs of each. Empty: block RAM is taken
         whatever the size.
     block_cost : float
         What a block RAM costs where a LUT of such a RAM costs 1.
