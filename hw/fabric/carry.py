@@ -13,14 +13,18 @@ from bivit.hw.fabric.netlist import Delay, Netlist, Sum, Unit
 
 __all__ = ["ECP5", "NEXUS", "CarryCell", "netlist", "unit"]
 
-CHAIN, WIDE_CHAIN = 8, 9
-"""Half cells after which an adder begins a new chain; in units of more than ``WIDE`` lanes.
+CHAIN, FAST_CHAIN, WIDE_CHAIN = 8, 4, 9
+"""Half cells after which an adder begins a new chain: mostly, in units of ``FAST`` stages and more,
+and in units of more than ``WIDE`` lanes.
 
 A tile of the device has eight of them. Longer chains save LUTs, but are hard to place, and wires
 into them go round (``docs/synthesis.md``, clock rate). Timing analysis sees a path from every cell
 of a chain to every later one. So the adders of a chain are of one register stage and ordered by
 height: an adder's operands never come from a later cell.
 """
+
+FAST = 3
+"""Stages from which on the clock rate counts more than LUTs."""
 
 WIDE = 128
 """Lanes up to which the array is large, and its clock rate what counts."""
@@ -102,13 +106,18 @@ def tree(lanes: int, cell: CarryCell) -> Node:
 
 
 def unit(*, lanes: int, stages: int, count_bits: int, cell: CarryCell) -> Unit:
-    """What to add when, with the registers spread evenly over the adders on the longest way."""
+    """What to add when, with the registers spread evenly over the adders on the longest way.
+
+    From ``FAST`` stages on the wire from the operand registers, which feed several units, counts
+    as an adder, so that the first stage is short.
+    """
     root = tree(lanes - 1, cell)
-    levels = root.height + 1
+    wire = int(stages >= FAST)
+    levels = wire + root.height + 1
     steps, late = [], [stages] * lanes
 
     def stage_of(node):
-        return (node.height - 1) * (stages + 1) // levels
+        return (wire + node.height - 1) * (stages + 1) // levels
 
     def number(node, low, stage):
         """Name of the count of lanes from `low` on in this stage."""
@@ -186,10 +195,17 @@ class _Chain:
         self.halves = []
 
 
+def chain_length(unit: Unit) -> int:
+    """Half cells after which an adder of a unit begins a new chain."""
+    if unit.lanes > WIDE:
+        return WIDE_CHAIN
+    return FAST_CHAIN if unit.stages >= FAST else CHAIN
+
+
 def netlist(unit: Unit, cell: CarryCell) -> Netlist:
     """Cells and registers of a unit, from ``a``, ``b``, ``valid`` and ``first`` to ``running``."""
     result = Netlist()
-    chain, bits = _Chain(result, cell, CHAIN if unit.lanes <= WIDE else WIDE_CHAIN), {}
+    chain, bits = _Chain(result, cell, chain_length(unit)), {}
     for step in unit.steps:
         if isinstance(step, Delay):
             chain.end()
