@@ -21,11 +21,9 @@ from bivit.sim.estimate import predict_cycles
 
 __all__ = ["found_row"]
 
-BY_HAND = {"ecp5-85f": ("ecp5-85f", 16, 0.2),
-           "zynq-7020": ("zynq-7020-streamed", 64, 0.15),
-           "k26": ("k26-streamed", 128, 0.25)}
-"""Device to the named target for large networks, and for the search the bits of the port and the
-share of the constants on chip."""
+BY_HAND = {"ecp5-85f": ("ecp5-85f", 16), "zynq-7020": ("zynq-7020-streamed", 64),
+           "k26": ("k26-streamed", 128)}
+"""Device to the named target for large networks, and for the search the bits of the port."""
 SPACE = """
 objectives = ["interval", "device_share"]
 [hardware]
@@ -37,7 +35,7 @@ lanes = [16, 32, 64]
 post_rows = [1, 2, 4, 8]
 weights = "streamed"
 port_bits = {port}
-constants = {share}
+constants = [0.05, 0.1, 0.15, 0.25, 0.4]
 program_depth = 512
 imem_depth = 512
 room = [1, 2]
@@ -57,11 +55,11 @@ DESIGNS = int(os.environ.get("BIVIT_EXPLORE_DESIGNS", 48))
 
 def found_row(network: str, device: str) -> dict:
     """Images a second of both at 100 MHz, share of the device's ideal, or why it cannot run."""
-    target, port, share = BY_HAND[device]
+    target, port = BY_HAND[device]
     folder = FOLDER / f"{network}-{device}-{DESIGNS}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "space.toml").write_text(SPACE.format(
-        network=network, device=device, port=port, share=share,
+        network=network, device=device, port=port,
         designs=DESIGNS, luts=DEVICES[device].luts // 2))
     try:
         run(folder, file=folder / "space.toml")
