@@ -1,16 +1,18 @@
 """Binary operations per cycle and thousand LUTs: array alone and whole accelerator of each target.
 
 ``python benchmarks/run.py density``, and ``--rows ecp5-85f/array ecp5-85f/whole`` for some of it:
-Yosys alone, whose results are cached; an array takes seconds to minutes, an accelerator minutes.
+Yosys alone, whose results are cached; an array takes seconds to minutes, an accelerator minutes, or
+far more with LUTs of six inputs, so there are also rows ``.../predicted``, by the resource model.
 Beside each, the model of BISMO's dot-product units for the same rows, columns and lanes.
 """
 
 import sys
 
-from bivit.hw.arch import Arch
+from bivit.hw.arch import Arch, ArchError
 from bivit.hw.blocks.array import SystolicArray
-from bivit.hw.devices import DEVICES
+from bivit.hw.devices import DEVICES, RESOURCES
 from bivit.hw.flow import accelerator_design, component_design, synthesise
+from bivit.hw.resources import predict
 from bivit.hw.targets import TARGETS
 
 __all__ = ["ROWS", "measure"]
@@ -20,13 +22,30 @@ PARTS = {
     "whole": accelerator_design,
 }
 """Part of a target to its design."""
-ROWS = tuple(f"{name}/{part}" for name in TARGETS for part in PARTS)
-"""Target and part."""
 OTHERS = "ecp5-85f"
 """Device of the targets that are named after none."""
 
 BISMO = 1.17, 44
 """LUTs of six inputs for a bit, and for a dot-product unit, of BISMO's compressor trees."""
+
+
+def _device(name):
+    name = name.removesuffix("-streamed")
+    return name if name in DEVICES else OTHERS
+
+
+def _predicted(name):
+    """Resources of a whole target by the model, None if there is none."""
+    try:
+        blocks = predict(TARGETS[name], DEVICES[_device(name)].family).values()
+    except ArchError:
+        return None
+    return {kind: sum(block[kind] for block in blocks) for kind in RESOURCES}
+
+
+ROWS = tuple(f"{name}/{part}" for name in TARGETS for part in (*PARTS, "predicted")
+             if part in PARTS or _predicted(name))
+"""Target and part."""
 
 
 def measure(rows=ROWS) -> dict:
@@ -35,21 +54,21 @@ def measure(rows=ROWS) -> dict:
 
 
 def _row(name, part):
-    arch = TARGETS[name]
-    device = name.removesuffix("-streamed")
-    device = device if device in DEVICES else OTHERS
+    arch, device = TARGETS[name], _device(name)
     print(f"{name}, {part}", file=sys.stderr)
-    result = synthesise(PARTS[part](arch), device, place=False)
-    luts = result["resources"]["luts"]["used"]
+    used = _predicted(name) if part == "predicted" else _synthesised(PARTS[part](arch), device)
     return {
-        "device": device, "luts_have_inputs": 6 if "LUT6" in result["resources"]["luts"]["unit"]
-        else 4, "shape": f"{arch.rows}x{arch.cols}x{arch.lanes}", "post_rows": arch.post_rows,
-        "fits": result["fits"],
-        "used": {kind: count["used"] for kind, count in result["resources"].items()},
-        "operations_per_cycle": 2 * arch.macs_per_cycle,
-        "density": _density(arch, luts), "bismo_density": _density(arch, _bismo(arch)),
-        "seconds": result["synthesis_seconds"],
+        "device": device, "luts_have_inputs": DEVICES[device].family.lut_inputs,
+        "shape": f"{arch.rows}x{arch.cols}x{arch.lanes}", "post_rows": arch.post_rows,
+        "used": used, "operations_per_cycle": 2 * arch.macs_per_cycle,
+        "density": _density(arch, used["luts"]), "bismo_density": _density(arch, _bismo(arch)),
     }
+
+
+def _synthesised(design, device):
+    """Resources by Yosys."""
+    result = synthesise(design, device, place=False)
+    return {kind: count["used"] for kind, count in result["resources"].items()}
 
 
 def _density(arch: Arch, luts: float) -> float:

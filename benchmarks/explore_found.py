@@ -21,11 +21,9 @@ from bivit.sim.estimate import predict_cycles
 
 __all__ = ["found_row"]
 
-BY_HAND = {"ecp5-85f": ("ecp5-85f", 16, 0.2),
-           "zynq-7020": ("zynq-7020-streamed", 64, 0.15),
-           "k26": ("k26-streamed", 128, 0.25)}
-"""Device to the named target for large networks, and for the search the bits of the port and the
-share of the constants on chip."""
+BY_HAND = {"ecp5-85f": ("ecp5-85f", 16), "zynq-7020": ("zynq-7020-streamed", 64),
+           "k26": ("k26-streamed", 128)}
+"""Device to the named target for large networks, and for the search the bits of the port."""
 SPACE = """
 objectives = ["interval", "device_share"]
 [hardware]
@@ -37,9 +35,9 @@ lanes = [16, 32, 64]
 post_rows = [1, 2, 4, 8]
 weights = "streamed"
 port_bits = {port}
-constants = {share}
-program_depth = 512
+constants = [0.05, 0.1, 0.15, 0.25, 0.4]
 imem_depth = 512
+{more}
 room = [1, 2]
 [network]
 name = "{network}"
@@ -49,6 +47,10 @@ array_luts = {luts}
 designs = {designs}
 generation = 12
 """
+DEIT = ("program_depth = 512", 1)
+PYRAMID = ("sums_depth = 128", 4)
+"""What else a kind of network is given, and how many times fewer designs are looked at: of a
+pyramid each takes up to a minute."""
 FOLDER = pathlib.Path(__file__).parents[1] / "build" / "explore"
 """Where searches that are stopped go on."""
 DESIGNS = int(os.environ.get("BIVIT_EXPLORE_DESIGNS", 48))
@@ -57,12 +59,13 @@ DESIGNS = int(os.environ.get("BIVIT_EXPLORE_DESIGNS", 48))
 
 def found_row(network: str, device: str) -> dict:
     """Images a second of both at 100 MHz, share of the device's ideal, or why it cannot run."""
-    target, port, share = BY_HAND[device]
+    target, port = BY_HAND[device]
+    more, fewer = DEIT if "deit" in network else PYRAMID
     folder = FOLDER / f"{network}-{device}-{DESIGNS}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "space.toml").write_text(SPACE.format(
-        network=network, device=device, port=port, share=share,
-        designs=DESIGNS, luts=DEVICES[device].luts // 2))
+        network=network, device=device, port=port,
+        more=more, designs=DESIGNS // fewer, luts=DEVICES[device].luts // 2))
     try:
         run(folder, file=folder / "space.toml")
     except ExploreError:  # nothing fits: the records say why

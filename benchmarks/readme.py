@@ -203,10 +203,11 @@ def _density():
              "| whole: LUTs | operations |", "|---|---|---|---|---|---|---|---|"]
     rows = _read("density")["rows"]
     for name in dict.fromkeys(row.split("/")[0] for row in rows):
-        array, whole = (rows.get(f"{name}/{part}") for part in ("array", "whole"))
-        known = array or whole
-        cells = [f"{row['used']['luts']:,} | {row['density']:,.0f}" if row else " | "
-                 for row in (array, whole)]
+        array, whole, model = (rows.get(f"{name}/{part}")
+                               for part in ("array", "whole", "predicted"))
+        known = array or whole or model
+        cells = [f"{about}{row['used']['luts']:,} | {about}{row['density']:,.0f}" if row else " | "
+                 for row, about in ((array, ""), (whole or model, "" if whole else "≈ "))]
         lines.append(f"| {name} | {known['shape']}, G = {known['post_rows']} "
                      f"| {known['luts_have_inputs']} inputs | {cells[0]} "
                      f"| {known['bismo_density']:,.0f} | {cells[1]} |")

@@ -29,11 +29,13 @@ class TooSmall(CompileError):
     ----------
     needed : dict of str to int
         Field of :class:`bivit.hw.arch.Arch` to what it would have to be.
+    *instead : dict of str to int
+        Other fields that would do.
     """
 
-    def __init__(self, sentence: str, needed: dict[str, int]):
+    def __init__(self, sentence: str, needed: dict[str, int], *instead: dict[str, int]):
         super().__init__(sentence)
-        self.needed = needed
+        self.needed, self.instead = needed, instead
 
 
 @dataclasses.dataclass(frozen=True)

@@ -123,7 +123,7 @@ def _linear(tiler, operation):
         share = SHARE if tiler.patches.stay else 1  # pixels are loaded once
     groups = tiler.column_groups(post.runs, a.k_words * planes, a_planes, share)
     if a.source is ASource.IMEM:
-        _check_patches(tiler.patches, groups, arch, linear)
+        _check_patches(tiler.patches, groups, a.k_words * planes, arch, linear)
     images, before = images_of(node.attributes) if prefix else 1, prefix // arch.rows
     a_blocks, own_blocks = (x.segments * x.segment_blocks(arch.rows) // images
                             for x in (a.rows, rows))
@@ -151,13 +151,14 @@ def _linear(tiler, operation):
             post.finish(block, layer)
 
 
-def _check_patches(patches, groups, arch, linear):
+def _check_patches(patches, groups, tile_words, arch, linear):
     """Pixels are loaded once, so all of them must stay for a second group of tiles."""
     if len(groups) > 1 and not patches.stay:
-        needed = len(patches.blocks) * patches.stored.block_words
-        words = sum(len(run.tiles) for group in groups for run in group)
+        pixels = len(patches.blocks) * patches.stored.block_words
+        tiles = sum(len(run.tiles) for group in groups for run in group)
+        weights = tiles * tile_words
         raise TooSmall(
-            f"layer {linear.name}: its {words} tiles of weights take more than the "
+            f"layer {linear.name}: its {tiles} tiles of weights take more than the "
             f"{arch.weight_depth} words of WEIGHT of target {arch.name}, and its pixels more than "
-            f"the {arch.imem_depth} of IMEM; raise weight_depth, or imem_depth to "
-            f"{needed}", {"imem_depth": needed})
+            f"the {arch.imem_depth} of IMEM; raise weight_depth to {weights}, or imem_depth to "
+            f"{pixels}", {"imem_depth": pixels}, {"weight_depth": weights})

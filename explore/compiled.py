@@ -153,12 +153,14 @@ class _Depths:
     def deepen(self, problem: TooSmall) -> Arch:
         """The target with room for what was too small; or the problem, if a design names a depth.
         """
-        if not problem.needed.keys() <= set(FITTED) - set(self._design):
+        needed = next((one for one in (problem.needed, *problem.instead)
+                       if one.keys() <= set(FITTED) - set(self._design)), None)
+        if needed is None:
             raise problem
         room = self._design.get("room", 1)
         return self.deeper({name: math.ceil(words * room)
                             if name.removesuffix("_depth") in _ACTIVATIONS else words
-                            for name, words in problem.needed.items()})
+                            for name, words in needed.items()})
 
 
 def _score_tiles(graph, arch):

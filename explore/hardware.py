@@ -6,7 +6,8 @@ from bivit.compiler.batch import LARGEST_BATCH
 from bivit.hw.arch import LARGEST, Arch, ArchError
 from bivit.hw.devices import DEVICES, Device
 
-__all__ = ["FITTED", "HARDWARE", "arch_of", "check_hardware", "device_of", "fitted"]
+__all__ = ["FITTED", "HARDWARE", "arch_of", "check_hardware", "device_of", "fitted",
+           "own_hardware"]
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Arch) if field.name != "name"}
 HARDWARE = {name: field.type for name, field in _FIELDS.items()} | {
@@ -74,6 +75,12 @@ def arch_of(design: dict) -> Arch:
     except ArchError as error:
         raise ArchError(str(error).removeprefix("target design: ").replace(
             " of target design", "")) from None
+
+
+def own_hardware(arch: Arch) -> dict:
+    """The hardware parameters of a target, as a design names them."""
+    return {name: getattr(arch, name) for name in _FIELDS
+            if name != "fabric" and (arch.weights == "streamed" or name not in _PORT)}
 
 
 def fitted(arch: Arch, design: dict, needed: dict[str, int]) -> Arch:

@@ -11,9 +11,11 @@ import warnings
 import optuna
 
 from bivit.explore.evaluate import design_key
+from bivit.explore.hardware import own_hardware
 from bivit.explore.networks import variant_of
 from bivit.explore.space import Space
 from bivit.explore.store import Store, choices, constraint_values, directions, values_of
+from bivit.hw.devices import DEVICES
 from bivit.hw.targets import TARGETS
 
 __all__ = ["search"]
@@ -43,7 +45,8 @@ def search(space: Space, store: Store, workers, progress) -> list[dict]:
     found, told = {}, 0
     while told < total:
         trials = [proposer.ask(told + index) for index in range(min(together, total - told))]
-        designs = [space.design(proposer.chosen(trial)) for trial in trials]
+        designs = [space.design(proposer.chosen(trial)) | proposer.beside(trial)
+                   for trial in trials]
         variants = [variant_of(design, space) for design in designs]
         keys = [design_key(design, variant.key)
                 for design, variant in zip(designs, variants, strict=True)]
@@ -69,12 +72,24 @@ def search(space: Space, store: Store, workers, progress) -> list[dict]:
 
 
 def _named(space):
-    """Values of the named targets whose array is in the space, where a search begins."""
-    for arch in TARGETS.values():
-        if any(getattr(arch, name) not in space.hardware.get(name, ()) for name in _ARRAY):
-            continue
+    """Where a search begins, as values of what is varied, and hardware parameters beside them.
+
+    First the named targets as they are, of the fabric of a device and with nothing that the space
+    does not allow; then designs with the arrays of named targets, depths as the network needs them.
+    """
+    like = [arch for arch in TARGETS.values()
+            if all(getattr(arch, name) in space.hardware.get(name, ()) for name in _ARRAY)]
+    for arch in like:
+        own = own_hardware(arch)
+        device = next((device for device in space.hardware["device"]
+                       if DEVICES[device].family.fabric == arch.fabric), None)
+        allowed = {"weights": ("rom",)} | space.hardware
+        if device and all(value in allowed.get(name, (value,)) for name, value in own.items()):
+            own["device"] = device
+            yield {name: own[name] for name in space.varied if name in own}, own
+    for arch in like:
         yield {name: getattr(arch, name) for name, values in space.varied.items()
-               if getattr(arch, name, None) in values}
+               if getattr(arch, name, None) in values}, {}
 
 
 class _Proposer:
@@ -111,7 +126,7 @@ class _Proposer:
         if self._grid is not None:
             self._study.enqueue_trial(self._point(self._grid[number]))
         elif number < len(self._named):
-            self._study.enqueue_trial(self._named[number])
+            self._study.enqueue_trial(self._named[number][0])
         return self._study.ask(self._distributions)
 
     def _point(self, position):
@@ -125,6 +140,10 @@ class _Proposer:
     def chosen(self, trial):
         """Parameter to value."""
         return {name: self._options[name][value] for name, value in trial.params.items()}
+
+    def beside(self, trial):
+        """Hardware parameters of a design that the space leaves open."""
+        return self._named[trial.number][1] if trial.number < len(self._named) else {}
 
     def tell(self, trial, record):
         """The result of a trial."""

@@ -5,7 +5,8 @@ Counts are those of the device databases of nextpnr, and of the data sheets wher
 
 import dataclasses
 
-__all__ = ["DEVICES", "RESOURCES", "RULES", "ULTRA_RAM_BITS", "Device", "Family", "Route"]
+__all__ = ["DEVICES", "RESOURCES", "RULES", "ULTRA_RAM_BITS", "Device", "Family",
+           "Multiplier", "Route"]
 
 RESOURCES = ("luts", "registers", "block_ram", "multipliers")
 """What is counted of a design and of a device."""
@@ -15,6 +16,45 @@ ULTRA_RAM_BITS = 4096 * 72
 
 RULES = "rules.v"
 """File by whose rules cells of a netlist are replaced."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Multiplier:
+    """A multiplier, and how Yosys makes larger products of several (its ``mul2dsp``).
+
+    Parameters
+    ----------
+    left, right : int
+        Bits of the operands, the larger first.
+    part : int
+        Bits of the pieces that a larger left operand is cut into.
+    least : int
+        Operands of fewer bits make a product of LUTs.
+    signed : bool
+        Whether it has signed operands alone.
+    """
+
+    left: int = 18
+    right: int = 18
+    part: int = 18
+    least: int = 2
+    signed: bool = False
+
+    def count(self, left: int, right: int, *, signed: bool) -> int:
+        """Multipliers of a product of so many bits by so many."""
+        if self.signed and not signed:
+            left, right = left + 1, right + 1
+        left, right = max(left, right), min(left, right)
+        if right < self.least:
+            return 0
+        return len(self._pieces(left, self.left, self.part)) * len(
+            self._pieces(right, self.right, self.right))
+
+    def _pieces(self, bits, most, part):
+        """Operands that one of so many bits is cut into, without those that LUTs multiply."""
+        step = part - self.signed
+        whole = -(-max(0, bits - most) // step)
+        return [*[part] * whole, *[bits - whole * step] * (bits - whole * step >= self.least)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,6 +89,7 @@ class Family:
         What a block RAM costs where a LUT of such a RAM costs 1.
     registers_inside : bool
         Whether registers behind a block RAM are its own.
+    multiplier : Multiplier
     """
 
     fabric: str
@@ -63,6 +104,7 @@ class Family:
     lut_rams: tuple[tuple[int, int, int], ...] = ()
     block_cost: float = 0
     registers_inside: bool = False
+    multiplier: Multiplier = Multiplier()
 
     @property
     def lut_inputs(self) -> int:
@@ -213,9 +255,10 @@ _ICE40 = Family(
            "block_ram": {"SB_RAM40_4K*": 1}, "multipliers": {"SB_MAC16": 1}})
 
 
-def _xilinx(family, fabric, lut_rams):
+def _xilinx(family, fabric, lut_rams, left):
     return Family(
         fabric=fabric, units=_units("LUT6", "RAMB18 (18 kbit)", "DSP48"),
+        multiplier=Multiplier(left=left, signed=True),
         geometries=_18_KBIT, lut_rams=lut_rams, block_cost=64,
         synthesis=f"synth_xilinx -family {family} -noiopad -noclkbuf",
         cells={"luts": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "LUT5": 1, "LUT6": 1,
@@ -226,8 +269,8 @@ def _xilinx(family, fabric, lut_rams):
                "block_ram": {"RAMB18*": 1, "RAMB36*": 2}, "multipliers": {"DSP48*": 1}})
 
 
-_XC7 = _xilinx("xc7", "lut6-xc7", ((32, 6, 4), (64, 3, 4)))
-_XCUP = _xilinx("xcup", "lut6-xcup", ((32, 14, 8), (64, 7, 8)))
+_XC7 = _xilinx("xc7", "lut6-xc7", ((32, 6, 4), (64, 3, 4)), 25)
+_XCUP = _xilinx("xcup", "lut6-xcup", ((32, 14, 8), (64, 7, 8)), 27)
 
 DEVICES = {
     "ecp5-25f": Device(

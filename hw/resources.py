@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Callable
 
 from bivit.hw.arch import PARTS, Arch, ArchError
-from bivit.hw.blocks.norm import NormWidths
+from bivit.hw.blocks.norm import NormWidths, number_products, row_products
 from bivit.hw.devices import RESOURCES, Family
 from bivit.hw.fabric.element import make_netlist, make_unit
 from bivit.hw.memories import constant_memories, score_bits
@@ -228,8 +228,14 @@ def predict(arch: Arch, family: Family, coefficients: dict | None = None) -> dic
 
 
 def by_rule(arch: Arch, family: Family) -> dict[str, dict[str, int]]:
-    """What follows by rule: resources of elements and memories by the blocks that have them."""
+    """What follows by rule, by the blocks that have it: elements, memories, and multipliers of
+    LayerNorm, whose widths follow from the channels that there is room for."""
     found = {"element": elements(arch, family)}
     for memory, counts in all_memory_resources(arch, family).items():
         found[_MEMORY_IN.get(memory, f"{memory} memory")] = counts
+    of_row, of_number = (sum(family.multiplier.count(left, right, signed=signed)
+                             for left, right, signed in products)
+                         for products in (row_products(arch), number_products(arch)))
+    found["norm_lane"] = {"multipliers": arch.post_rows * of_row}
+    found["norm_column"] = {"multipliers": arch.post_rows * arch.cols * of_number}
     return found

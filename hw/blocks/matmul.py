@@ -8,6 +8,7 @@ from bivit.hw.arch import Arch
 from bivit.hw.blocks.array import latency as array_latency
 from bivit.hw.blocks.lanes import PARAM_LEAD, Mode, delayed, pass_layout
 from bivit.hw.blocks.post import latency as post_latency
+from bivit.hw.blocks.rounding import times
 from bivit.hw.encoding import layout_of
 from bivit.hw.isa import INSTRUCTION, AddSource, ASource, BSource, Destination, Opcode
 
@@ -209,7 +210,7 @@ class MatmulIssue(wiring.Component):
             record.scale_addr.eq(acc.param_addr),
             record.resid_addr.eq(acc.dst_addr),
             record.dual.eq((acc.add_src == acc.add2_src) & (acc.add_src != AddSource.NONE)),
-            record.add_addr.eq(acc.add_addr + acc.add_phase * self.arch.drain_cycles),
+            record.add_addr.eq(acc.add_addr + times(acc.add_phase, self.arch.drain_cycles)),
             self._add_start.eq(acc.add_addr), self._add_tiles.eq(acc.add_tiles),
             self._add_left.eq(acc.add_tiles - acc.add_phase),
         ]

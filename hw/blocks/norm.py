@@ -29,7 +29,8 @@ from bivit.hw.emit import place
 from bivit.hw.isa import FORMATS, Opcode
 from bivit.hw.memories import BIAS_BITS, SCALE_BITS
 
-__all__ = ["NormColumn", "NormLane", "NormWidths", "PARAMETER", "control_layout", "result_shape"]
+__all__ = ["NormColumn", "NormLane", "NormWidths", "PARAMETER", "control_layout",
+           "number_products", "result_shape", "row_products"]
 
 PARAMETER = data.StructLayout({"scale": signed(SCALE_BITS), "bias": signed(BIAS_BITS)})
 """One column of a NORM word."""
@@ -127,6 +128,19 @@ def control_layout(arch: Arch) -> data.StructLayout:
     })
 
 
+def row_products(arch: Arch) -> tuple[tuple[int, int, bool], ...]:
+    """Bits of the operands of the products of :class:`NormLane`, and whether they are signed."""
+    widths = NormWidths(arch)
+    return (widths.squares, widths.channels, False), (widths.total, widths.total, True)
+
+
+def number_products(arch: Arch) -> tuple[tuple[int, int, bool], ...]:
+    """The same of :class:`NormColumn`."""
+    widths = NormWidths(arch)
+    return ((arch.resid_bits, max(arch.resid_bits, widths.channels + 1), True),
+            (max(widths.centred, widths.sigma + 1, _NORMALISED_BITS), MANTISSA_BITS + 1, True))
+
+
 class NormColumn(wiring.Component):
     """Two multipliers for one number of one row.
 
@@ -164,8 +178,9 @@ class NormColumn(wiring.Component):
         m = Module()
         arch, widths, control = self.arch, NormWidths(self.arch), self.control
         # Stage 2: x * x or x * N.
-        number = Signal(signed(arch.resid_bits))
-        factor = Signal(signed(max(arch.resid_bits, widths.channels + 1)))
+        (number_bits, factor_bits, _), (left_bits, right_bits, _) = number_products(arch)
+        number = Signal(signed(number_bits))
+        factor = Signal(signed(factor_bits))
         product = Signal(signed(len(number) + len(factor)))
         scale = Signal(signed(SCALE_BITS))
         bias = Signal(signed(BIAS_BITS))
@@ -185,8 +200,8 @@ class NormColumn(wiring.Component):
         m.d.sync += [centred.eq(product - self.total), kind.eq(bias[:2])]
         # The second multiplier: sigma * k, or d * mantissa and then n * scale.
         normalised = Signal(signed(_NORMALISED_BITS))
-        left = Signal(signed(max(widths.centred, widths.sigma + 1, _NORMALISED_BITS)))
-        right = Signal(signed(MANTISSA_BITS + 1))
+        left = Signal(signed(left_bits))
+        right = Signal(signed(right_bits))
         second_product = Signal(signed(len(left) + len(right)))
         with m.If(~control.normalise):
             m.d.comb += [left.eq(self.sigma), right.eq(scale)]

@@ -1,4 +1,4 @@
-"""Arithmetic that blocks share: shifts of a rescale, limits of results, clipping, sums."""
+"""Arithmetic that blocks share: shifts of a rescale, limits, clipping, sums, multiples."""
 
 from amaranth.hdl import Array, C, Cat, Mux, Shape, Value
 from amaranth.lib import data
@@ -6,7 +6,7 @@ from amaranth.lib import data
 from bivit.compiler.ir.numeric import BIAS_FRACTION, CODE_BITS, RESCALE_SHIFTS
 from bivit.hw.blocks.lanes import saturated
 
-__all__ = ["aligned", "clip", "limits", "limits_layout", "tree"]
+__all__ = ["aligned", "clip", "limits", "limits_layout", "times", "tree"]
 
 
 def aligned(number: Value, shift: Value) -> Value:
@@ -41,6 +41,11 @@ def clip(value: Value, bounds: data.View) -> Value:
     codes, below = bounds.codes, value[-1]
     clipped = saturated(value, bounds.largest)
     return Mux(codes & below, C(0, len(clipped)), clipped).as_signed()
+
+
+def times(value: Value, factor: int) -> Value:
+    """Unsigned `value` times a constant above 0, of sums: a product would take a multiplier."""
+    return tree([value << bit for bit in range(factor.bit_length()) if factor >> bit & 1])
 
 
 def tree(terms: list[Value]) -> Value:

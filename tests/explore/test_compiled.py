@@ -18,7 +18,8 @@ NETWORKS = {"straight": {"image_shape": (1, 6, 6)},
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("more", [
     {}, {"room": 1.5}, {"weights": "streamed", "port_bits": 32},
-    {"weights": "streamed", "port_bits": 32, "constants": 0.4}], ids=str)
+    {"weights": "streamed", "port_bits": 32, "constants": 0.4},
+    {"weights": "streamed", "port_bits": 32, "constants": 0.05, "imem_depth": 16}], ids=str)
 def test_the_target_costs_what_was_said(network, more):
     graph = random_vit_graph(3, **NETWORKS[network])
     target, figures = compiled(ARRAY | more, Prepared(graph))
@@ -27,6 +28,8 @@ def test_the_target_costs_what_was_said(network, more):
         again.cycles, again.instructions, again.utilization)
     assert all(getattr(target, f"{name}_depth") >= words for name, words in again.memory.items())
     assert target.program_depth == again.instructions
+    assert all(getattr(target, name) == value for name, value in more.items()
+               if name.endswith("_depth"))
     if not more:
         assert (again.executed > again.instructions) == (network == "loops")
         assert target.resid_depth == again.memory["resid"]

@@ -1,6 +1,7 @@
 """A search: nothing is lost, nothing is done twice, refused designs say why."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import pytest
 from bivit.cli.main import main
 from bivit.compiler import build
 from bivit.explore.front import front_of, spread
+from bivit.explore.hardware import arch_of
 from bivit.explore.search import search
 from bivit.explore.space import Search, Space
 from bivit.explore.space_file import load_space
@@ -177,10 +179,11 @@ def test_front(space_file):
 
 
 def test_named_targets_come_first():
-    """A search begins at the arrays of named targets that are in the space."""
+    """A search begins at the named targets of the device that are in the space, depths and all, and
+    then at the arrays of named targets."""
     space = Space(hardware={"device": ("k26",), "clock": (100.0,), "rows": (4, 8), "cols": (8, 16),
                             "lanes": (32, 64), "post_rows": (2, 4), "weights": ("rom", "streamed")},
-                  network={"name": ("digits",)}, search=Search(designs=2))
+                  network={"name": ("digits",)}, search=Search(designs=5))
     asked = []
 
     def refuse(jobs):
@@ -190,6 +193,10 @@ def test_named_targets_come_first():
 
     store = types.SimpleNamespace(records={}, add=lambda record: None)
     search(space, store, types.SimpleNamespace(run=refuse), lambda *_: None)
-    for design, name in zip(asked, ("zynq-7020-streamed", "k26-streamed"), strict=True):
+    whole = ("k26-streamed", "zcu102-streamed")
+    for design, name in zip(asked, (*whole, "zynq-7020-streamed", *whole), strict=True):
         assert all(design[field] == getattr(TARGETS[name], field) for field in (
             "rows", "cols", "lanes", "post_rows", "weights"))
+    for design, name in zip(asked, whole, strict=False):
+        assert arch_of(design) == dataclasses.replace(TARGETS[name], name="design")
+    assert not any("resid_depth" in design for design in asked[len(whole):])

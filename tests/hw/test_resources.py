@@ -5,9 +5,9 @@ import dataclasses
 import json
 
 import pytest
-from amaranth.hdl import Module
+from amaranth.hdl import Module, signed
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 
 from bivit.hw.arch import PARTS, Arch, ArchError
 from bivit.hw.blocks.array import SystolicArray
@@ -98,6 +98,39 @@ def test_memories_of_few_words(device, width, depth, granularity, luts, block_ra
 
 
 @pytest.mark.slow
+class Products(wiring.Component):
+    """Products of so many bits by so many, signed or not."""
+
+    def __init__(self, products):
+        self.products = products
+        super().__init__({
+            f"{side}_{index}": In(signed(bits) if is_signed else bits)
+            for index, (*sides, is_signed) in enumerate(products)
+            for side, bits in zip(("left", "right"), sides, strict=True)} | {
+            f"product_{index}": Out(signed(left + right) if is_signed else left + right)
+            for index, (left, right, is_signed) in enumerate(products)})
+
+    def elaborate(self, platform):
+        m = Module()
+        for index in range(len(self.products)):
+            left, right, product = (getattr(self, f"{name}_{index}")
+                                    for name in ("left", "right", "product"))
+            m.d.sync += product.eq(left * right)
+        return m
+
+
+@pytest.mark.parametrize("device", ["ecp5-85f", *(pytest.param(name, marks=pytest.mark.slow)
+                                                  for name in ("zynq-7020", "k26"))])
+def test_multipliers_of_products(device):
+    """As many as Yosys makes, at the widths where there is one more."""
+    products = [(left, right, is_signed) for is_signed in (False, True) for left, right in (
+        (6, 36), (6, 37), (7, 38), (16, 19), (20, 20), (25, 18))]
+    result = used(component_design(Products(products), "products"), device)
+    multiplier = DEVICES[device].family.multiplier
+    assert result["multipliers"] == sum(
+        multiplier.count(left, right, signed=is_signed) for left, right, is_signed in products)
+
+
 @pytest.mark.parametrize("fabric, device", [("ecp5", "ecp5-85f"), ("lut6-xc7", "zynq-7020")])
 def test_elements(fabric, device):
     arch = Arch(name="array", rows=2, cols=4, lanes=32, tile_rows=2, tile_cols=2, fabric=fabric)
@@ -110,7 +143,7 @@ def test_elements(fabric, device):
 def test_prediction():
     arch, family = TARGETS["ecp5-25f"], DEVICES["ecp5-25f"].family
     known = {"systolic_array": {"luts": {"one": 3.2}, "registers": {"mesh operands": 1}},
-             "norm_column": {"multipliers": {"arithmetic lanes": 3}},
+             "rescale": {"multipliers": {"arithmetic lanes": 3}},
              "element": {"luts": {"elements": 1}},
              "constant_loader": {"luts": {"loaded": 1e6}}}
     found = predict(arch, family, known)
@@ -119,7 +152,8 @@ def test_prediction():
     assert found["element"]["registers"] == counted["registers"]
     assert found["systolic_array"] == {"luts": 3, "block_ram": 0, "multipliers": 0,
                                        "registers": (4 * 2 + 4 * 2) * 64}
-    assert found["norm_column"]["multipliers"] == 3 * 4
+    assert found["rescale"]["multipliers"] == found["norm_column"]["multipliers"] == 3 * 4
+    assert found["norm_lane"]["multipliers"] == 7
     assert found["score memory"]["block_ram"] == 9 and found["row_sums"]["block_ram"] == 5
     assert found["weight memory"]["block_ram"] == 114 and found["constant_loader"]["luts"] == 0
     loaded = predict(dataclasses.replace(arch, weights="loaded"), family, known)
