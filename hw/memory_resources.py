@@ -14,8 +14,10 @@ IN_UNITS = ("score", "sums", "pv")
 _PLAIN = ("sums", "pv")
 """Those that are part of a block, and none of their own."""
 
-_READ_PORTS = {"pv": 2, "resid": 2, "vmem": 2, "xmem": 2, "hmem": 2}
+_READ_PORTS = {"pv": 2, "resid": 2, "vmem": 2}
 """Memories with more than one read port, each a copy."""
+_MOVED = ("xmem", "hmem")
+"""Memories that moves of rows read too."""
 
 _ROM_BITS = 2048
 """Bits for each block RAM up to which a ROM is made of LUTs of four inputs."""
@@ -95,6 +97,11 @@ def _selection(rows, family):
     return rows - 1 if rows <= 4 else rows * 3 // 4
 
 
+def _read_ports(arch, memory):
+    """Read ports that are used of a memory."""
+    return 1 + arch.row_moves if memory in _MOVED else _READ_PORTS.get(memory, 1)
+
+
 def all_memory_resources(arch: Arch, family: Family) -> dict[str, dict[str, int]]:
     """Resources of every memory; registers of those that lie in a unit are the unit's."""
     parts, found = write_granularity(arch), {}
@@ -102,7 +109,7 @@ def all_memory_resources(arch: Arch, family: Family) -> dict[str, dict[str, int]
     for name, size in memories(arch).items():
         part = arch.count_bits if name == "pv" else parts.get(name, size.width)
         found[name] = memory_resources(
-            size, part, family, rom=name in roms, read_ports=_READ_PORTS.get(name, 1),
+            size, part, family, rom=name in roms, read_ports=_read_ports(arch, name),
             only_luts=name == "pv")  # it is read without a register
         if name in _PLAIN:
             del found[name]["registers"]
@@ -128,7 +135,7 @@ def memory_places(arch: Arch, device: Device) -> dict[str, int]:
     for name, count in sorted(counts.items(), key=lambda item: -item[1]):
         memory = name.rsplit("_", 1)[0]
         width, depth = sizes[memory]
-        ultra = _READ_PORTS.get(memory, 1) * -(-width // 72) * -(-depth // 4096)
+        ultra = _read_ports(arch, memory) * -(-width // 72) * -(-depth // 4096)
         room = found["ultra_ram"] + ultra <= device.ultra_ram
         if depth > _SHORT and room and not name.endswith("_rom"):
             found["ultra_ram"] += ultra

@@ -136,6 +136,15 @@ BLOCKS: dict[str, tuple[str, ...]] = {
 """Blocks whose resources are fitted, without the blocks in them, by the names of their modules in
 Verilog; what the resources of all of a kind may depend on."""
 
+WITHOUT = {
+    ("row_sums",): ("row_adder", "run_walk", "gelu", "row_writer", "row_column", "row_sums"),
+    ("row_moves",): ("row_mover", "source_walk"),
+    ("row_sums", "row_moves"): ("destination_walk",),
+    ("exponentials",): ("attention_row", "exponential"),
+}
+"""Parts, and the blocks that a machine without them does not have; what other blocks save then is
+not known to the model."""
+
 _MEMORY_IN = {"sums": "row_sums", "pv": "bit_column"}
 """Memories that are part of a block of the list."""
 
@@ -184,7 +193,8 @@ def _coefficients(arch):
     if arch.fabric not in _stored():
         raise ArchError(f"target {arch.name}: there is no resource model of the fabric "
                         f"{arch.fabric}; benchmarks/resources.py fits one to synthesis")
-    unknown = [*(f"no {name.replace('_', ' ')}" for name in PARTS if not getattr(arch, name)),
+    unknown = [*(f"no {name}" for name in PARTS
+                 if not getattr(arch, name) and (name,) not in WITHOUT),
                *["a stem engine"] * (arch.stem_macs > 0)]
     if unknown:
         raise ArchError(f"target {arch.name}: the resource model is fitted to whole machines, and "
@@ -223,8 +233,10 @@ def predict(arch: Arch, family: Family, coefficients: dict | None = None) -> dic
         own = found.setdefault(block, {})
         for name, count in counted.items():
             own[name] = own.get(name, 0) + count
+    gone = {block for parts, blocks in WITHOUT.items()
+            if not any(getattr(arch, part) for part in parts) for block in blocks}
     return {block: {name: round(resources.get(name, 0)) for name in RESOURCES}
-            for block, resources in found.items()}
+            for block, resources in found.items() if block not in gone}
 
 
 def by_rule(arch: Arch, family: Family) -> dict[str, dict[str, int]]:

@@ -97,7 +97,6 @@ def test_memories_of_few_words(device, width, depth, granularity, luts, block_ra
     assert (found["luts"], found["block_ram"]) == (luts, block_ram)
 
 
-@pytest.mark.slow
 class Products(wiring.Component):
     """Products of so many bits by so many, signed or not."""
 
@@ -131,6 +130,7 @@ def test_multipliers_of_products(device):
         multiplier.count(left, right, signed=is_signed) for left, right, is_signed in products)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fabric, device", [("ecp5", "ecp5-85f"), ("lut6-xc7", "zynq-7020")])
 def test_elements(fabric, device):
     arch = Arch(name="array", rows=2, cols=4, lanes=32, tile_rows=2, tile_cols=2, fabric=fabric)
@@ -217,3 +217,21 @@ def test_prediction_of_a_synthesised_target():
     assert total["block_ram"] == 192 and total["multipliers"] == 83
     assert abs(total["luts"] - 71742) < 0.05 * 71742
     assert abs(total["registers"] - 41395) < 0.05 * 41395
+
+
+def test_prediction_of_a_machine_without_parts():
+    """2x4x16 without sums and moves of rows and exponentials, as Yosys made it."""
+    depths = {128: ("thr", "scale", "norm", "pos", "bend", "bias", "imem", "xmem", "pmem", "vmem"),
+              256: ("hmem", "bmem", "resid"), 512: ("program", "weight"), 64: ("kmem",),
+              32: ("pv",), 16: ("sums",)}
+    arch = Arch(name="small", fabric="ecp5", rows=2, cols=4, lanes=16, tile_rows=2, tile_cols=2,
+                weights="loaded", row_sums=False, row_moves=False, exponentials=False,
+                score_tiles=16, **{f"{name}_depth": depth for depth, names in depths.items()
+                                   for name in names})
+    found = predict(arch, DEVICES["ecp5-85f"].family)
+    total = {name: sum(part[name] for part in found.values()) for name in RESOURCES}
+    assert total["block_ram"] == 74 and total["multipliers"] == 31
+    assert 20417 < total["luts"] < 1.05 * 20417 and 11684 < total["registers"] < 1.05 * 11684
+    assert not {"row_mover", "gelu", "exponential", "destination_walk"} & set(found)
+    with_sums = predict(dataclasses.replace(arch, row_sums=True), DEVICES["ecp5-85f"].family)
+    assert {"gelu", "destination_walk"} <= set(with_sums) and "row_mover" not in with_sums
