@@ -19,7 +19,7 @@ from scipy.optimize import nnls
 from bivit.hw.arch import Arch
 from bivit.hw.devices import DEVICES, RESOURCES
 from bivit.hw.flow import accelerator_design, count_blocks
-from bivit.hw.resources import BLOCKS, COEFFICIENTS, FEATURES, by_rule, predict
+from bivit.hw.resources import BLOCKS, BORROWED, COEFFICIENTS, FEATURES, by_rule, predict
 
 __all__ = ["ROWS", "fit", "measure", "summary"]
 
@@ -28,7 +28,7 @@ FABRICS = {"ecp5": "ecp5-85f", "lut6-xc7": "zynq-7020", "lut6-xcup": "k26"}
 
 _FITTED = "fitted"
 ROWS = tuple(f"{fabric}/{name}" for fabric in FABRICS
-             for name in (_FITTED, *(arch.name for arch in HELD_OUT)))
+             for name in (*[_FITTED] * (fabric not in BORROWED), *(arch.name for arch in HELD_OUT)))
 """Fabric, and the fit or the name of a target held out."""
 
 MEMORIES = ("ram", "rom")

@@ -259,7 +259,7 @@ def _xilinx(family, fabric, lut_rams, left):
     return Family(
         fabric=fabric, units=_units("LUT6", "RAMB18 (18 kbit)", "DSP48"),
         multiplier=Multiplier(left=left, signed=True),
-        geometries=_18_KBIT, lut_rams=lut_rams, block_cost=64,
+        geometries=_18_KBIT, lut_rams=lut_rams, block_cost=74,
         synthesis=f"synth_xilinx -family {family} -noiopad -noclkbuf",
         cells={"luts": {"LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "LUT5": 1, "LUT6": 1,
                         "LUT6_2": 1, "INV": 1, "RAM32M": 4, "RAM64M": 4, "RAM32M16": 8,
@@ -270,7 +270,7 @@ def _xilinx(family, fabric, lut_rams, left):
 
 
 _XC7 = _xilinx("xc7", "lut6-xc7", ((32, 6, 4), (64, 3, 4)), 25)
-_XCUP = _xilinx("xcup", "lut6-xcup", ((32, 14, 8), (64, 7, 8)), 27)
+_XCUP = _xilinx("xcup", "lut6-xcup", ((32, 14, 8), (64, 7, 8), (64, 1, 2)), 27)
 
 DEVICES = {
     "ecp5-25f": Device(

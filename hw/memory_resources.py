@@ -1,6 +1,7 @@
 """What memories become: block RAM, ultra RAM or LUTs, by the rules of the tools."""
 
 import functools
+import math
 
 from bivit.hw.arch import Arch
 from bivit.hw.devices import Device, Family
@@ -19,8 +20,8 @@ _READ_PORTS = {"pv": 2, "resid": 2, "vmem": 2}
 _MOVED = ("xmem", "hmem")
 """Memories that moves of rows read too."""
 
-_ROM_BITS = 2048
-"""Bits for each block RAM up to which a ROM is made of LUTs of four inputs."""
+_ROM_BITS = {4: 2048, 6: 8192}
+"""Inputs of a LUT to the bits for each block RAM up to which a ROM is made of LUTs."""
 
 _SHORT = 1024
 """Words up to which a memory fills too little of an ultra RAM."""
@@ -67,16 +68,15 @@ def memory_resources(size: MemorySize, granularity: int, family: Family, *, read
     if depth == 1:  # registers, or constants
         return {"luts": 0, "registers": 0 if rom else 3 * width, "block_ram": 0}
     blocks, rows, bits = _block_rams(width, depth, granularity, family, rom)
-    of_luts = rom and family.lut_rams and family.lut_inputs == 4
-    if of_luts and width * depth <= _ROM_BITS * blocks:
-        high = -(-depth // 16)
+    if rom and family.lut_rams and width * depth <= _ROM_BITS[family.lut_inputs] * blocks:
         unlike = round(2**depth * (1 - (1 - 0.5**depth) ** width)) if depth <= 16 else width
-        return {"luts": round(width * (2.1 * high - 0.3)) if high > 1 else unlike,
-                "registers": 2 * unlike, "block_ram": 0}
+        return {"luts": round(unlike * _rom_luts(depth, family)), "registers": 2 * unlike,
+                "block_ram": 0}
     if family.lut_rams and not rom:
         luts, high = min((luts * high * pieces * -(-granularity // lane), high)
                          for words, lane, luts in family.lut_rams for high in [-(-depth // words)])
-        if only_luts or luts + width * (high - 1) / 2 < family.block_cost * blocks:
+        selection = width * math.log2(high) / 2
+        if only_luts or luts + selection < family.block_cost * blocks:
             return {"luts": read_ports * (luts + _selection(high, family) * width)
                     + pieces * high * (high > 1),
                     "registers": 2 * width * read_ports, "block_ram": 0}
@@ -88,6 +88,15 @@ def memory_resources(size: MemorySize, granularity: int, family: Family, *, read
     return {"luts": blocks // read_ports * shared,
             "registers": 0 if family.registers_inside else read_ports * width,
             "block_ram": blocks}
+
+
+def _rom_luts(depth, family):
+    """LUTs for a bit of a ROM."""
+    if family.lut_inputs == 6:  # the slice selects between four
+        high = 1 << (-(-depth // 64) - 1).bit_length()
+        return high + (high // 4 if high > 4 else 0)
+    high = -(-depth // 16)
+    return 2.1 * high - 0.3 if high > 1 else 1
 
 
 def _selection(rows, family):

@@ -18,10 +18,13 @@ from bivit.hw.fabric.element import make_netlist, make_unit
 from bivit.hw.memories import constant_memories, score_bits
 from bivit.hw.memory_resources import all_memory_resources
 
-__all__ = ["BLOCKS", "COEFFICIENTS", "FEATURES", "by_rule", "elements", "predict"]
+__all__ = ["BLOCKS", "BORROWED", "COEFFICIENTS", "FEATURES", "by_rule", "elements", "predict"]
 
 COEFFICIENTS = pathlib.Path(__file__).with_name("resources.json")
 """Fabric to what :func:`predict` takes as coefficients."""
+
+BORROWED = {"lut6-xcup": "lut6-xc7"}
+"""Fabric to the one whose blocks take as much."""
 
 FEATURES: dict[str, Callable[[Arch], float]] = {
     "one": lambda arch: 1,
@@ -190,7 +193,8 @@ def _stored():
 
 def _coefficients(arch):
     """Those of the fabric of a target."""
-    if arch.fabric not in _stored():
+    fabric = BORROWED.get(arch.fabric, arch.fabric)
+    if fabric not in _stored():
         raise ArchError(f"target {arch.name}: there is no resource model of the fabric "
                         f"{arch.fabric}; benchmarks/resources.py fits one to synthesis")
     unknown = [*(f"no {name}" for name in PARTS
@@ -199,7 +203,7 @@ def _coefficients(arch):
     if unknown:
         raise ArchError(f"target {arch.name}: the resource model is fitted to whole machines, and "
                         f"this one has {', '.join(unknown)}")
-    return _stored()[arch.fabric]
+    return _stored()[fabric]
 
 
 def predict(arch: Arch, family: Family, coefficients: dict | None = None) -> dict:
