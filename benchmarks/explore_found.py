@@ -1,8 +1,8 @@
 """The best design that a search finds for a network on a device, beside the named target.
 
-Both have the same clock, the same port to external memory and the device's block RAM, ultra RAM and
-multipliers. LUTs are known of the array's elements alone where no resource model is fitted, so half
-of the device's are left for everything else.
+Both have the same clock and the same port to external memory. The design found keeps within the
+device's LUTs, block RAM, ultra RAM and multipliers, and leaves out parts of the machine that the
+network does not need; whether the named target does is said.
 """
 
 import json
@@ -41,16 +41,21 @@ imem_depth = 512
 room = [1, 2]
 [network]
 name = "{network}"
-[constraints]
-array_luts = {luts}
 [search]
 designs = {designs}
 generation = 12
 """
-DEIT = ("program_depth = 512", 1)
+DEIT = ("""program_depth = 512
+row_sums = false
+row_moves = false
+exponentials = false
+""", 1)
 PYRAMID = ("sums_depth = 128", 4)
 """What else a kind of network is given, and how many times fewer designs are looked at: of a
 pyramid each takes up to a minute."""
+COSTS = ("luts", "registers", "block_ram", "multipliers", "array_luts", "memory_block_ram",
+         "ultra_ram", "device_share")
+"""What is said of the costs of both."""
 FOLDER = pathlib.Path(__file__).parents[1] / "build" / "explore"
 """Where searches that are stopped go on."""
 DESIGNS = int(os.environ.get("BIVIT_EXPLORE_DESIGNS", 48))
@@ -65,7 +70,7 @@ def found_row(network: str, device: str) -> dict:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "space.toml").write_text(SPACE.format(
         network=network, device=device, port=port,
-        more=more, designs=DESIGNS // fewer, luts=DEVICES[device].luts // 2))
+        more=more, designs=DESIGNS // fewer))
     try:
         run(folder, file=folder / "space.toml")
     except ExploreError:  # nothing fits: the records say why
@@ -85,15 +90,14 @@ def _found(best, device):
     return {"design": title(best), "fps": best["fps"], "cycles": best["cycles"],
             "utilization": best["utilization"], "bound": best["bound"],
             "share_of_ideal": best["fps"] / ideal, "target": target,
-            "costs": {name: best[name] for name in (
-                "luts", "block_ram", "multipliers", "array_luts", "memory_block_ram", "ultra_ram",
-                "device_share")}}
+            "costs": {name: best[name] for name in COSTS}}
 
 
 def _by_hand(network, target, device):
     """The named target: whether it fits, and its images a second."""
     costs = costs_of(TARGETS[target], DEVICES[device])
-    row = {"device_share": costs["device_share"], "fits": costs["device_share"] <= 1}
+    row = {"device_share": costs["device_share"], "fits": costs["device_share"] <= 1,
+           "costs": {name: costs[name] for name in COSTS}}
     try:
         cycles = predict_cycles(prepare(Variant(name=network)).graph, TARGETS[target]).cycles
     except CompileError as error:
@@ -102,9 +106,10 @@ def _by_hand(network, target, device):
 
 
 def _refusal(result, device):
-    """What the design that misses the fewest bits of block RAM misses, and what most miss."""
+    """What the designs miss that come closest, in block RAM and in LUTs."""
     bits = max(width * words for width, words, _ in DEVICES[device].family.geometries)
-    missing = [one["value"] - one["limit"] for record in result["records"]
-               for one in record["broken"] if one["constraint"] == "block_ram"]
-    return {"verdict": result["verdict"],
-            "missing_kbit": min(missing) * bits / 1024 if missing else None}
+    missing = {name: min((one["value"] - one["limit"] for record in result["records"]
+                          for one in record["broken"] if one["constraint"] == name), default=None)
+               for name in ("block_ram", "luts")}
+    return {"verdict": result["verdict"], "missing_luts": missing["luts"],
+            "missing_kbit": missing["block_ram"] and missing["block_ram"] * bits / 1024}

@@ -151,22 +151,31 @@ def _fits():
     return "\n".join(lines)
 
 
+def _missing(refusal):
+    """What the closest designs miss, of what most do."""
+    if (kbit := refusal["missing_kbit"]) is not None:
+        return f"{kbit:,.0f} kbit"
+    return f"{refusal['missing_luts']:,} LUTs"
+
+
 def _found():
     rows = {name: row for name, row in _read("explore")["rows"].items()
             if name.startswith("found/")}
     lines = ["| network | device | named target | images/s | found (of designs) | images/s "
-             "| block RAM (ultra RAM) | share of the ideal |", "|---|---|---|---|---|---|---|---|"]
+             "| LUTs | block RAM (ultra RAM) | share of the ideal |",
+             "|---|---|---|---|---|---|---|---|---|"]
     for name, row in rows.items():
         _, network, device = name.split("/")
         by_hand, found = row["by_hand"], row["found"]
-        own = "cannot run" if by_hand["fps"] is None else f"{by_hand['fps']:.1f}"
+        own = "cannot run" if by_hand["fps"] is None else f"{by_hand['fps']:.1f}" + (
+            "" if by_hand["fits"] else ", but too large")
         lines.append(
             f"| {TITLES[network]} | {device} | {by_hand['target']} | {own} | " + (
                 f"{found['design'].split()[1]} ({row['designs']}) | {found['fps']:.1f} "
+                f"| {found['costs']['luts']:,} "
                 f"| {found['costs']['memory_block_ram']} ({found['costs']['ultra_ram']}) "
                 f"| {100 * found['share_of_ideal']:.1f} % |" if found else
-                f"none ({row['designs']}), {row['refusal']['missing_kbit'] or 0:,.0f} kbit "
-                "missing | | | |"))
+                f"none ({row['designs']}), {_missing(row['refusal'])} missing | | | | |"))
     return "\n".join(lines)
 
 

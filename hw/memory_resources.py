@@ -75,7 +75,7 @@ def memory_resources(size: MemorySize, granularity: int, family: Family, *, read
     if family.lut_rams and not rom:
         luts, high = min((luts * high * pieces * -(-granularity // lane), high)
                          for words, lane, luts in family.lut_rams for high in [-(-depth // words)])
-        selection = width * math.log2(high) / 2
+        selection = width / 2 * (math.log2(high) if family.lut_inputs == 6 else high - 1)
         if only_luts or luts + selection < family.block_cost * blocks:
             return {"luts": read_ports * (luts + _selection(high, family) * width)
                     + pieces * high * (high > 1),
