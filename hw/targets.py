@@ -4,6 +4,9 @@ from bivit.hw.arch import Arch
 
 __all__ = ["DEFAULT", "TARGETS"]
 
+_DEIT = {"row_sums": False, "row_moves": False, "exponentials": False}
+"""Parts that BiViT's DeiT does not need, and small devices have no room for."""
+
 TARGETS = {arch.name: arch for arch in (
     Arch(name="tiny", rows=2, cols=4, lanes=16, tile_rows=2, tile_cols=2, post_rows=1,
          program_depth=16384, weight_depth=32768, thr_depth=4096, scale_depth=4096, norm_depth=4096,
@@ -36,13 +39,13 @@ TARGETS = {arch.name: arch for arch in (
          program_depth=512, weight_depth=5120, thr_depth=512, scale_depth=256, norm_depth=64,
          pos_depth=512, bend_depth=64, bias_depth=64, imem_depth=512, xmem_depth=512,
          hmem_depth=1024, pmem_depth=1024, bmem_depth=1024, kmem_depth=64, pv_depth=64,
-         resid_depth=2560, vmem_depth=64, sums_depth=8),
+         resid_depth=2560, vmem_depth=64, sums_depth=8, **_DEIT),
     Arch(name="k26-streamed", fabric="lut6-xcup", rows=8, cols=16, lanes=64, tile_rows=4,
-         tile_cols=4, post_rows=4, pop_stages=2, weights="streamed", port_bits=128, score_slots=4,
-         score_tiles=16, program_depth=512, weight_depth=8192, thr_depth=512, scale_depth=512,
-         norm_depth=64, pos_depth=512, bend_depth=64, bias_depth=64, imem_depth=512, xmem_depth=512,
-         hmem_depth=1536, pmem_depth=1024, bmem_depth=512, kmem_depth=64, pv_depth=64,
-         resid_depth=4096, vmem_depth=64, sums_depth=8),
+         tile_cols=4, post_rows=2, pop_stages=2, weights="streamed", port_bits=128, score_slots=4,
+         score_tiles=16, program_depth=512, weight_depth=8192, thr_depth=1024, scale_depth=1024,
+         norm_depth=64, pos_depth=1024, bend_depth=64, bias_depth=64, imem_depth=512,
+         xmem_depth=512, hmem_depth=1536, pmem_depth=1024, bmem_depth=512, kmem_depth=64,
+         pv_depth=64, resid_depth=8192, vmem_depth=128, sums_depth=8, **_DEIT),
     Arch(name="zcu102-streamed", fabric="lut6-xcup", rows=8, cols=8, lanes=64, tile_rows=4,
          tile_cols=4, post_rows=4, pop_stages=2, weights="streamed", port_bits=128, score_slots=4,
          score_tiles=32, program_depth=2048, weight_depth=3072, thr_depth=1024, scale_depth=1024,

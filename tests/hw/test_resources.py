@@ -9,6 +9,7 @@ from amaranth.hdl import Module, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from bivit.explore.costs import costs_of
 from bivit.hw.arch import PARTS, Arch, ArchError
 from bivit.hw.blocks.array import SystolicArray
 from bivit.hw.blocks.memory import Ram, Rom
@@ -186,6 +187,14 @@ def test_memories_of_streamed_targets_fit_their_devices(name):
     device = DEVICES[name.removesuffix("-streamed")]
     places = memory_places(TARGETS[name], device)
     assert places["block_ram"] <= device.block_ram and places["ultra_ram"] <= device.ultra_ram
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_streamed_targets_have_no_more_than_their_devices(name):
+    device = DEVICES[name.removesuffix("-streamed")]
+    costs = costs_of(TARGETS[name], device)
+    for resource in ("luts", "registers", "multipliers"):
+        assert 0 < costs[resource] <= device.available[resource]
 
 
 @pytest.mark.parametrize("device", ["zynq-7020", "k26", "zcu102"])
