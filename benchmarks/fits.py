@@ -12,6 +12,7 @@ from full_size import NETWORKS, checkpoint_of
 
 from bivit.compiler.ir import checkpoint
 from bivit.compiler.structures import CompileError, TooSmall
+from bivit.explore.costs import costs_of
 from bivit.hw.devices import DEVICES
 from bivit.hw.isa import INSTR_BITS
 from bivit.hw.memories import memories
@@ -72,7 +73,8 @@ def _try(graph, arch):
 
 def _target(arch):
     device = DEVICES[arch.name.removesuffix(_KIND)]
-    places = memory_places(arch, device)
+    used = memory_places(arch, device) | {
+        name: costs_of(arch, device)[name] for name in ("luts", "multipliers")}
     return {"device": device.title, "array": f"{arch.rows}x{arch.cols}x{arch.lanes}",
-            "post_rows": arch.post_rows, "port_bits": arch.port_bits, **places,
-            "device_block_ram": device.block_ram, "device_ultra_ram": device.ultra_ram}
+            "post_rows": arch.post_rows, "port_bits": arch.port_bits, **used,
+            **{f"device_{name}": getattr(device, name) for name in used}}

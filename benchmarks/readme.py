@@ -125,13 +125,14 @@ def _scaling():
 
 
 def _targets():
-    lines = ["| target | device | array | port | block RAM (of) | ultra RAM (of) |",
-             "|---|---|---|---|---|---|"]
+    lines = ["| target | device | array | port | LUTs (of) | multipliers (of) | block RAM (of) "
+             "| ultra RAM (of) |", "|---|---|---|---|---|---|---|---|"]
     for name, target in _read("fits")["targets"].items():
         lines.append(
             f"| {name} | {target['device']} | {target['array']}, G = {target['post_rows']} "
-            f"| {target['port_bits']} | {target['block_ram']} ({target['device_block_ram']}) "
-            f"| {target['ultra_ram']} ({target['device_ultra_ram']}) |")
+            f"| {target['port_bits']} | " + " | ".join(
+                f"{target[name]:,} ({target[f'device_{name}']:,})"
+                for name in ("luts", "multipliers", "block_ram", "ultra_ram")) + " |")
     return "\n".join(lines)
 
 
