@@ -5,6 +5,7 @@ device's LUTs, block RAM, ultra RAM and multipliers, and leaves out parts of the
 network does not need; whether the named target does is said.
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -57,7 +58,7 @@ COSTS = ("luts", "registers", "block_ram", "multipliers", "array_luts", "memory_
          "ultra_ram", "device_share")
 """What is said of the costs of both."""
 FOLDER = pathlib.Path(__file__).parents[1] / "build" / "explore"
-"""Where searches that are stopped go on."""
+"""Where searches that are stopped go on, each space in a folder of its own."""
 DESIGNS = int(os.environ.get("BIVIT_EXPLORE_DESIGNS", 48))
 """Designs that a search looks at."""
 
@@ -66,11 +67,11 @@ def found_row(network: str, device: str) -> dict:
     """Images a second of both at 100 MHz, share of the device's ideal, or why it cannot run."""
     target, port = BY_HAND[device]
     more, fewer = DEIT if "deit" in network else PYRAMID
-    folder = FOLDER / f"{network}-{device}-{DESIGNS}"
+    space = SPACE.format(network=network, device=device, port=port, more=more,
+                         designs=DESIGNS // fewer)
+    folder = FOLDER / hashlib.sha256(space.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "space.toml").write_text(SPACE.format(
-        network=network, device=device, port=port,
-        more=more, designs=DESIGNS // fewer))
+    (folder / "space.toml").write_text(space)
     try:
         run(folder, file=folder / "space.toml")
     except ExploreError:  # nothing fits: the records say why
