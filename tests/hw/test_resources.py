@@ -91,10 +91,22 @@ def test_block_ram_of_roms(width, depth, device):
     ("zynq-7020", 64, 65, 64, 0, 2), ("zynq-7020", 16, 128, 16, 66, 0),
     ("zynq-7020", 32, 128, 32, 0, 1), ("k26", 64, 16, 64, 40, 0), ("k26", 64, 16, 16, 64, 0),
     ("k26", 64, 64, 64, 80, 0), ("k26", 8, 128, 8, 42, 0), ("k26", 512, 65, 64, 0, 16),
+    ("zynq-7020", 32, 128, 4, 176, 0),
+    ("zynq-7020", 32, 256, 4, 0, 2), ("zynq-7020", 112, 128, 112, 0, 4),
 ])
 def test_memories_of_few_words(device, width, depth, granularity, luts, block_ram):
     """As Yosys made them, each alone."""
     found = memory_resources(MemorySize(width, depth), granularity, DEVICES[device].family)
+    assert (found["luts"], found["block_ram"]) == (luts, block_ram)
+
+
+@pytest.mark.parametrize("device, width, depth, luts, block_ram", [
+    ("zynq-7020", 72, 60, 72, 0), ("zynq-7020", 72, 128, 144, 0), ("zynq-7020", 72, 160, 288, 0),
+    ("zynq-7020", 16, 256, 64, 0), ("zynq-7020", 72, 256, 0, 2), ("k26", 72, 128, 144, 0),
+])
+def test_roms_of_few_words(device, width, depth, luts, block_ram):
+    """As Yosys made them of noise, each alone."""
+    found = memory_resources(MemorySize(width, depth), width, DEVICES[device].family, rom=True)
     assert (found["luts"], found["block_ram"]) == (luts, block_ram)
 
 
