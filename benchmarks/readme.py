@@ -224,12 +224,22 @@ def _density():
     return "\n".join(lines)
 
 
+def _units():
+    lines = ["| unit | LUT4 | registers | multipliers | MHz | held by |",
+             "|---|---|---|---|---|---|"]
+    for name, row in _read("units")["rows"].items():
+        used, path = row["used"], row["critical_path"].partition(", of it")[0]
+        lines.append(f"| {name} | {used['luts']:,} | {used['registers']:,} | {used['multipliers']} "
+                     f"| {row['fmax_mhz']:.0f} | {path} |")
+    return "\n".join(lines)
+
+
 SECTIONS = {"README.md": {"demo": _demo, "bench": _bench, "frames": _frames,
                           "scaling": _scaling},
             "docs/memory.md": {"targets": _targets, "fits": _fits},
             "docs/stem.md": {"intervals": _intervals},
             "docs/explore.md": {"found": _found},
-            "docs/synthesis.md": {"density": _density},
+            "docs/synthesis.md": {"density": _density, "units": _units},
             "docs/agreement.md": {"random": _random, "digits": _digits}}
 """Document to its sections."""
 

@@ -5,7 +5,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from bivit.hw.blocks.checks import ErrorCode
+from bivit.hw.arch import Arch
+from bivit.hw.blocks.checks import ErrorCode, check_word, opcodes_of
 from bivit.hw.encoding import layout_of
 from bivit.hw.isa import (
     CONTROL,
@@ -72,7 +73,7 @@ class Flow(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        now, valid = Signal(FETCHED), Signal()
+        now, valid, out = Signal(FETCHED, reset_less=True), Signal(), self._out(m)
         stack, depth = Signal(data.ArrayLayout(_FRAME, STACK)), Signal(range(STACK + 1))
         step, top = Signal(range(max(STEPS, SETS) + 1)), stack[0]
         view = {opcode: data.View(layout_of(opcode), now.word)
@@ -112,13 +113,19 @@ class Flow(wiring.Component):
         values = self._registers(m, valid & good & (step != used), step, now.word, view,
                                  is_[Opcode.END])
         with m.If(leave & passes):
-            m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(now), self.o.payload.error.eq(error)]
+            m.d.sync += [self.o.valid.eq(1), out.eq(now), out.error.eq(error)]
             for (offset, width, _), value in zip(SLOTS, values, strict=True):
                 field = now.word[offset:offset + width]
-                m.d.sync += self.o.payload.word[offset:offset + width].eq(field + value)
+                m.d.sync += out.word[offset:offset + width].eq(field + value)
         with m.Elif(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         return m
+
+    def _out(self, m):
+        """The register of `o`."""
+        out = Signal(FETCHED, reset_less=True)
+        m.d.comb += self.o.payload.eq(out)
+        return out
 
     def _errors(self, m, now, first, view, is_, top, depth):
         """The error of the instruction, and whether there is none."""
@@ -208,18 +215,31 @@ class Flow(wiring.Component):
 class StraightFlow(Flow):
     """The same for targets without loops: two registers, no stack, no registers of a program.
 
-    There are no jumps.
+    There are no jumps. Words come unchecked but for their counters, and are checked between the
+    two registers.
     """
+
+    def __init__(self, arch: Arch):
+        self.arch = arch
+        super().__init__()
 
     def elaborate(self, platform):
         m = Module()
-        now, valid, leave, skipped = Signal(FETCHED), Signal(), Signal(), Signal()
+        now, out = Signal(FETCHED, reset_less=True), self._out(m)
+        valid, leave, skipped = Signal(), Signal(), Signal()
         header, stem = (data.View(layout_of(opcode), now.word)
                         for opcode in (Opcode.HALT, Opcode.STEM))
-        wrong = (now.error == ErrorCode.NONE) & ((header.stage | header.rest) != 0)
-        good = (now.error == ErrorCode.NONE) & ~wrong
+        of_word, error = check_word(m, self.arch, now.word), Signal(ErrorCode)
+        with m.If(now.error != ErrorCode.NONE):
+            m.d.comb += error.eq(now.error)
+        with m.Elif(of_word != ErrorCode.NONE):
+            m.d.comb += error.eq(of_word)
+        with m.Elif((header.stage | header.rest) != 0):
+            m.d.comb += error.eq(ErrorCode.STAGE)
+        if Opcode.STEM in opcodes_of(self.arch):
+            m.d.comb += skipped.eq((error == ErrorCode.NONE) & (header.opcode == Opcode.STEM)
+                                   & stem.next & self.last_frame)
         m.d.comb += [
-            skipped.eq(good & (header.opcode == Opcode.STEM) & stem.next & self.last_frame),
             leave.eq(valid & (~self.o.valid | self.o.ready | skipped)),
             self.i.ready.eq(~valid | leave),
         ]
@@ -228,9 +248,7 @@ class StraightFlow(Flow):
         with m.Elif(leave):
             m.d.sync += valid.eq(0)
         with m.If(leave & ~skipped):
-            m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(now)]
-            with m.If(wrong):
-                m.d.sync += self.o.payload.error.eq(ErrorCode.STAGE)
+            m.d.sync += [self.o.valid.eq(1), out.eq(now), out.error.eq(error)]
         with m.Elif(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         return m

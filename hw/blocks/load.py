@@ -151,10 +151,11 @@ class LoadUnit(wiring.Component):
                 m.d.sync += [self.error.eq(ENDED_EARLY), full.eq(0)]
             with m.Elif(~self.s_axis.p.last & instruction_done & fields.last):
                 m.d.sync += [self.error.eq(ENDED_LATE), full.eq(0)]
-        with m.If(self.instr.valid & self.instr.ready):
+        with m.If(self.instr.ready):  # whether it may start or not, which is known late
             m.d.sync += [
-                fields.eq(word), active.eq(1), row.eq(word.row), tokens_left.eq(word.tokens),
-                pixels_left.eq(word.pixels), word_in_row.eq(0), beat_in_word.eq(0),
+                fields.eq(word), active.eq(self.instr.valid), row.eq(word.row),
+                tokens_left.eq(word.tokens), pixels_left.eq(word.pixels),
+                word_in_row.eq(0), beat_in_word.eq(0),
             ]
         with m.If(self.clear):
             m.d.sync += [active.eq(0), full.eq(0), writing.eq(0), self.error.eq(0)]

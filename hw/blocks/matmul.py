@@ -103,64 +103,81 @@ class MatmulIssue(wiring.Component):
         m = Module()
         active = Signal()
         a_source, b_source = Signal(ASource), Signal(BSource)
-        word, word_last = Signal(8), Signal(8)
+        words_left, word_last = Signal(8), Signal(8)  # of a pass: after the present one; at first
         plane_a, plane_b = Signal(4), Signal(4)
         planes_a_last, planes_b_last = Signal(4), Signal(4)
-        tiles_last = Signal(12)
+        tiles_left = Signal(12)  # after the present one
         record = Signal(pass_layout(self.arch))
         drain = Signal(range(2 * self.arch.drain_cycles + 1))
+        # What the next cycle is, so that an instruction is taken after a LUT or two.
+        first_word, last_word, drained = Signal(), Signal(), Signal()
+        last_a, last_b, last_tile = Signal(), Signal(), Signal()
 
         self._keys_left, self._stride = Signal(16), Signal(12)
         self._add_start, self._add_left, self._add_tiles = Signal(16), Signal(12), Signal(12)
         issue, end_pass, end_tile, end = Signal(), Signal(), Signal(), Signal()
-        last_a, last_b = plane_a == planes_a_last, plane_b == planes_b_last
         m.d.comb += [
-            issue.eq(active & ((word != 0) | (drain <= word_last + 1))),
-            end_pass.eq(issue & (word == word_last)),
+            issue.eq(active & (~first_word | drained)),
+            end_pass.eq(issue & last_word),
             end_tile.eq(end_pass & last_a & last_b),
-            end.eq(end_tile & (record.tile == tiles_last)),
+            end.eq(end_tile & last_tile),
             self.instr.ready.eq(~active | end),
         ]
+        pass_drain = Mux(record.mode != Mode.ACC, 1, Mux(
+            record.dual, 2 * self.arch.drain_cycles, self.arch.drain_cycles))
         with m.If(end_pass):
-            m.d.sync += drain.eq(Mux(record.mode != Mode.ACC, 1, Mux(
-                record.dual, 2 * self.arch.drain_cycles, self.arch.drain_cycles)))
+            m.d.sync += drain.eq(pass_drain)
         with m.Elif(drain != 0):
             m.d.sync += drain.eq(drain - 1)
 
+        def is_drained(words):
+            """Whether the first of `words` may enter in the next cycle."""
+            return Mux(end_pass, pass_drain <= words, drain - 1 <= words)
+
+        m.d.sync += drained.eq(is_drained(word_last + 1))
         with m.If(issue):
-            m.d.sync += word.eq(Mux(word == word_last, 0, word + 1))
+            m.d.sync += [
+                words_left.eq(Mux(last_word, word_last, words_left - 1)), first_word.eq(last_word),
+                last_word.eq(Mux(last_word, word_last == 0, words_left == 1))]
         with m.If(end_pass):
-            m.d.sync += plane_b.eq(Mux(last_b, 0, plane_b + 1))
+            m.d.sync += [plane_b.eq(Mux(last_b, 0, plane_b + 1)),
+                         last_b.eq(Mux(last_b, planes_b_last == 0, plane_b + 1 == planes_b_last))]
             with m.If(last_b):
-                m.d.sync += plane_a.eq(Mux(last_a, 0, plane_a + 1))
-        with m.If(end):
-            m.d.sync += active.eq(0)
+                m.d.sync += [
+                    plane_a.eq(Mux(last_a, 0, plane_a + 1)),
+                    last_a.eq(Mux(last_a, planes_a_last == 0, plane_a + 1 == planes_a_last))]
+        with m.If(end_tile):
+            m.d.sync += [tiles_left.eq(tiles_left - 1), last_tile.eq(tiles_left == 1)]
         self._step_addresses(m, issue, end_pass, last_a, last_b)
         with m.If(end_tile):
             self._step_record(m, record)
 
-        take = self.instr.valid & self.instr.ready
-        with m.If(take):
+        # What heads the queue is taken over whether it may start or not, which is known late.
+        with m.If(self.instr.ready):
             bits, score, acc = (data.View(layout_of(opcode), self.instr.payload.word) for opcode in
                                 (Opcode.MM_BITS, Opcode.MM_SCORE, Opcode.MM_ACC))
             planes = bits.opcode == Opcode.MM_ACC
             m.d.sync += [
-                active.eq(1), word.eq(0), plane_a.eq(0), plane_b.eq(0),
+                active.eq(self.instr.valid), plane_a.eq(0), plane_b.eq(0),
                 a_source.eq(bits.a_src), b_source.eq(bits.b_src),
-                word_last.eq(bits.k_words - 1), tiles_last.eq(bits.n_tiles - 1),
+                word_last.eq(bits.k_words - 1), words_left.eq(bits.k_words - 1),
+                tiles_left.eq(bits.n_tiles - 1),
                 planes_a_last.eq(Mux(planes, acc.a_planes - 1, 0)),
                 planes_b_last.eq(Mux(planes, acc.b_planes - 1, 0)),
+                first_word.eq(1), last_word.eq(bits.k_words == 1),
+                last_a.eq(~planes | (acc.a_planes == 1)), last_b.eq(~planes | (acc.b_planes == 1)),
+                last_tile.eq(bits.n_tiles == 1), drained.eq(is_drained(bits.k_words)),
                 self._a_base.eq(bits.a_addr), self._a_plane.eq(bits.a_addr),
                 self.a_addr.eq(bits.a_addr),
                 self._b_tile.eq(bits.b_addr), self.b_addr.eq(bits.b_addr),
             ]
             self._start_record(m, record, bits, score, acc)
 
-        self._operands(m, issue, a_source, b_source, word == 0, word == word_last)
+        self._operands(m, issue, a_source, b_source, first_word, last_word)
         issued = Signal.like(record)
         m.d.comb += [
             issued.eq(record),
-            issued.last_pass.eq(last_a & last_b & (record.tile == tiles_last)),
+            issued.last_pass.eq(last_a & last_b & last_tile),
             issued.plane_first.eq((plane_a == 0) & (plane_b == 0)),
             issued.plane_last.eq(last_a & last_b),
             issued.count_shift.eq(plane_a + plane_b + ~record.use_pv),

@@ -8,6 +8,8 @@ result (7).
 """
 
 import dataclasses
+import functools
+import operator
 
 from amaranth.hdl import C, Cat, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
@@ -21,7 +23,6 @@ from bivit.compiler.ir.numeric import (
     THRESHOLD_FRACTION,
 )
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.lanes import saturated
 from bivit.hw.blocks.root import MANTISSA_BITS, RECIPROCAL_CYCLES, Reciprocal, SquareRoot
 from bivit.hw.blocks.root import root_cycles as iterations_of_root
 from bivit.hw.blocks.rounding import aligned, clip, limits_layout, tree
@@ -37,6 +38,10 @@ PARAMETER = data.StructLayout({"scale": signed(SCALE_BITS), "bias": signed(BIAS_
 
 _FIELDS = FORMATS[Opcode.NORM_CODES]
 _NORMALISED_BITS = 16
+_SHIFT = 16 - NORM_FRACTION - 1
+"""Places by which a product with the mantissa is shifted besides the exponent, but for one."""
+FINE = 8
+"""Shifts by less are made behind those by multiples of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +122,8 @@ def control_layout(arch: Arch) -> data.StructLayout:
         "accumulate": 1,   # stage 3 of the first pass
         "restart": 1,      # stage 3 of its first word
         "finish": 1,       # stage 4 of its last word
-        "second": 1,       # stage 6 of the second pass: multiply by the scale
+        "second": 1,       # stage 5 of codes and numbers: the normalised number is multiplied next
+        "by_scale": 1,     # the second multiplier has the scale, not the mantissa
         "load": 1,         # stage 4 (bits) or 7 of the second pass: take the result
         "channels": channels,          # of the first pass
         "eps": _FIELDS["eps"],
@@ -126,6 +132,15 @@ def control_layout(arch: Arch) -> data.StructLayout:
         "shift": _FIELDS["shift"],
         "limits": limits_layout(result_shape(arch)),  # of the codes or numbers
     })
+
+
+def shift_layout(arch: Arch) -> data.StructLayout:
+    """The shift by the exponent of a row: by multiples of ``FINE`` and by what is left, one-hot;
+    which bits of a product are the sign of a number that is in range, whatever the shift."""
+    left, right, _ = number_products(arch)[1]
+    return data.StructLayout({
+        "coarse": NormWidths(arch).sigma // FINE + 1, "fine": FINE,
+        "beyond": left + right - 1 - (_SHIFT + _NORMALISED_BITS)})
 
 
 def row_products(arch: Arch) -> tuple[tuple[int, int, bool], ...]:
@@ -152,7 +167,7 @@ class NormColumn(wiring.Component):
     -------
     control : what happens in this cycle
     number, valid, parameter : stage 2; an invalid number counts as zero and gives zero bits
-    total, sigma, mantissa, exponent : of the row
+    total, sigma, mantissa, shift : of the row
     summand, square : stage 3 of the first pass
     result : a bit, a number, or a code that is shifted right in every cycle after the first
     """
@@ -168,7 +183,7 @@ class NormColumn(wiring.Component):
             "total": In(signed(widths.total)),
             "sigma": In(widths.sigma),
             "mantissa": In(MANTISSA_BITS),
-            "exponent": In(bits_for(widths.sigma)),
+            "shift": In(shift_layout(arch)),
             "summand": Out(signed(arch.resid_bits)),
             "square": Out(2 * arch.resid_bits - 1),
             "result": Out(result_shape(arch)),
@@ -176,46 +191,43 @@ class NormColumn(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        arch, widths, control = self.arch, NormWidths(self.arch), self.control
+        arch, control = self.arch, self.control
         # Stage 2: x * x or x * N.
         (number_bits, factor_bits, _), (left_bits, right_bits, _) = number_products(arch)
         number = Signal(signed(number_bits))
         factor = Signal(signed(factor_bits))
         product = Signal(signed(len(number) + len(factor)))
         scale = Signal(signed(SCALE_BITS))
-        bias = Signal(signed(BIAS_BITS))
+        bias = Signal(signed(BIAS_BITS + 1))  # and a half
+        half = C(1 << (BIAS_FRACTION - 1))
         m.d.comb += [
             number.eq(Mux(self.valid, self.number, 0)),
-            factor.eq(Mux(control.centre, control.norm_channels, number)),
+            factor.eq(Mux(control.centre, control.norm_channels, self.number)),
         ]
         m.d.sync += [self.summand.eq(number), product.eq(number * factor)]
         with m.If(self.valid):
-            m.d.sync += [scale.eq(self.parameter.scale), bias.eq(self.parameter.bias)]
+            m.d.sync += [scale.eq(self.parameter.scale), bias.eq(self.parameter.bias + half)]
         with m.Else():  # always 0: kind 2; and as the bias of a code 2 / 256, which rounds to 0
-            m.d.sync += [scale.eq(0), bias.eq(2)]
+            m.d.sync += [scale.eq(0), bias.eq(C(2) + half)]
         m.d.comb += self.square.eq(product)
-        # Stage 3.
-        centred = Signal(signed(widths.centred))
+        # Stage 3; and the normalised number, for the second multiplier.
         kind = Signal(2)
-        m.d.sync += [centred.eq(product - self.total), kind.eq(bias[:2])]
-        # The second multiplier: sigma * k, or d * mantissa and then n * scale.
-        normalised = Signal(signed(_NORMALISED_BITS))
         left = Signal(signed(left_bits))
-        right = Signal(signed(right_bits))
-        second_product = Signal(signed(len(left) + len(right)))
-        with m.If(~control.normalise):
-            m.d.comb += [left.eq(self.sigma), right.eq(scale)]
-        with m.Elif(control.second):
-            m.d.comb += [left.eq(normalised), right.eq(scale)]
+        second_product = Signal(signed(left_bits + right_bits))
+        m.d.sync += kind.eq(bias[:2])
+        with m.If(control.second):
+            m.d.sync += left.eq(self._normalise(m, second_product))
         with m.Else():
-            m.d.comb += [left.eq(centred), right.eq(self.mantissa)]
-        m.d.sync += second_product.eq(left * right)
+            m.d.sync += left.eq(product - self.total)
+        # The second multiplier: sigma * k, or d * mantissa and then n * scale.
+        right = Signal(signed(right_bits))
+        m.d.comb += right.eq(Mux(control.by_scale, scale, self.mantissa))
+        m.d.sync += second_product.eq(Mux(control.normalise, left, self.sigma).as_signed() * right)
         # Results.
         # Kind 0: at least, kind 1: at most, which is not greater than; 2 and 3: always 0 and 1.
-        scaled = centred << THRESHOLD_FRACTION
+        scaled = left << THRESHOLD_FRACTION
         reached = Cat(~kind[0], scaled).as_signed() >= Cat(1, second_product).as_signed()
         bit = Mux(kind[1], kind[0], reached ^ kind[0])
-        m.d.sync += normalised.eq(self._normalise(m, second_product))
         with m.If(control.load):
             m.d.sync += self.result.eq(
                 Mux(control.normalise, self._rescale(second_product, bias), bit))
@@ -225,20 +237,33 @@ class NormColumn(wiring.Component):
 
     def _normalise(self, m: Module, product: Value) -> Value:
         """``saturate(round_shift(product, 6 + exponent), 16)``."""
-        # Shift by all but one place, then add the half and shift by the last one; what has more
-        # bits than are left in between would be out of range afterwards, too.
-        shifted = Signal(signed(len(product)))
-        m.d.comb += shifted.eq((product >> (16 - NORM_FRACTION - 1)) >> self.exponent)
-        short = saturated(shifted, C((1 << _NORMALISED_BITS) - 1, _NORMALISED_BITS))
-        rounded = Signal(signed(_NORMALISED_BITS + 1))
-        m.d.comb += rounded.eq((short + 1) >> 1)
-        return saturated(rounded, C((1 << _NORMALISED_BITS - 1) - 1, _NORMALISED_BITS - 1))
+        # Shift by all but one place, then add the half and shift by the last one. Whether a number
+        # of one bit more is left is seen before the shift.
+        shift, sign, width = self.shift, product[-1], _NORMALISED_BITS + 1
+        outside = ((product[_SHIFT + width - 1:-1] ^ sign.replicate(len(shift.beyond)))
+                   & shift.beyond).any()
+        coarse = _chosen(product[_SHIFT:].as_signed(), shift.coarse, FINE, width + FINE - 1)
+        rounded = Signal(signed(width))
+        m.d.comb += rounded.eq((_chosen(coarse, shift.fine, 1, width) + 1) >> 1)
+        above = rounded[-2] & ~rounded[-1]  # the greatest number and a half
+        return Mux(outside, Cat((~sign).replicate(_NORMALISED_BITS - 1), sign), Mux(
+            above, C((1 << _NORMALISED_BITS - 1) - 1, _NORMALISED_BITS),
+            rounded[:_NORMALISED_BITS])).as_signed()
 
     def _rescale(self, product: Value, bias: Value) -> Value:
         """``rescale(n, scale, bias, shift)`` of ``product = n * scale``, within its limits."""
         number = product[:_NORMALISED_BITS + SCALE_BITS].as_signed()
-        total = aligned(number, self.control.shift) + (bias + C(1 << (BIAS_FRACTION - 1)))
+        total = aligned(number, self.control.shift) + bias
         return clip(total[BIAS_FRACTION:].as_signed(), self.control.limits)
+
+
+def _chosen(number: Value, chosen: Value, step: int, width: int) -> Value:
+    """`number` shifted right by `step` times the place that is `chosen`, one-hot: `width` bits."""
+    terms = []
+    number = Cat(number, number[-1].replicate(max(0, width - len(number)))).as_signed()
+    for index, bit in enumerate(chosen):
+        terms.append((number >> index * step)[:width] & bit.replicate(width))
+    return functools.reduce(operator.or_, terms).as_signed()
 
 
 class NormLane(wiring.Component):
@@ -294,7 +319,13 @@ class NormLane(wiring.Component):
         root_ready = Signal(widths.root_cycles)
         m.d.sync += [root_ready.eq(Cat(root.start, root_ready)),
                      reciprocal.start.eq(root_ready[-1])]
-        m.d.comb += reciprocal.sigma.eq(root.root)
+        m.d.comb += [reciprocal.clear.eq(root.start), reciprocal.digits.eq(root.root)]
+        shift = Signal(shift_layout(self.arch))  # from the cycle after the exponent on
+        m.d.sync += [
+            shift.coarse.eq(1 << reciprocal.exponent // FINE),
+            shift.fine.eq(1 << reciprocal.exponent % FINE),
+            *(bit.eq(reciprocal.exponent <= index) for index, bit in enumerate(shift.beyond)),
+        ]
         for index, column in enumerate(columns):
             m.d.comb += [
                 column.control.eq(control),
@@ -304,7 +335,7 @@ class NormLane(wiring.Component):
                 column.total.eq(row_total),
                 column.sigma.eq(root.root),
                 column.mantissa.eq(reciprocal.mantissa),
-                column.exponent.eq(reciprocal.exponent),
+                column.shift.eq(shift),
                 self.results[index].eq(column.result),
             ]
         return m

@@ -131,7 +131,10 @@ class Normaliser(wiring.Component):
         normalising = Signal()
         tile_done = Signal()
         begin = Signal()
-        last_tile = tiles_left == 0
+        # What the next cycle is, so that another instruction is taken after few LUTs.
+        last_tile = Signal()   # nothing in tiles_left
+        last_group = Signal()  # nothing in groups_left
+        phase_done = Signal()  # the last phase of a tile
 
         def follow():
             with m.If(self.start):
@@ -139,7 +142,8 @@ class Normaliser(wiring.Component):
             with m.Else():
                 m.next = "IDLE"
 
-        with m.FSM():
+        with m.FSM() as states:
+            idle = states.ongoing("IDLE")
             with m.State("IDLE"):
                 follow()
             with m.State("SUM"):
@@ -152,8 +156,10 @@ class Normaliser(wiring.Component):
                     m.d.comb += begin.eq(1)
                     m.next = "NORM"
             with m.State("NORM"):
-                m.d.comb += [normalising.eq(phase == 0), tile_done.eq(phase == last_phase)]
-                m.d.sync += phase.eq(Mux(tile_done, 0, phase + 1))
+                m.d.comb += [normalising.eq(phase == 0), tile_done.eq(phase_done)]
+                m.d.sync += [
+                    phase.eq(Mux(phase_done, 0, phase + 1)),
+                    phase_done.eq(Mux(phase_done, is_bits, phase + 1 == last_phase))]
                 with m.If(tile_done):
                     m.d.sync += self.norm_addr.eq(self.norm_addr + 1)
                     with m.If(last_tile):
@@ -162,9 +168,9 @@ class Normaliser(wiring.Component):
                             self.address.eq(group_address + 1),
                             group_address.eq(group_address + 1),
                             group.eq(group + 1),
-                            groups_left.eq(groups_left - 1),
+                            groups_left.eq(groups_left - 1), last_group.eq(groups_left == 1),
                         ]
-                        with m.If(groups_left != 0):
+                        with m.If(~last_group):
                             m.next = "SUM"
                         with m.Elif(is_codes):
                             m.next = "TAIL"
@@ -182,16 +188,17 @@ class Normaliser(wiring.Component):
             m.d.sync += first_tile.eq(0)
             with m.If(~last_tile):
                 m.d.sync += [self.address.eq(self.address + arch.drain_cycles),
-                             tiles_left.eq(tiles_left - 1),
+                             tiles_left.eq(tiles_left - 1), last_tile.eq(tiles_left == 1),
                              columns_left.eq(columns_left - arch.cols)]
             with m.Else():
                 m.d.sync += [tiles_left.eq(fields.n_tiles - 1), columns_left.eq(fields.span),
-                             first_tile.eq(1)]
+                             last_tile.eq(fields.n_tiles == 1), first_tile.eq(1)]
                 with m.If(summing):
                     m.d.sync += [self.address.eq(group_address),
                                  wait.eq(Mux(is_bits, widths.wait_for_bits - 1,
                                              widths.wait_for_codes - 1))]
-        with m.If(self.start):
+        # What comes is taken over whether it starts here or not, which is known late.
+        with m.If(idle | self.last):
             m.d.sync += [
                 fields.eq(word), tag.eq(self.instr_tag),
                 is_bits.eq(word.opcode == Opcode.NORM_BITS),
@@ -203,6 +210,8 @@ class Normaliser(wiring.Component):
                 self.norm_addr.eq(word.param_addr),
                 tiles_left.eq(word.n_tiles - 1), columns_left.eq(word.span),
                 groups_left.eq(word.groups - 1), group.eq(0), first_tile.eq(1),
+                last_tile.eq(word.n_tiles == 1), last_group.eq(word.groups == 1),
+                phase_done.eq(word.opcode == Opcode.NORM_BITS),
             ]
 
         # Stages of the first pass, then of the second with its own copy of the instruction.
@@ -217,16 +226,17 @@ class Normaliser(wiring.Component):
             control.channels.eq(fields.channels),
             control.eps.eq(fields.eps),
             control.centre.eq(norms[2]),
-            control.second.eq(norms[6]),
+            control.second.eq(norms[5] & control.normalise),
             control.load.eq(Mux(control.normalise, norms[WRITE_STAGE - 1],
                                 norms[BITS_WRITE_STAGE - 1])),
             writer.begin.eq(begin),
             writer.fields.eq(fields),
             writer.group.eq(group),
-            writer.last_group.eq(groups_left == 0),
+            writer.last_group.eq(last_group),
             writer.instr_tag.eq(tag),
             writer.write.eq(write_stage),
         ]
+        m.d.sync += control.by_scale.eq(~control.normalise | norms[5])
         with m.If(begin):
             sat = data.View(layout_of(Opcode.NORM_NUMBERS), fields.as_value()).sat
             m.d.sync += [control.norm_channels.eq(fields.channels), control.normalise.eq(~is_bits),

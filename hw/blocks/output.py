@@ -64,6 +64,7 @@ class OutputStreamer(wiring.Component):
         lane = Signal(6)
         from_vmem = Signal()
         left = Signal(len(self.fields.count))      # numbers not yet handed over
+        none, last = Signal(init=1), Signal()      # there are none, there is one
         in_tile = Signal(range(arch.cols + 1))     # of them in `numbers`
         numbers = Signal(arch.cols * width)        # the present one lowest
         age = Signal(range(MEM_LATENCY + 1))       # cycles since the address came
@@ -72,9 +73,8 @@ class OutputStreamer(wiring.Component):
         lanes = [word.word_select(index, arch.cols * width)
                  for index in range(arch.post_rows)]
         transfer = self.m_axis.valid & self.m_axis.ready
-        last = left == 1
         m.d.comb += [
-            self.last.eq(left == 0),
+            self.last.eq(none),
             self.m_axis.valid.eq(in_tile != 0),
             self.m_axis.p.data.eq(numbers[:width].as_signed()),
             self.m_axis.p.last.eq(last),
@@ -84,9 +84,10 @@ class OutputStreamer(wiring.Component):
         with m.If(age != MEM_LATENCY):
             m.d.sync += age.eq(age + 1)
         with m.If(transfer):
-            m.d.sync += [numbers.eq(numbers >> width), in_tile.eq(in_tile - 1), left.eq(left - 1)]
+            m.d.sync += [numbers.eq(numbers >> width), in_tile.eq(in_tile - 1), left.eq(left - 1),
+                         none.eq(last), last.eq(left == 2)]
         empty = (in_tile == 0) | ((in_tile == 1) & transfer)
-        more = Mux(transfer, ~last, left != 0)
+        more = ~Mux(transfer, last, none)
         with m.If(empty & more & (age == MEM_LATENCY)):
             m.d.sync += [
                 numbers.eq(Array(lanes)[lane] if arch.post_rows > 1 else lanes[0]),
@@ -96,13 +97,13 @@ class OutputStreamer(wiring.Component):
             ]
         with m.If(transfer & last):
             m.d.sync += in_tile.eq(0)
-        with m.If(self.start):
+        with m.If(none):  # whether it starts here or not, which is known late
             group, place_in_group = split_row(arch, self.fields.row)
             m.d.sync += [
                 self.address.eq(self.fields.src_addr + group),
                 lane.eq(place_in_group),
                 from_vmem.eq(self.fields.src == NumberSource.VMEM),
-                left.eq(self.fields.count),
+                left.eq(self.fields.count), none.eq(~self.start), last.eq(self.fields.count == 1),
                 age.eq(0),
             ]
         return m

@@ -76,34 +76,40 @@ class SquareRoot(wiring.Component):
 class Reciprocal(wiring.Component):
     """Exponent and mantissa of ``1 / sigma`` as :func:`bivit.compiler.ir.numeric.reciprocal`.
 
-    `sigma` is taken in the cycle of `start`; the results are there ``RECIPROCAL_CYCLES`` cycles
-    later and stay until the next `start`.
+    The bits of sigma come while the square root decides them, highest first, so that the first of
+    them that is set needs no search. The results are there ``RECIPROCAL_CYCLES`` cycles after
+    `start` and stay until the next one.
 
     Parameters
     ----------
     width : int
         Bits of sigma.
+
+    Members
+    -------
+    clear : In(1)
+        What follows are bits of the next sigma.
+    digits : In(2)
+        The next two bits, from the cycle after `clear` on; zeros before the first of them.
+    start : In(1)
+        The last two bits are in `digits`.
+    exponent, mantissa : Out
+        Of the sigma before.
     """
 
     def __init__(self, *, width: int):
         self.width = width
         super().__init__({
+            "clear": In(1),
+            "digits": In(BITS_PER_CYCLE),
             "start": In(1),
-            "sigma": In(width),
             "exponent": Out(bits_for(width)),
             "mantissa": Out(MANTISSA_BITS),
         })
 
     def elaborate(self, platform):
         m = Module()
-        padded = max(self.width, LEADING_BITS)
-        length = Signal(bits_for(self.width))
-        for position in range(self.width):
-            with m.If(self.sigma[position]):
-                m.d.comb += length.eq(position + 1)
-        places = Signal(bits_for(padded))
-        aligned = Signal(padded)
-        m.d.comb += [places.eq(padded - length), aligned.eq(self.sigma << places)]
+        leading, length = self._normalised(m)
         divisor = Signal(LEADING_BITS)
         # All bits of the dividend 2**32 - 1 are ones: its leading 14 or 15 bits are below any
         # divisor, and each further one gives a bit of the quotient.
@@ -119,10 +125,31 @@ class Reciprocal(wiring.Component):
             next_remainder = Mux(fits, difference, widened)[:LEADING_BITS]
             next_mantissa = Cat(fits, next_mantissa)[:MANTISSA_BITS]
         with m.If(self.start):
-            m.d.sync += [self.exponent.eq(length), divisor.eq(aligned[-LEADING_BITS:]),
+            m.d.sync += [self.exponent.eq(length), divisor.eq(leading),
                          remainder.eq(first_remainder), self.mantissa.eq(0),
                          left.eq(DIVISION_CYCLES)]
         with m.Elif(left != 0):
             m.d.sync += [remainder.eq(next_remainder), self.mantissa.eq(next_mantissa),
                          left.eq(left - 1)]
         return m
+
+    def _normalised(self, m: Module) -> tuple[Value, Value]:
+        """The leading bits of sigma from the first that is set, and how many there are of all,
+        with those in `digits`."""
+        leading = Signal(LEADING_BITS)
+        place = Signal(LEADING_BITS, init=1 << LEADING_BITS - 1)  # of the next bit, one-hot
+        length = Signal(len(self.exponent))
+        low, high = self.digits
+        from_high = Signal()  # the first that is set is no later than the higher of the two
+        next_leading, next_place, next_length = map(Signal.like, (leading, place, length))
+        m.d.comb += [
+            from_high.eq(~place[-1] | high),
+            next_leading.eq(leading | Mux(high, place, 0)
+                            | Mux(low, Mux(from_high, place >> 1, place), 0)),
+            next_place.eq(Mux(from_high, place >> 2, Mux(low, place >> 1, place))),
+            next_length.eq(Mux(from_high, length + 2, low)),
+        ]
+        m.d.sync += [leading.eq(next_leading), place.eq(next_place), length.eq(next_length)]
+        with m.If(self.clear):
+            m.d.sync += [leading.eq(0), place.eq(place.init), length.eq(0)]
+        return next_leading, next_length

@@ -1,10 +1,8 @@
 """Fetch, check, dispatch and synchronisation of instructions."""
 
-import functools
-import operator
 import re
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, C, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -42,37 +40,57 @@ class InstructionQueue(wiring.Component):
     """Instructions of one unit, in order, with a register at the head.
 
     An instruction written in cycle t is at the head in cycle t + 2 at the earliest. The queue
-    holds `depth` instructions besides the head.
+    holds `depth` instructions besides the head. One that is not `met` when its turn comes is the
+    head in all but that `o` does not show it: it stays in the memory, where `met` looks at it.
 
     Parameters
     ----------
     width, depth : int
         Bits of an entry; entries.
+
+    Members
+    -------
+    i, o : streams
+    front : ``Out(width)``
+        What heads the memory.
+    met : ``In(1)``
+        Whether `o` may show that in the next cycle.
+    waiting : ``Out(1)``
+        It is the head that `o` does not show.
     """
 
     def __init__(self, *, width: int, depth: int):
         self.width, self.depth = width, depth
-        super().__init__({"i": In(stream.Signature(width)), "o": Out(stream.Signature(width))})
+        super().__init__({"i": In(stream.Signature(width)), "o": Out(stream.Signature(width)),
+                          "front": Out(width), "met": In(1, init=1), "waiting": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.storage = storage = Memory(shape=self.width, depth=self.depth, init=[])
+        m.submodules.storage = storage = Memory(shape=self.width, depth=self.depth + 1, init=[])
         write, read = storage.write_port(), storage.read_port(domain="comb")
-        level, push, move = Signal(range(self.depth + 1)), Signal(), Signal()
+        level = Signal(range(self.depth + 1))  # without the head
+        some, full = Signal(), Signal()        # of them
+        push, move, heads = Signal(), Signal(), Signal()
+        head = Signal(self.width, reset_less=True)
         m.d.comb += [
-            self.i.ready.eq(level != self.depth),
+            self.i.ready.eq(~full),
             push.eq(self.i.valid & self.i.ready),
-            move.eq((level != 0) & (~self.o.valid | self.o.ready)),
+            move.eq(some & ~self.waiting & (~self.o.valid | self.o.ready)),
+            heads.eq(move | self.waiting),
             write.en.eq(push), write.data.eq(self.i.payload),
+            self.front.eq(read.data), self.o.payload.eq(head),
         ]
-        m.d.sync += level.eq(level + push - move)
-        for port, step, name in ((write, push, "tail"), (read, move, "front")):
-            pointer = Signal(range(self.depth), name=name)
+        with m.If(push & ~move):
+            m.d.sync += [level.eq(level + 1), some.eq(1), full.eq(level == self.depth - 1)]
+        with m.Elif(move & ~push):
+            m.d.sync += [level.eq(level - 1), some.eq(level != 1), full.eq(0)]
+        for port, step, name in ((write, push, "tail"), (read, heads & self.met, "front")):
+            pointer = Signal(range(self.depth + 1), name=f"{name}_pointer")
             m.d.comb += port.addr.eq(pointer)
             with m.If(step):
-                m.d.sync += pointer.eq(Mux(pointer == self.depth - 1, 0, pointer + 1))
-        with m.If(move):
-            m.d.sync += [self.o.valid.eq(1), self.o.payload.eq(read.data)]
+                m.d.sync += pointer.eq(Mux(pointer == self.depth, 0, pointer + 1))
+        with m.If(heads):
+            m.d.sync += [self.o.valid.eq(self.met), self.waiting.eq(~self.met), head.eq(read.data)]
         with m.Elif(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         return m
@@ -130,17 +148,21 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        sent = [Signal(TAG_BITS, name=f"sent_{unit.name.lower()}") for unit in Unit]
-        completed = [Signal(TAG_BITS, name=f"completed_{unit.name.lower()}") for unit in Unit]
+        # The instructions of each unit are numbered from 1 on: the next that is dispatched, and
+        # the next that completes.
+        units = units_of(self.arch)
+        sent, completed = ([Signal(TAG_BITS, name=f"{name}_{unit.name.lower()}", init=1)
+                            for unit in units] for name in ("sent", "completed"))
 
         # Units before the start, so that the start clears their counters.
-        targets, dispatch = Signal(data.ArrayLayout(TAG_BITS, len(Unit))), Signal()
+        targets, dispatch = Signal(data.ArrayLayout(TAG_BITS, len(units))), Signal()
         stage = Signal(data.StructLayout({
             "valid": 1, "word": INSTR_BITS, "counter": COUNTER_BITS, "tag": TAG_BITS,
-            "error": ErrorCode, "unit": Unit}))
+            "error": ErrorCode, "unit": Unit,
+            "goes": 1}), reset_less=True)  # goes: without error, to a unit
         queues = [self._unit(m, platform, unit, completed, targets, stage, dispatch)
-                  for unit in units_of(self.arch)]
-        for unit in Unit:
+                  for unit in units]
+        for unit in units:
             m.d.sync += completed[unit].eq(completed[unit] + self.done[unit])
             m.d.sync += sent[unit].eq(sent[unit] + (dispatch & (stage.unit == unit)))
 
@@ -151,19 +173,19 @@ class Sequencer(wiring.Component):
         with m.Elif(self.start & (self.error_code == ErrorCode.NONE)):
             m.d.sync += [self.busy.eq(1), self.finished.eq(0), self.cycles.eq(0),
                          self.frames_left.eq(Mux(self.frames == 0, 0, self.frames - 1))]
-            for unit in Unit:
-                m.d.sync += [counter.eq(0) for counter in (
+            for unit in units:
+                m.d.sync += [counter.eq(counter.init) for counter in (
                     sent[unit], completed[unit], self.run[unit], self.stall[unit],
                     self.idle[unit])]
         with m.If(again):
-            m.d.sync += [counter[unit].eq(0) for counter in (sent, completed)
+            m.d.sync += [counter[unit].eq(1) for counter in (sent, completed)
                          for unit in self._of_one_frame()]
-        # No instruction waits in a queue while the others are counted from 0 again.
-        begun, input_ = Signal(TAG_BITS), self.units[Unit.LOAD]
-        m.d.sync += begun.eq(Mux(self.busy, begun + (input_.valid & input_.ready), 0))
+        # No instruction waits in a queue while the others are counted from 1 again.
+        begun, input_ = Signal(TAG_BITS, init=1), self.units[Unit.LOAD]
+        m.d.sync += begun.eq(Mux(self.busy, begun + (input_.valid & input_.ready), 1))
         rest = begun == sent[Unit.LOAD] if self.arch.stem_macs else 1
 
-        flow = place(m, platform, "flow", Flow() if self.arch.loops else StraightFlow(),
+        flow = place(m, platform, "flow", Flow() if self.arch.loops else StraightFlow(self.arch),
                      reset=~self.busy | again)
         m.d.comb += flow.last_frame.eq(self.frames_left == 0)
         entry = Mux(again, data.View(layout_of(Opcode.HALT), stage.word).entry, 0)
@@ -182,7 +204,7 @@ class Sequencer(wiring.Component):
         free, level = Signal(range(depth + 1), init=depth), Signal(range(depth + 1))
         arriving = Signal(2)
         ask, take = Signal(), Signal()
-        error = check_word(m, arch, read.data)
+        error = check_word(m, arch, read.data) if arch.loops else ErrorCode.NONE
         m.d.comb += [
             self.program_addr.eq(address),
             ask.eq(free != 0),
@@ -190,8 +212,7 @@ class Sequencer(wiring.Component):
             take.eq(flow.i.valid & flow.i.ready),
             write.en.eq(arriving[1]), write.data.eq(self.program_data),
             flow.i.payload.word.eq(read.data), flow.i.payload.counter.eq(counter),
-            flow.i.payload.error.eq(Mux(counter >= arch.program_depth, ErrorCode.OPCODE.value,
-                                        error.as_value())),
+            flow.i.payload.error.eq(Mux(counter >= arch.program_depth, ErrorCode.OPCODE, error)),
         ]
         with m.If(running & ~flow.jump):
             m.d.sync += [
@@ -214,12 +235,14 @@ class Sequencer(wiring.Component):
             for opcode, owner in UNIT_OF.items():
                 with m.Case(opcode.value):
                     m.d.comb += unit.eq(owner)
+        good = summed.payload.error == ErrorCode.NONE
         m.d.comb += summed.ready.eq(~stage.valid | dispatch)
         with m.If(summed.valid & summed.ready):
             m.d.sync += [
                 stage.word.eq(word), stage.counter.eq(summed.payload.counter), stage.unit.eq(unit),
-                stage.error.eq(Mux((summed.payload.error == ErrorCode.NONE) & wrong,
-                                   ErrorCode.COUNT.value, summed.payload.error.as_value())),
+                stage.error.eq(Mux(good & wrong, ErrorCode.COUNT.value,
+                                   summed.payload.error.as_value())),
+                stage.goes.eq(good & ~wrong & (word[:OPCODE_BITS] != Opcode.HALT.value)),
             ]
         m.d.sync += [stage.valid.eq(running & (summed.valid | (stage.valid & ~dispatch))),
                      stage.tag.eq(Mux(running, stage.tag + dispatch, 0))]
@@ -227,10 +250,10 @@ class Sequencer(wiring.Component):
     def _dispatch(self, m, stage, dispatch, targets, sent, completed, room, again, rest):
         """Turn waits into targets; stop at errors and at the HALT of the last frame."""
         view = data.View(data.StructLayout(HEADER), stage.word[:_HEADER_BITS])
-        for unit, name in WAIT_FIELDS.items():
-            distance = view[name]
-            nothing = (distance == 0) | (distance > sent[unit])
-            m.d.comb += targets[unit].eq(Mux(nothing, 0, sent[unit] - distance + 1))
+        for unit, number in enumerate(sent):
+            distance = view[WAIT_FIELDS[Unit(unit)]]
+            nothing = (distance == 0) | (distance >= number)
+            m.d.comb += targets[unit].eq(Mux(nothing, 0, number - distance))
         with m.If(self.unit_error != ErrorCode.NONE):
             with m.If(self.error_code == ErrorCode.NONE):
                 self._stop(m, self.unit_error, self.unit_error_tag)
@@ -244,12 +267,13 @@ class Sequencer(wiring.Component):
                         Cat(rest, *(idle[unit] for unit in self._of_one_frame())).all())
                 with m.Elif(Cat(idle).all()):
                     m.d.sync += [self.busy.eq(0), self.finished.eq(1)]
-            with m.Else():
-                m.d.comb += dispatch.eq(room)
+        # With an error of a unit this goes to no unit any more: the machine is not busy then.
+        m.d.comb += dispatch.eq(self.busy & stage.valid & stage.goes & room)
 
     def _of_one_frame(self):
         """The units that do nothing for the following image."""
-        return [unit for unit in Unit if unit is not Unit.LOAD or not self.arch.stem_macs]
+        return [unit for unit in units_of(self.arch)
+                if unit is not Unit.LOAD or not self.arch.stem_macs]
 
     def _stop(self, m, code, tag):
         m.d.sync += [self.busy.eq(0), self.error_code.eq(code), self.error_tag.eq(tag)]
@@ -264,22 +288,24 @@ class Sequencer(wiring.Component):
                       InstructionQueue(width=entry.size, depth=self.arch.queue_depth),
                       reset=~self.busy)
         head, instructions = data.View(entry, queue.o.payload), self.units[unit]
-        met = functools.reduce(operator.and_, (
-            count >= target for count, target in zip(completed, head.targets, strict=True)))
+        # In the next cycle each instruction that is waited for is one of those that completed.
+        met = Cat(Cat(done, number) >= Cat(C(1, 1), target) for done, number, target in zip(
+            self.done, completed, data.View(entry, queue.front).targets, strict=False)).all()
         m.d.comb += [
+            queue.met.eq(met),
             queue.i.valid.eq(dispatch & (stage.unit == unit)),
             queue.i.payload.eq(Cat(*(stage.word[offset:offset + width] for offset, width in parts),
                                    stage.tag, stage.counter[:16], targets.as_value())),
-            instructions.valid.eq(self.busy & queue.o.valid & met),
+            instructions.valid.eq(self.busy & queue.o.valid),
             instructions.payload.tag.eq(head.tag),
             instructions.payload.counter.eq(head.counter),
             instructions.payload.word.eq(_spread(parts, head.fields)),
-            queue.o.ready.eq(instructions.valid & instructions.ready),
+            queue.o.ready.eq(self.busy & instructions.ready),
         ]
         with m.If(self.busy):
             with m.If(~instructions.ready | instructions.valid):
                 m.d.sync += self.run[unit].eq(self.run[unit] + 1)
-            with m.Elif(queue.o.valid):
+            with m.Elif(queue.waiting):
                 m.d.sync += self.stall[unit].eq(self.stall[unit] + 1)
             with m.Else():
                 m.d.sync += self.idle[unit].eq(self.idle[unit] + 1)

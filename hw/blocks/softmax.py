@@ -175,13 +175,14 @@ class SoftmaxThreshold(wiring.Component):
         m.d.comb += [
             self.instr.ready.eq(~running & (pause == 0)),
             issue.eq(running | taken),
-            now.eq(Mux(taken, Cat(fields, self.instr.payload.tag), held)),
+            # What heads the queue is looked at whether it may start or not, which is known late.
+            now.eq(Mux(self.instr.ready, Cat(fields, self.instr.payload.tag), held)),
             start.address.eq(slot_start(arch, now.slot)),
             start.left.eq(now.n_tiles - 1),
             start.first.eq(1),
             start.keys.eq(now.keys),
             start.dst_addr.eq(now.dst_addr),
-            read.eq(Mux(taken, start, after)),
+            read.eq(Mux(self.instr.ready, start, after)),
             self.score_addr.eq(read.address),
         ]
         absolute = self._is_absolute(now)

@@ -147,7 +147,7 @@ class VectorUnit(wiring.Component):
             settled = C(1, 1)
         pop = Signal()
         m.d.comb += [instr.ready.eq(free & settled), pop.eq(free & settled & instr.valid)]
-        with m.If(pop):
+        with m.If(instr.ready):
             m.d.sync += tag.eq(instr.p.tag)
         for unit, opcodes in units.items():
             chosen = Cat(opcode == one for one in opcodes).any()
