@@ -151,10 +151,11 @@ def saturated(value, largest):
     The result has one bit more than `largest`, which has fewer than `value`.
     """
     sign, bits = value[-1], len(largest)
-    outside = (value[:-1] ^ spread(sign, len(value) - 1)) & ~Cat(
-        largest, C(0, len(value) - 1 - bits))
+    rest, beyond = value[:-1], ~Cat(largest, C(0, len(value) - 1 - bits))
+    # Two trees, so that they need not wait for the sign, the end of a chain of carries.
+    outside = Mux(sign, (~rest & beyond).any(), (rest & beyond).any())
     clamped = Cat(largest ^ spread(sign, bits), sign)
-    return Mux(outside.any(), clamped, value[:bits + 1]).as_signed()
+    return Mux(outside, clamped, value[:bits + 1]).as_signed()
 
 
 def piece(bits, select, clear, *, width: int):

@@ -194,17 +194,17 @@ class NormColumn(wiring.Component):
         arch, control = self.arch, self.control
         # Stage 2: x * x or x * N.
         (number_bits, factor_bits, _), (left_bits, right_bits, _) = number_products(arch)
-        number = Signal(signed(number_bits))
+        masked = Signal(signed(number_bits))
         factor = Signal(signed(factor_bits))
-        product = Signal(signed(len(number) + len(factor)))
+        product = Signal(signed(number_bits + factor_bits))
         scale = Signal(signed(SCALE_BITS))
         bias = Signal(signed(BIAS_BITS + 1))  # and a half
         half = C(1 << (BIAS_FRACTION - 1))
         m.d.comb += [
-            number.eq(Mux(self.valid, self.number, 0)),
+            masked.eq(Mux(self.valid, self.number, 0)),
             factor.eq(Mux(control.centre, control.norm_channels, self.number)),
         ]
-        m.d.sync += [self.summand.eq(number), product.eq(number * factor)]
+        m.d.sync += [self.summand.eq(masked), product.eq(masked * factor)]
         with m.If(self.valid):
             m.d.sync += [scale.eq(self.parameter.scale), bias.eq(self.parameter.bias + half)]
         with m.Else():  # always 0: kind 2; and as the bias of a code 2 / 256, which rounds to 0
@@ -228,9 +228,11 @@ class NormColumn(wiring.Component):
         scaled = left << THRESHOLD_FRACTION
         reached = Cat(~kind[0], scaled).as_signed() >= Cat(1, second_product).as_signed()
         bit = Mux(kind[1], kind[0], reached ^ kind[0])
+        # Only the lowest bit counts of what is a bit.
+        number = self._rescale(m, second_product, bias)
         with m.If(control.load):
             m.d.sync += self.result.eq(
-                Mux(control.normalise, self._rescale(second_product, bias), bit))
+                Cat(Mux(control.normalise, number[0], bit), number[1:]).as_signed())
         with m.Else():
             m.d.sync += self.result.eq(self.result >> 1)
         return m
@@ -243,18 +245,21 @@ class NormColumn(wiring.Component):
         outside = ((product[_SHIFT + width - 1:-1] ^ sign.replicate(len(shift.beyond)))
                    & shift.beyond).any()
         coarse = _chosen(product[_SHIFT:].as_signed(), shift.coarse, FINE, width + FINE - 1)
-        rounded = Signal(signed(width))
-        m.d.comb += rounded.eq((_chosen(coarse, shift.fine, 1, width) + 1) >> 1)
-        above = rounded[-2] & ~rounded[-1]  # the greatest number and a half
-        return Mux(outside, Cat((~sign).replicate(_NORMALISED_BITS - 1), sign), Mux(
-            above, C((1 << _NORMALISED_BITS - 1) - 1, _NORMALISED_BITS),
-            rounded[:_NORMALISED_BITS])).as_signed()
+        shifted = _chosen(coarse, shift.fine, 1, width)
+        rounded = Signal(_NORMALISED_BITS)
+        m.d.comb += rounded.eq(shifted[1:] + shifted[0])  # may wrap from the greatest number on
+        above = rounded[-1] & ~sign
+        return Mux(outside, Cat((~sign).replicate(_NORMALISED_BITS - 1), sign), Cat(
+            rounded[:-1] | above.replicate(_NORMALISED_BITS - 1), rounded[-1] & sign)).as_signed()
 
-    def _rescale(self, product: Value, bias: Value) -> Value:
+    def _rescale(self, m: Module, product: Value, bias: Value) -> Value:
         """``rescale(n, scale, bias, shift)`` of ``product = n * scale``, within its limits."""
+        shift, bounds = (Signal.like(self.control[name], name=f"own_{name}")
+                         for name in ("shift", "limits"))  # of the column: they go far
+        m.d.sync += [shift.eq(self.control.shift), bounds.eq(self.control.limits)]
         number = product[:_NORMALISED_BITS + SCALE_BITS].as_signed()
-        total = aligned(number, self.control.shift) + bias
-        return clip(total[BIAS_FRACTION:].as_signed(), self.control.limits)
+        total = aligned(number, shift) + bias
+        return clip(total[BIAS_FRACTION:].as_signed(), bounds)
 
 
 def _chosen(number: Value, chosen: Value, step: int, width: int) -> Value:

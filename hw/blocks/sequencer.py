@@ -159,12 +159,21 @@ class Sequencer(wiring.Component):
         stage = Signal(data.StructLayout({
             "valid": 1, "word": INSTR_BITS, "counter": COUNTER_BITS, "tag": TAG_BITS,
             "error": ErrorCode, "unit": Unit,
-            "goes": 1}), reset_less=True)  # goes: without error, to a unit
+            "goes": 1, "halts": 1}), reset_less=True)  # without error: to a unit, or HALT
         queues = [self._unit(m, platform, unit, completed, targets, stage, dispatch)
                   for unit in units]
+        rests = Signal(len(units), init=(1 << len(units)) - 1)  # have completed what was sent
         for unit in units:
-            m.d.sync += completed[unit].eq(completed[unit] + self.done[unit])
-            m.d.sync += sent[unit].eq(sent[unit] + (dispatch & (stage.unit == unit)))
+            sends, done = dispatch & (stage.unit == unit), self.done[unit]
+            following = Signal(TAG_BITS, name=f"following_{unit.name.lower()}")
+            m.d.comb += following.eq(completed[unit] + 1)
+            m.d.sync += sent[unit].eq(sent[unit] + sends)
+            with m.If(done):
+                m.d.sync += completed[unit].eq(following)
+            with m.If(done & ~sends):
+                m.d.sync += rests[unit].eq(following == sent[unit])
+            with m.Elif(sends & ~done):
+                m.d.sync += rests[unit].eq(0)
 
         again = Signal()  # the present frame is over, and another one follows
         with m.If(self.busy):
@@ -173,6 +182,7 @@ class Sequencer(wiring.Component):
         with m.Elif(self.start & (self.error_code == ErrorCode.NONE)):
             m.d.sync += [self.busy.eq(1), self.finished.eq(0), self.cycles.eq(0),
                          self.frames_left.eq(Mux(self.frames == 0, 0, self.frames - 1))]
+            m.d.sync += rests.eq(-1)
             for unit in units:
                 m.d.sync += [counter.eq(counter.init) for counter in (
                     sent[unit], completed[unit], self.run[unit], self.stall[unit],
@@ -191,7 +201,7 @@ class Sequencer(wiring.Component):
         entry = Mux(again, data.View(layout_of(Opcode.HALT), stage.word).entry, 0)
         self._fetch(m, flow, self.busy & ~again, entry)
         self._check(m, flow.o, stage, dispatch, self.busy & ~again)
-        self._dispatch(m, stage, dispatch, targets, sent, completed,
+        self._dispatch(m, stage, dispatch, targets, sent, rests,
                        Array(queue.i.ready for queue in queues)[stage.unit], again, rest)
         return m
 
@@ -235,19 +245,19 @@ class Sequencer(wiring.Component):
             for opcode, owner in UNIT_OF.items():
                 with m.Case(opcode.value):
                     m.d.comb += unit.eq(owner)
-        good = summed.payload.error == ErrorCode.NONE
+        good, halt = summed.payload.error == ErrorCode.NONE, word[:OPCODE_BITS] == Opcode.HALT.value
         m.d.comb += summed.ready.eq(~stage.valid | dispatch)
         with m.If(summed.valid & summed.ready):
             m.d.sync += [
                 stage.word.eq(word), stage.counter.eq(summed.payload.counter), stage.unit.eq(unit),
                 stage.error.eq(Mux(good & wrong, ErrorCode.COUNT.value,
                                    summed.payload.error.as_value())),
-                stage.goes.eq(good & ~wrong & (word[:OPCODE_BITS] != Opcode.HALT.value)),
+                stage.goes.eq(good & ~wrong & ~halt), stage.halts.eq(good & halt),
             ]
         m.d.sync += [stage.valid.eq(running & (summed.valid | (stage.valid & ~dispatch))),
                      stage.tag.eq(Mux(running, stage.tag + dispatch, 0))]
 
-    def _dispatch(self, m, stage, dispatch, targets, sent, completed, room, again, rest):
+    def _dispatch(self, m, stage, dispatch, targets, sent, rests, room, again, rest):
         """Turn waits into targets; stop at errors and at the HALT of the last frame."""
         view = data.View(data.StructLayout(HEADER), stage.word[:_HEADER_BITS])
         for unit, number in enumerate(sent):
@@ -260,12 +270,11 @@ class Sequencer(wiring.Component):
         with m.Elif(self.busy & stage.valid):
             with m.If(stage.error != ErrorCode.NONE):
                 self._stop(m, stage.error, stage.counter)
-            with m.Elif(view.opcode == Opcode.HALT):
-                idle = [a == b for a, b in zip(sent, completed, strict=True)]
+            with m.Elif(stage.halts):
                 with m.If(self.frames_left != 0):
                     m.d.comb += again.eq(
-                        Cat(rest, *(idle[unit] for unit in self._of_one_frame())).all())
-                with m.Elif(Cat(idle).all()):
+                        Cat(rest, *(rests[unit] for unit in self._of_one_frame())).all())
+                with m.Elif(rests.all()):
                     m.d.sync += [self.busy.eq(0), self.finished.eq(1)]
         # With an error of a unit this goes to no unit any more: the machine is not busy then.
         m.d.comb += dispatch.eq(self.busy & stage.valid & stage.goes & room)
