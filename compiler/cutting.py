@@ -17,11 +17,13 @@ from bivit.compiler.constant_reads import constant_reads
 from bivit.compiler.depend import needs_of, units_of
 from bivit.compiler.fuse import fuse
 from bivit.compiler.ir.graph import Graph
-from bivit.compiler.lifetimes import Lifetimes, lifetimes_of_loops
+from bivit.compiler.lifetimes import Lifetimes, lifetimes_of_loops, lifetimes_of_order
 from bivit.compiler.lift import lift_signs
 from bivit.compiler.pipeline import find_pipelines
 from bivit.compiler.place import spread
+from bivit.compiler.spill import spill
 from bivit.compiler.spill_parts import PLACES, tightened
+from bivit.compiler.stream import stream
 from bivit.compiler.stream_parts import stream_parts
 from bivit.compiler.stream_rolls import cut_rolls, loop_room
 from bivit.compiler.streams import find_rolls
@@ -97,7 +99,7 @@ class Cutting:
         self.graph, self._arch = lift_signs(batched(graph, batch)), arch
         self._fused = fuse(self.graph, arch)
         _check_operations(self._fused[0])
-        self._plans = {}
+        self._plans, self._straight = {}, {}
 
     def plan(self, run_words: int) -> Plan:
         """The instructions in canonical order, matrix products in pieces of so many word pairs."""
@@ -106,6 +108,23 @@ class Cutting:
             _check_plan(plan)
             self._plans[run_words] = plan
         return self._plans[run_words]
+
+    def straight(self, run_words: int, *, spills: bool) -> tuple[Plan, Lifetimes, bytes]:
+        """The instructions of :meth:`plan` with FETCHes for streamed constants, when regions are in
+        use, and the image in external memory.
+
+        Parameters
+        ----------
+        spills : bool
+            Whether values for which there is no room may wait in external memory.
+        """
+        key = run_words, spills
+        if key not in self._straight:
+            plan, external = self.plan(run_words), b""
+            if fetched_memories(self._arch):
+                plan, external = stream(spill(plan, self._arch) if spills else plan, self._arch)
+            self._straight[key] = plan, lifetimes_of_order(plan), external
+        return self._straight[key]
 
     @functools.cached_property
     def loops(self) -> Loops:
