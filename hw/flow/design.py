@@ -113,9 +113,8 @@ def component_design(component: wiring.Component, name: str, verilog: str | None
 
 
 def _ports(component: wiring.Component):
-    """Inputs and outputs with their widths; those without bits are left alone."""
+    """Inputs and outputs with their widths."""
     found = [("__".join(map(str, path)), len(Value.cast(value)), member.flow)
              for path, member, value in component.signature.flatten(component)]
-    return tuple(tuple((name, width) for name, width, flow in found
-                       if width and (flow is In) is inputs)
+    return tuple(tuple((name, width) for name, width, flow in found if (flow is In) is inputs)
                  for inputs in (True, False))
