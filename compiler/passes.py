@@ -13,12 +13,9 @@ from bivit.compiler.cutting import RUN_WORDS, Cutting, Loops, untimed
 from bivit.compiler.depend import dependencies, needs_of, units_of
 from bivit.compiler.encode import encode_program, wait_distances
 from bivit.compiler.ir.graph import OBSERVED_KINDS, Graph
-from bivit.compiler.lifetimes import lifetimes_of_order
 from bivit.compiler.pack import pack
 from bivit.compiler.place import place
 from bivit.compiler.schedule import schedule
-from bivit.compiler.spill import spill
-from bivit.compiler.stream import stream
 from bivit.compiler.structures import CompileError, Plan, Program, TooSmall
 from bivit.compiler.subroutines import assemble
 from bivit.compiler.timeline import busiest, kinds_of, measure
@@ -194,7 +191,7 @@ def _candidates(cut, arch, places):
                 yield from _large(cut, plan, arch, places)
             return
         if length not in lengths:
-            straight = _straight(plan, arch, places)
+            straight = _straight(cut, run_words, places)
             yield straight
             if not lengths and arch.loops and len(straight.code.lines) > arch.program_depth:
                 with contextlib.suppress(CompileError):
@@ -208,7 +205,7 @@ def _large(cut, plan, arch, places):
     for their values or leave all units idle, or the target has no loops."""
     fits = len(plan.instructions) <= arch.program_depth
     if not arch.loops:
-        yield _straight(plan, arch, places)
+        yield _straight(cut, RUN_WORDS[0], places)
         return
     try:
         looped = _any_looped(cut, places)
@@ -220,18 +217,15 @@ def _large(cut, plan, arch, places):
         fits = fits and looped.cycles > _IDLE * busiest(
             plan, kinds_of(places.arch, plan.instructions))
     if fits:
-        yield _straight(plan, arch, places)
+        yield _straight(cut, RUN_WORDS[0], places)
 
 
-def _straight(plan, arch, places):
-    external = b""
-    if fetched_memories(arch):
-        plan, external = stream(plan if places.deeper else spill(plan, arch), arch)
-    placed, where = places.of(plan, lifetimes_of_order(plan))
+def _straight(cut, run_words, places):
+    plan, lifetimes, external = cut.straight(run_words, spills=places.deeper is None)
+    placed, where = places.of(plan, lifetimes)
     arch = places.arch
     needs = dependencies(placed.instructions, arch)
-    return _candidate(placed, where, schedule(placed, arch, needs), needs, arch,
-                      external)
+    return _candidate(placed, where, schedule(placed, arch, needs), needs, arch, external)
 
 
 def _any_looped(cut, places):

@@ -67,7 +67,7 @@ def measure(arch: Arch, plan: Plan, code: Code, waits: Sequence[dict[Unit, int]]
     """Cycles until everything that a program does for one image is done."""
     lines, sends = len(code.lines), np.zeros(len(code.steps), bool)
     kinds, distances = np.zeros((lines, 5), np.int64), np.zeros((lines, len(Unit)), np.int64)
-    cycles, known = np.ones(lines, np.int64), set()
+    cycles, known = np.ones(lines, np.int64), {}
     for place, line in enumerate(code.lines):
         if line.opcode in CONTROL:
             jumps = (line.opcode in (Opcode.END, Opcode.RETURN) and not line.fields.get("more")
@@ -79,9 +79,9 @@ def measure(arch: Arch, plan: Plan, code: Code, waits: Sequence[dict[Unit, int]]
             continue
         sends[step] = True
         if place not in known:
-            known.add(place)
-            kinds[place] = kind_of(arch, line.opcode, plan.instructions[index].fields)
+            known[place] = plan.instructions[index]
             for unit, distance in waits[place].items():
                 distances[place, unit] = distance
+    kinds[list(known)] = kinds_of(arch, list(known.values()))
     places = np.array([place for place, _ in code.steps], np.int64)
     return follow(arch.queue_depth, kinds, distances, cycles, places, sends)

@@ -14,9 +14,9 @@ from bivit.hw.arch import Arch
 from bivit.hw.isa import INSTR_BITS, ConstantMemory
 
 __all__ = ["BEAT_BITS", "BEND_BITS", "BIAS_BITS", "CLIPPED_BITS", "MEM_LATENCY",
-           "MemorySize", "SCALE_BITS", "SUM_BITS", "beats_per_word", "constant_memories",
-           "constant_order", "fetched_memories", "loaded_memories", "memories", "score_bits",
-           "threshold_bits", "write_granularity"]
+           "MemorySize", "SCALE_BITS", "SUM_BITS", "address_bits", "beats_per_word",
+           "constant_memories", "constant_order", "fetched_memories", "loaded_memories", "memories",
+           "score_bits", "threshold_bits", "write_granularity"]
 
 MEM_LATENCY = 2
 """Cycles from an address to its data."""
@@ -44,6 +44,11 @@ constant_order = (*(memory.name.lower() for memory in ConstantMemory), "stem", "
 """The constant memories; the position is the number that LOAD_SELECT takes."""
 
 
+def address_bits(depth: int) -> int:
+    """Bits of an address of so many words, at least 1."""
+    return max(1, ceil_log2(depth))
+
+
 class MemorySize(NamedTuple):
     """Size of a memory: bits of a word, number of words."""
 
@@ -53,7 +58,7 @@ class MemorySize(NamedTuple):
     @property
     def address_bits(self) -> int:
         """Bits of an address, at least 1."""
-        return max(1, ceil_log2(self.depth))
+        return address_bits(self.depth)
 
 
 def threshold_bits(arch: Arch) -> int:

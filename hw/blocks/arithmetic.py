@@ -24,7 +24,13 @@ from bivit.hw.blocks.lanes import (
 from bivit.hw.blocks.rescale import BEND_LATENCY, RESCALE_LATENCY, Bend, Rescale
 from bivit.hw.emit import place
 from bivit.hw.isa import AddSource
-from bivit.hw.memories import BIAS_BITS, CLIPPED_BITS, MEM_LATENCY, SCALE_BITS
+from bivit.hw.memories import (
+    BIAS_BITS,
+    CLIPPED_BITS,
+    MEM_LATENCY,
+    SCALE_BITS,
+    address_bits,
+)
 
 __all__ = ["ArithmeticLane", "ArithmeticLanes"]
 
@@ -168,17 +174,17 @@ class ArithmeticLanes(wiring.Component):
             "scale": In(scale_layout(arch)),
             "thr": In(threshold_layout(arch)),
             "ones": In(data.ArrayLayout(arch.count_bits, arch.cols)),
-            "bend_addr": Out(range(arch.bend_depth)),
+            "bend_addr": Out(address_bits(arch.bend_depth)),
             "bend_data": In(bend_layout(arch)),
-            "resid_addr": Out(range(arch.resid_depth)),
+            "resid_addr": Out(address_bits(arch.resid_depth)),
             "resid_data": In(width),
-            "pos_addr": Out(range(arch.pos_depth)),
+            "pos_addr": Out(address_bits(arch.pos_depth)),
             "pos_data": In(width),
-            "vmem_addr": Out(range(arch.vmem_depth)),
+            "vmem_addr": Out(address_bits(arch.vmem_depth)),
             "vmem_data": In(width),
             **smem_ports(arch),
             "resid_we": Out(width),
-            "resid_write_addr": Out(range(arch.resid_depth)),
+            "resid_write_addr": Out(address_bits(arch.resid_depth)),
             "resid_write_data": Out(width),
             "bits": Out(arch.rows * arch.cols),
         })

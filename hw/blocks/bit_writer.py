@@ -9,6 +9,7 @@ from bivit.hw.arch import Arch
 from bivit.hw.blocks.lanes import BIT_STAGES, STAGES, delayed, pass_layout, piece, spread
 from bivit.hw.emit import place
 from bivit.hw.isa import Destination
+from bivit.hw.memories import address_bits
 
 __all__ = ["BitColumn", "BitWriter"]
 
@@ -36,7 +37,7 @@ class BitColumn(wiring.Component):
     def __init__(self, arch: Arch):
         self.arch = arch
         super().__init__({
-            "read_addr": In(range(arch.pv_depth)),
+            "read_addr": In(address_bits(arch.pv_depth)),
             "read": In(1),
             "use_pv": In(1),
             "ones": Out(arch.count_bits),
@@ -45,7 +46,7 @@ class BitColumn(wiring.Component):
             "kept": Out(arch.rows),
             "gather": In(1),
             "gather_first": In(1),
-            "gather_addr": In(range(arch.pv_depth)),
+            "gather_addr": In(address_bits(arch.pv_depth)),
         })
 
     def elaborate(self, platform):
@@ -100,10 +101,10 @@ class BitWriter(wiring.Component):
             "record": In(pass_layout(arch)),
             "bits": In(arch.rows * arch.cols),
             "hmem_we": Out(arch.rows * arch.lanes),
-            "hmem_addr": Out(range(arch.hmem_depth)),
+            "hmem_addr": Out(address_bits(arch.hmem_depth)),
             "hmem_data": Out(arch.rows * arch.lanes),
             "bmem_we": Out(arch.cols * arch.lanes),
-            "bmem_addr": Out(range(arch.bmem_depth)),
+            "bmem_addr": Out(address_bits(arch.bmem_depth)),
             "bmem_data": Out(arch.cols * arch.lanes),
         })
 

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
@@ -102,11 +103,19 @@ class Timer:
 def estimate(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int]:
     """Occupancy and completion alone, behind the default memory: what a scheduler can plan with."""
     assert opcode is Opcode.FETCH
-    memory = MemoryTiming()
-    beats = fields["words"] * port_beats(arch, constant_order[fields["memory"]])
+    return _estimate(arch, fields["memory"], fields["words"],
+                     fields["ext_addr"] % arch.port_burst)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _estimate(arch, memory, words, start):
+    """The same, from what it depends on; `start` within a burst."""
+    timing = MemoryTiming()
+    beats = words * port_beats(arch, constant_order[memory])
     in_flight = arch.port_reads * arch.port_burst
-    occupancy = _SETUP + max(0, beats - in_flight) * memory.interval + 1
-    return occupancy, Timer(arch, memory).run(0, fields)[1]
+    occupancy = _SETUP + max(0, beats - in_flight) * timing.interval + 1
+    fields = {"memory": memory, "words": words, "ext_addr": start}
+    return occupancy, Timer(arch, timing).run(0, fields)[1]
 
 
 class FetchUnit(wiring.Component):

@@ -7,7 +7,14 @@ from amaranth.lib.wiring import In, Out
 from bivit.compiler.ir.numeric import SCORE_BIAS_BITS
 from bivit.hw.arch import Arch
 from bivit.hw.isa import TAG_BITS
-from bivit.hw.memories import BIAS_BITS, CLIPPED_BITS, SCALE_BITS, score_bits, threshold_bits
+from bivit.hw.memories import (
+    BIAS_BITS,
+    CLIPPED_BITS,
+    SCALE_BITS,
+    address_bits,
+    score_bits,
+    threshold_bits,
+)
 
 __all__ = ["BIT_STAGES", "NUMBER_STAGES", "PARAM_LEAD", "STAGES", "Mode", "bend_layout",
            "bias_layout", "counts_layout", "delayed", "numbers_layout", "pass_layout", "piece",
@@ -105,7 +112,7 @@ def smem_ports(arch: Arch) -> dict:
     if not arch.stem_macs:
         return {}
     numbers = arch.post_rows * arch.cols
-    return {"smem_addr": Out(range(arch.smem_depth)),
+    return {"smem_addr": Out(address_bits(arch.smem_depth)),
             "smem_data": In(data.ArrayLayout(signed(CLIPPED_BITS), numbers))}
 
 

@@ -9,9 +9,9 @@ from amaranth.hdl import Module, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
 
 from bivit.hw.emit import Primitive
+from bivit.hw.memories import address_bits
 
 __all__ = ["Ram", "Rom"]
 
@@ -113,10 +113,6 @@ endmodule
 """
 
 
-def _address_bits(depth):
-    return max(1, ceil_log2(depth))
-
-
 class Ram(wiring.Component):
     """Memory with one write port and any number of read ports.
 
@@ -142,7 +138,7 @@ class Ram(wiring.Component):
     def __init__(self, *, width: int, depth: int, granularity: int, read_ports: int = 1):
         self.width, self.depth, self.read_ports = width, depth, read_ports
         self.granularity = granularity
-        bits = _address_bits(depth)
+        bits = address_bits(depth)
         super().__init__({
             "we": In(width // granularity),
             "write_addr": In(bits),
@@ -154,7 +150,7 @@ class Ram(wiring.Component):
     def verilog_primitive(self) -> Primitive:
         """The module ``bivit_ram``."""
         return Primitive(module="bivit_ram", text=RAM_TEXT, parameters={
-            "WIDTH": self.width, "DEPTH": self.depth, "ADDRESS_BITS": _address_bits(self.depth),
+            "WIDTH": self.width, "DEPTH": self.depth, "ADDRESS_BITS": address_bits(self.depth),
             "GRANULARITY": self.granularity, "READ_PORTS": self.read_ports})
 
     def elaborate(self, platform):
@@ -192,12 +188,12 @@ class Rom(wiring.Component):
 
     def __init__(self, *, width: int, depth: int, file: str, init=()):
         self.width, self.depth, self.file, self.init = width, depth, file, init
-        super().__init__({"read_addr": In(_address_bits(depth)), "read_data": Out(width)})
+        super().__init__({"read_addr": In(address_bits(depth)), "read_data": Out(width)})
 
     def verilog_primitive(self) -> Primitive:
         """The module ``bivit_rom``."""
         return Primitive(module="bivit_rom", text=ROM_TEXT, parameters={
-            "WIDTH": self.width, "DEPTH": self.depth, "ADDRESS_BITS": _address_bits(self.depth),
+            "WIDTH": self.width, "DEPTH": self.depth, "ADDRESS_BITS": address_bits(self.depth),
             "INIT_FILE": self.file})
 
     def elaborate(self, platform):

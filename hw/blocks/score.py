@@ -18,7 +18,7 @@ from bivit.hw.blocks.lanes import (
 )
 from bivit.hw.blocks.memory import Ram
 from bivit.hw.emit import place
-from bivit.hw.memories import score_bits
+from bivit.hw.memories import address_bits, score_bits
 
 __all__ = ["RowMinimum", "ScoreBuffer", "minima_layout", "minimum_stages",
            "slot_start"]
@@ -134,7 +134,7 @@ class ScoreBuffer(wiring.Component):
             "ahead": In(pass_layout(arch)),
             "counts": In(counts_layout(arch)),
             "bias": In(bias_layout(arch)),
-            "addr": In(range(self.depth)),
+            "addr": In(address_bits(self.depth)),
             "data": Out(score_layout(arch)),
             "minima": Out(minima_layout(arch)),
         })
@@ -146,7 +146,7 @@ class ScoreBuffer(wiring.Component):
                          name="active", init=0)
         first = delayed(m, self.ahead.first_tile, 2, name="first")
         use_bias = delayed(m, self.ahead.use_bias, 1, name="use_bias")
-        address = Signal(range(self.depth))
+        address = Signal(address_bits(self.depth))
         m.d.comb += address.eq(slot_start(arch, self.ahead.slot) + self.ahead.tile)
         slot = Signal(arch.score_slots)
         m.d.comb += [bit.eq(self.ahead.slot == index) for index, bit in enumerate(slot)]

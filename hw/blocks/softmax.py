@@ -16,7 +16,7 @@ from bivit.hw.blocks.score import minima_layout, slot_start
 from bivit.hw.emit import place
 from bivit.hw.encoding import layout_of
 from bivit.hw.isa import FORMATS, INSTRUCTION, TAG_BITS, Opcode, SoftmaxMode
-from bivit.hw.memories import MEM_LATENCY, score_bits
+from bivit.hw.memories import MEM_LATENCY, address_bits, score_bits
 
 __all__ = ["SoftmaxThreshold", "timing"]
 
@@ -77,11 +77,11 @@ class SoftmaxThreshold(wiring.Component):
         width = arch.rows * arch.lanes
         super().__init__({
             "instr": In(stream.Signature(INSTRUCTION)),
-            "score_addr": Out(range(arch.score_slots * arch.score_tiles)),
+            "score_addr": Out(address_bits(arch.score_slots * arch.score_tiles)),
             "score_data": In(score_layout(arch)),
             "minima": In(minima_layout(arch)),
             "pmem_we": Out(width),
-            "pmem_addr": Out(range(arch.pmem_depth)),
+            "pmem_addr": Out(address_bits(arch.pmem_depth)),
             "pmem_data": Out(width),
             "tag": Out(TAG_BITS),
             "busy": Out(1),

@@ -105,8 +105,9 @@ class Controller(wiring.Component):
         self._timer = Signal(range(max(self.patience, QUIET_CYCLES) + 1))
         self._last = Signal()                    # the last logit is in the answer
         beat = self.beats_in
-        m.d.comb += [self.address.eq(self._index),
-                     self._crc.data.eq(beat.p.data.word_select(self._byte, 8))]
+        data = beat.p.data
+        m.d.comb += [self.address.eq(self._index), self._crc.data.eq(
+            Array(data[start:start + 8] for start in range(0, len(data), 8))[self._byte])]
         with m.If(beat.valid & beat.ready):
             m.d.sync += beat.valid.eq(0)
 
