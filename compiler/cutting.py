@@ -72,6 +72,25 @@ def untimed(arch: Arch) -> Arch:
     return dataclasses.replace(arch, **TIMING)
 
 
+class _Last:
+    """A function of a plan and a target that keeps its last result."""
+
+    def __init__(self, function, arch):
+        self._function, self._arch, self._plan, self._result = function, arch, None, None
+
+    def __call__(self, plan):
+        if self._plan is not plan:
+            self._plan, self._result = plan, self._function(plan, self._arch)
+        return self._result
+
+
+def _spread(plan, arch):
+    """The plan with a place of its own for every region, these places, and what the instructions
+    touch then."""
+    apart, before = spread(plan)
+    return apart, before, touched_words(apart.instructions, arch, share_sums=False)
+
+
 class Cutting:
     """The ways to cut a network into instructions for a target; each is made when it is asked for.
 
@@ -100,6 +119,7 @@ class Cutting:
         self._fused = fuse(self.graph, arch)
         _check_operations(self._fused[0])
         self._plans, self._straight = {}, {}
+        self._apart, self._reads = _Last(_spread, arch), _Last(constant_reads, arch)
 
     def plan(self, run_words: int) -> Plan:
         """The instructions in canonical order, matrix products in pieces of so many word pairs."""
@@ -152,13 +172,12 @@ class Cutting:
             cuts = cuts_for_loops(self.graph, self._fused, arch)
             if cuts:
                 plan = tile(self.graph, self._fused, arch, RUN_WORDS[0], cuts=cuts)
-        apart, _ = spread(plan)
-        needs = needs_of(units_of(apart.instructions),
-                         touched_words(apart.instructions, arch, share_sums=False))
+        apart, _, touched = self._apart(plan)
+        needs = needs_of(units_of(apart.instructions), touched)
         rolls = find_rolls(apart.instructions)
         if not fetched_memories(arch):
             return plan, find_pipelines(apart.instructions, rolls, needs, plan.layers), needs
-        reads = constant_reads(plan, arch)
+        reads = self._reads(plan)
         rolls = cut_rolls(plan, rolls, arch, apart.instructions, reads)
         return plan, find_pipelines(apart.instructions, rolls, needs, plan.layers,
                                     loop_room(plan, arch, reads)), needs
@@ -171,11 +190,10 @@ class Cutting:
             room = arch.pos_depth - (turned.rings()[1] if turned else 0)
             plan, parts, external = stream_parts(
                 plan, parts, dataclasses.replace(arch, pos_depth=room),
-                spread(plan)[0].instructions, constant_reads(plan, arch),
+                self._apart(plan)[0].instructions, self._reads(plan),
                 turned.words if turned else 0)
             plan = turned.placed(plan, room) if turned else plan
-        apart, before = spread(plan)
-        touched = touched_words(apart.instructions, arch, share_sums=False)
+        _, before, touched = self._apart(plan)
         return Loops(plan, parts, touched, before,
                      lifetimes_of_loops(plan, parts, touched, before), external)
 

@@ -61,6 +61,7 @@ NUMBER_BITS = (REGISTERS - 1).bit_length()
 class Opcode(enum.Enum, shape=unsigned(OPCODE_BITS)):
     """What an instruction does; 0 is illegal so that an empty memory stops at once."""
 
+    __hash__ = object.__hash__  # there is one of each; that of Enum is slow
     HALT = 1
     LOAD = 2
     MM_BITS = 3
@@ -86,6 +87,7 @@ class Opcode(enum.Enum, shape=unsigned(OPCODE_BITS)):
 class Unit(enum.IntEnum, shape=unsigned(3)):
     """The units with a queue of their own."""
 
+    __hash__ = int.__hash__
     LOAD = 0
     MM = 1
     SOFTMAX = 2

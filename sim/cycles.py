@@ -106,7 +106,8 @@ def executed_cycles(arch: Arch, *frames: Execution,
     memory = memory or fetch.MemoryTiming()
     fetches, stores = fetch.Timer(arch, memory), store.Timer(arch, memory)
     dispatched, popped, finished, occupied, starts, ends = [], [], [], [], [], []
-    waits = [(unit, WAIT_FIELDS[unit]) for unit in Unit]
+    waits = [(state.done, WAIT_FIELDS[unit]) for unit, state in zip(Unit, units, strict=True)]
+    timing_of = [timings.get(unit) for unit in Unit]
     for index, execution in enumerate(frames):
         # The last cycle of the instruction before in each stage of the sequencer.
         starts.append(len(popped))
@@ -117,25 +118,25 @@ def executed_cycles(arch: Arch, *frames: Execution,
             add = max(decode + 1, time)
             time = max(add, time) + 1
             needed = 0
-            for unit, name in waits:
-                if 0 < (distance := fields[name]) <= len(units[unit].done):
-                    needed = max(needed, units[unit].done[-distance] + 1)
+            for done, name in waits:
+                if 0 < (distance := fields[name]) <= len(done):
+                    needed = max(needed, done[-distance] + 1)
             if opcode is Opcode.HALT:
                 break
             kind = UNIT_OF[opcode]
-            unit = units[kind]
+            unit, timing = units[kind], timing_of[kind]
             if len(unit.moved) >= arch.queue_depth:
                 time = max(time, unit.moved[-arch.queue_depth] + 1)
             unit.moved.append(max(time + 1, unit.popped))
             ready = max(unit.moved[-1] + 1, unit.free, needed)
             pop = ready
-            if timings.get(kind) is vector.timing:
+            if timing is vector.timing:
                 pop = max(ready, unit.free + vector.settling(arch, unit.opcode, opcode))
                 unit.busy += pop - ready
             if opcode is Opcode.STORE:
                 occupancy, completion = stores.run(pop, fields)
-            elif kind in timings:
-                occupancy, completion = timings[kind](arch, opcode, fields)
+            elif timing is not None:
+                occupancy, completion = timing(arch, opcode, fields)
             elif kind is Unit.FETCH:
                 occupancy, completion = fetches.run(pop, fields)
             else:

@@ -131,8 +131,8 @@ def table(function, inputs: int) -> int:
 
 def _twice(high, low, inputs):
     """Table of a LUT6_2 with `high` at O6 and `low` at O5, of at most five inputs."""
-    spread = [sum((table(function, inputs) >> (row & (1 << inputs) - 1) & 1) << row
-                  for row in range(32)) for function in (high, low)]
+    spread = [sum((one >> (row & (1 << inputs) - 1) & 1) << row for row in range(32))
+              for one in (table(high, inputs), table(low, inputs))]
     return spread[0] << 32 | spread[1]
 
 

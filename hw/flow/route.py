@@ -8,6 +8,7 @@ import resource
 import time
 
 from bivit.hw.devices import Device
+from bivit.hw.flow import address_registers
 from bivit.hw.flow.design import CORE
 from bivit.hw.flow.synthesis import NETLIST
 from bivit.hw.flow.tools import nextpnr
@@ -91,7 +92,7 @@ def arguments(device: Device, seed: int) -> list[str]:
 
 
 def run(device: Device, seed: int, folder: pathlib.Path, progress) -> Routed:
-    """Place and route ``netlist.json`` in `folder`.
+    """Place and route ``netlist.json`` in `folder`, with registers before block RAM copied.
 
     Parameters
     ----------
@@ -104,6 +105,7 @@ def run(device: Device, seed: int, folder: pathlib.Path, progress) -> Routed:
 
     if device.route.sites:
         (folder / SITES).write_text(_sites(device, folder / NETLIST))
+    address_registers.rewrite(folder / NETLIST)
     start, spent = time.monotonic(), _processor_seconds()
     nextpnr(device.route.tool).run(arguments(device, seed), folder, listen=listen)
     seconds = time.monotonic() - start

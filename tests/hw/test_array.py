@@ -16,6 +16,8 @@ SHAPES = {
     "3x5x24 in 1x5": dict(rows=3, cols=5, lanes=24, tile_rows=1, tile_cols=5),
     "2x4x16 in 2x2 for ECP5": dict(rows=2, cols=4, lanes=16, tile_rows=2, tile_cols=2,
                                    pop_stages=2, fabric="ecp5"),
+    "4x4x16 in 4x2 for ECP5, 5 stages": dict(rows=4, cols=4, lanes=16, tile_rows=4, tile_cols=2,
+                                             pop_stages=5, fabric="ecp5"),
     "4x6 in 2x1, 3 stages": dict(rows=4, cols=6, lanes=8, tile_rows=2, tile_cols=1, pop_stages=3),
 }
 

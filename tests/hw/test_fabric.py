@@ -88,7 +88,7 @@ def test_cells_equal_countones(fabric):
 @pytest.mark.parametrize("fabric", MODELS)
 def test_steps_count_mismatches(fabric, lanes):
     """Each lane is counted once, as late as it is said to come."""
-    for stages in (1, 2, 3, 9):
+    for stages in (1, 2, 3, 5, 9):
         unit = unit_of(fabric, lanes, stages)
         widths = {step.name: step.width for step in unit.steps}
         generator = random.Random(lanes)

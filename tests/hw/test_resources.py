@@ -231,8 +231,10 @@ def test_model_of_ecp5_is_whole():
 
 
 def test_prediction_of_a_synthesised_target():
-    """Target ecp5-85f as `bivit synth` made it (docs/synthesis.md), which was not fitted."""
-    arch = dataclasses.replace(TARGETS["ecp5-85f"], **dict.fromkeys(PARTS, True))
+    """Target ecp5-85f with the array that it had when `bivit synth` made it (docs/synthesis.md),
+    which was not fitted."""
+    arch = dataclasses.replace(TARGETS["ecp5-85f"], tile_rows=4, tile_cols=4, pop_stages=2,
+                               **dict.fromkeys(PARTS, True))
     found = predict(arch, DEVICES["ecp5-85f"].family)
     total = {name: sum(part[name] for part in found.values()) for name in RESOURCES}
     assert total["block_ram"] == 192 and total["multipliers"] == 83
