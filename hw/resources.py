@@ -52,6 +52,7 @@ FEATURES: dict[str, Callable[[Arch], float]] = {
     "chunks": lambda arch: arch.chunks_per_word,
     "mesh operands": lambda arch: (arch.rows * arch.cols // arch.tile_cols
                                    + arch.cols * arch.rows // arch.tile_rows) * arch.lanes,
+    "mesh rows": lambda arch: arch.rows * (arch.cols // arch.tile_cols),
     "mesh delays": lambda arch: _mesh_delays(arch),
     "count delays": lambda arch: _count_delays(arch),
     "tiles": lambda arch: arch.rows * arch.cols // (arch.tile_rows * arch.tile_cols),
@@ -90,6 +91,7 @@ BLOCKS: dict[str, tuple[str, ...]] = {
     "matmul_issue": ("one", "row bits", "column bits", "times drain cycles"),
     "systolic_array": ("one", "mesh operands", "mesh delays", "count delays", "elements"),
     "element": ("elements",),
+    "row_control": ("mesh rows",),
     "mesh_tile": ("tiles", "mesh operands", "elements"),
     "post_processing": ("one", "columns", "elements", "arithmetic lanes", "stem numbers"),
     "drain": ("one", "elements", "drain cycles", "times drain cycles"),

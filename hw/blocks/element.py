@@ -57,6 +57,27 @@ class Element(wiring.Component):
         return m
 
 
+class RowControl(wiring.Component):
+    """The last register of a row's control, of its own so that it has few elements to reach.
+
+    It is a component, since synthesis would make one register of equal ones in a tile.
+
+    Members
+    -------
+    control : ``In(CONTROL)``
+    control_next : ``Out(CONTROL)``
+        The same, a cycle later.
+    """
+
+    def __init__(self):
+        super().__init__({"control": In(CONTROL), "control_next": Out(CONTROL)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += self.control_next.eq(delayed_control(m, self.control, name="row"))
+        return m
+
+
 class MeshTile(wiring.Component):
     """Elements that share operand registers; operands go on to the next tiles.
 
@@ -94,19 +115,21 @@ class MeshTile(wiring.Component):
         b = Signal(self.cols * self.lanes, reset_less=True)
         m.d.sync += [a.eq(self.a), b.eq(self.b)]
         control = self.control
-        for stage in range(self.stages + 1):
+        for stage in range(self.stages):
             control = delayed_control(m, control, name=f"stage{stage}")
             if stage == 0:
                 m.d.comb += self.control_next.eq(control)
         m.d.comb += [self.a_next.eq(a), self.b_next.eq(b)]
         a, b = self._delay_lanes(m, a, name="a"), self._delay_lanes(m, b, name="b")
         for row in range(self.rows):
+            row_control = place(m, platform, f"control_{row}", RowControl())
+            m.d.comb += row_control.control.eq(control)
             for col in range(self.cols):
                 element = place(m, platform, f"element_{row}_{col}", self._element())
                 m.d.comb += [
                     element.a.eq(a.word_select(row, self.lanes)),
                     element.b.eq(b.word_select(col, self.lanes)),
-                    element.control.eq(control),
+                    element.control.eq(row_control.control_next),
                     self.counts[row * self.cols + col].eq(element.count),
                 ]
         return m
