@@ -1,8 +1,10 @@
-"""Clock rate after place and route on ECP5-85F, speed grade 6: the array with its edge memories.
+"""Clock rate after place and route on ECP5-85F, speed grade 6, of target ``ecp5-85f``.
 
-``python benchmarks/run.py clock``. The array of target ``ecp5-85f`` with a memory in block RAM on
-either side and a register behind it, as in the accelerator; the counts go out. Results of Yosys and
-nextpnr are cached, so that a run that was stopped goes on. ``BIVIT_SEEDS=4,5,6`` takes other seeds.
+``python benchmarks/run.py clock``, and ``--rows array`` for some of it. Row ``array`` is the array
+with a memory in block RAM on either side and a register behind it, as in the accelerator; the
+counts go out. Row ``whole`` is the accelerator, which takes an hour or two a seed. Results of Yosys
+and nextpnr are cached, so that a run that was stopped goes on. ``BIVIT_SEEDS=4,5,6`` takes other
+seeds.
 """
 
 import os
@@ -18,12 +20,12 @@ from bivit.hw.blocks.element import CONTROL, delayed_control
 from bivit.hw.blocks.matmul import WORD_LATENCY
 from bivit.hw.blocks.memory import Ram
 from bivit.hw.emit import place
-from bivit.hw.flow import component_design, synthesise
+from bivit.hw.flow import accelerator_design, component_design, synthesise
 from bivit.hw.targets import TARGETS
 
-__all__ = ["EdgeArray", "measure"]
+__all__ = ["ROWS", "EdgeArray", "measure"]
 
-DEVICE = "ecp5-85f"
+TARGET = DEVICE = "ecp5-85f"
 SEEDS = "1,2,3"
 DEPTH = 512
 """Words of each memory: a block RAM of 36 bits has as many."""
@@ -77,24 +79,35 @@ class EdgeArray(wiring.Component):
         return m
 
 
-def measure() -> dict:
-    """Resources per bit, and for each seed the clock rate."""
-    arch = TARGETS["ecp5-85f"]
+DESIGNS = {"array": lambda arch: component_design(EdgeArray(arch), "edge-array"),
+           "whole": accelerator_design}
+"""Row to its design, by the target."""
+ROWS = tuple(DESIGNS)
+
+
+def measure(rows=ROWS) -> dict:
+    """For each row its resources, and for each seed the clock rate."""
+    return {"target": TARGET, "rows": {row: _row(row) for row in rows}}
+
+
+def _row(row):
+    arch = TARGETS[TARGET]
     seeds = [int(seed) for seed in os.environ.get("BIVIT_SEEDS", SEEDS).split(",")]
-    result = synthesise(component_design(EdgeArray(arch), "edge-array"), DEVICE, seeds=seeds,
+    result = synthesise(DESIGNS[row](arch), DEVICE, seeds=seeds,
                         progress=lambda done, total, text: print(
-                            f"\r\033[K  {done}/{total} {text}", end="", file=sys.stderr))
+                            f"\r\033[K  {row} {done}/{total} {text}", end="", file=sys.stderr))
     print(file=sys.stderr)
     array = result["units"]["array"]
     return {
         "device": result["title"], "versions": result["versions"],
         "array": f"{arch.rows}x{arch.cols}x{arch.lanes}",
         "tile": f"{arch.tile_rows}x{arch.tile_cols}", "pop_stages": arch.pop_stages,
+        "used": {name: found["used"] for name, found in result["resources"].items()},
         "units": result["units"],
-        **{f"{kind}_per_bit": round(array[kind] / arch.macs_per_cycle, 3)
-           for kind in ("luts", "registers")},
+        "array_per_bit": {kind: round(array[kind] / arch.macs_per_cycle, 3)
+                          for kind in ("luts", "registers")},
         "fmax_mhz": result["fmax_mhz"],
         "runs": [{"seed": run["seed"], "fmax_mhz": run["fmax_mhz"], "seconds": run["seconds"],
-                  "processor_seconds": run["processor_seconds"],
+                  "processor_seconds": run["processor_seconds"], "placed": run["placed"],
                   "critical_path": run["critical_path"]["words"]} for run in result["routes"]],
     }

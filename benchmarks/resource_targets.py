@@ -1,6 +1,8 @@
 """Targets that the resource model is fitted to, and others that it is compared with."""
 
-from bivit.hw.arch import Arch
+import dataclasses
+
+from bivit.hw.arch import PARTS, Arch
 from bivit.hw.targets import TARGETS
 
 __all__ = ["FITTED", "HELD_OUT"]
@@ -56,6 +58,7 @@ HELD_OUT = (
     _arch((2, 4, 128), (2, 2), deeper=2),
     _arch((6, 6, 32), (2, 3), 2, count_bits=10),
     _arch((8, 8, 32), (4, 2)),
-    TARGETS["ecp5-85f"],
+    dataclasses.replace(TARGETS["ecp5-85f"], name="ecp5-85f-all-parts",
+                        **dict.fromkeys(PARTS, True)),
 )
 """Not fitted; those that share most blocks with others come first."""

@@ -21,13 +21,14 @@ TARGETS = {arch.name: arch for arch in (
          resid_depth=16384, vmem_depth=16384, sums_depth=128),
     Arch(name="ecp5-25f", fabric="ecp5", rows=4, cols=4, lanes=64, tile_rows=2, tile_cols=2,
          post_rows=1),
-    # As much as fits on the device: memories of 16 words are made of LUTs (docs/synthesis.md).
+    # As much as fits on the device and can be routed: memories of 16 words are made of LUTs
+    # (docs/synthesis.md).
     Arch(name="ecp5-85f", fabric="ecp5", rows=8, cols=8, lanes=64, tile_rows=8, tile_cols=4,
          post_rows=1, pop_stages=5, count_bits=10, score_tiles=4, program_depth=512,
          weight_depth=2048, thr_depth=512, scale_depth=512, norm_depth=512, pos_depth=512,
          bend_depth=8, bias_depth=8, imem_depth=16, xmem_depth=512, hmem_depth=512,
          pmem_depth=16, bmem_depth=512, kmem_depth=16, resid_depth=1024, vmem_depth=16,
-         sums_depth=16),
+         sums_depth=16, **_DEIT),
     Arch(name="zynq-7020", fabric="lut6-xc7", rows=6, cols=8, lanes=64, tile_rows=2, tile_cols=4,
          post_rows=3, norm_depth=2048, bend_depth=512),
     Arch(name="k26", fabric="lut6-xcup", rows=16, cols=16, lanes=64, tile_rows=4, tile_cols=4,

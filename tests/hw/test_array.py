@@ -82,6 +82,7 @@ def test_elements_are_one_module():
     text = emit(SystolicArray(Arch(name="big", rows=16, cols=16, lanes=16, tile_rows=2,
                                    tile_cols=2)), "array")
     assert re.findall(r"(?m)^module ([^\s(]+)", text) == [
-        "array", "bivit_mesh_tile", "bivit_element", "bivit_popcount", "bivit_popcount"]
+        "array", "bivit_mesh_tile", "bivit_row_control", "bivit_element", "bivit_popcount",
+        "bivit_popcount"]
     assert len(re.findall(r"(?m)^  bivit_mesh_tile tile_\d+_\d+ ", text)) == 64
     assert len(re.findall(r"(?m)^  bivit_element element_\d_\d ", text)) == 4
