@@ -25,7 +25,7 @@ TARGETS = {arch.name: arch for arch in (
     # (docs/synthesis.md).
     Arch(name="ecp5-85f", fabric="ecp5", rows=8, cols=8, lanes=64, tile_rows=8, tile_cols=4,
          post_rows=1, pop_stages=5, count_bits=10, score_tiles=4, program_depth=512,
-         weight_depth=2048, thr_depth=512, scale_depth=512, norm_depth=512, pos_depth=512,
+         weight_depth=3072, thr_depth=512, scale_depth=512, norm_depth=512, pos_depth=512,
          bend_depth=8, bias_depth=8, imem_depth=16, xmem_depth=512, hmem_depth=512,
          pmem_depth=16, bmem_depth=512, kmem_depth=16, resid_depth=1024, vmem_depth=16,
          sums_depth=16, **_DEIT),

@@ -7,9 +7,10 @@ wide memory gets long.
 import collections
 import copy
 import itertools
-import json
 import pathlib
 import re
+
+from bivit.hw.flow.rewriting import rewrite_top
 
 __all__ = ["KEY", "copy_registers", "rewrite"]
 
@@ -22,11 +23,7 @@ KEY = f"registers copied for each {RAMS} DP16KD"
 
 def rewrite(path: pathlib.Path) -> None:
     """Do so in the top module of a netlist of Yosys."""
-    netlist = json.loads(path.read_text())
-    changed = [copy_registers(module) for module in netlist["modules"].values()
-               if int(module.get("attributes", {}).get("top", "0"), 2)]
-    if any(changed):
-        path.write_text(json.dumps(netlist))
+    rewrite_top(path, "DP16KD", copy_registers)
 
 
 def copy_registers(module: dict) -> int:

@@ -5,8 +5,9 @@ about one.
 """
 
 import collections
-import json
 import pathlib
+
+from bivit.hw.flow.rewriting import rewrite_top
 
 __all__ = ["KEY", "absorb", "rewrite"]
 
@@ -20,11 +21,7 @@ WIDE = {"B": ("DOA", "DOB")}
 
 def rewrite(path: pathlib.Path) -> None:
     """Do so in the top module of a netlist of Yosys."""
-    netlist = json.loads(path.read_text())
-    changed = [absorb(module) for module in netlist["modules"].values()
-               if int(module.get("attributes", {}).get("top", "0"), 2)]
-    if any(changed):
-        path.write_text(json.dumps(netlist))
+    rewrite_top(path, "DP16KD", absorb)
 
 
 def absorb(module: dict) -> int:
