@@ -18,12 +18,17 @@ from bivit.hw.devices import DEVICES
 from bivit.hw.emit import emit
 from bivit.hw.fabric import lut6, plain
 from bivit.hw.fabric.element import FABRICS, make_netlist, make_unit, module_text
+from bivit.hw.targets import TARGETS
 
 __all__ = ["measure"]
 
 LANES = {64: 1, 128: 1, 256: 2}
 """Lanes of a unit to stages of its popcount."""
 COUNT_BITS = 13
+ARRAYS = (*(Arch(name="array", rows=8, cols=8, lanes=64, tile_rows=4, tile_cols=4,
+                 pop_stages=stages, fabric="ecp5", count_bits=COUNT_BITS) for stages in (1, 2)),
+          TARGETS["ecp5-85f"])
+"""Of 8x8x64: with short popcounts, and that of the target."""
 FLOWS = {"ecp5": ("ecp5-85f", ""), "nexus": ("lifcl-40", " -noiopad"), "xc7": ("zynq-7020", ""),
          "xcup": ("k26", ""), "ice40": ("up5k", ""), "gowin": ("gw2a-18", " -noiopads")}
 """Family to a device, and what its command of Yosys gets besides."""
@@ -40,7 +45,7 @@ DEIT_TINY = ((WIDTH, TOKENS * WIDTH * 3 * WIDTH), (64, HEADS * TOKENS * TOKENS *
 def measure() -> dict:
     """Rows of units, and the array."""
     return {"units": [_unit(family, lanes) for family in FLOWS for lanes in LANES],
-            "array_8x8x64_ecp5": [_array(stages) for stages in (1, 2)]}
+            "array_8x8x64_ecp5": [_array(arch) for arch in ARRAYS]}
 
 
 def _unit(family, lanes):
@@ -64,13 +69,12 @@ def _unit(family, lanes):
     return row
 
 
-def _array(stages):
-    arch = Arch(name="array", rows=8, cols=8, lanes=64, tile_rows=4, tile_cols=4,
-                pop_stages=stages, fabric="ecp5", count_bits=COUNT_BITS)
+def _array(arch):
     luts, registers = _synthesise(emit(SystolicArray(arch), "array"), "array", "ecp5")
     bits = arch.macs_per_cycle
-    return {"flow": _flow("ecp5")[1], "pop_stages": stages, "tile": "4x4", "luts": luts,
-            "registers": registers, "luts_per_bit": round(luts / bits, 3),
+    return {"flow": _flow("ecp5")[1], "pop_stages": arch.pop_stages,
+            "tile": f"{arch.tile_rows}x{arch.tile_cols}", "count_bits": arch.count_bits,
+            "luts": luts, "registers": registers, "luts_per_bit": round(luts / bits, 3),
             "registers_per_bit": round(registers / bits, 3)}
 
 
