@@ -46,7 +46,7 @@ def run(
         "--sim", help="Simulate the whole board in Verilator, behind a pseudo-terminal.")] = False,
     netlist: Annotated[str | None, typer.Option(
         metavar="BOARD", help="Simulate the netlist of the bitstream for this board, cell by cell "
-                              "(ECP5; minutes an image).")] = None,
+                              "(ECP5, GW5A; minutes an image).")] = None,
     images: Annotated[int | None, typer.Option(
         min=1, help="How many images; if not given, 20 held-out digits or all of --input.")]
     = None,

@@ -150,9 +150,9 @@ def _netlist_port(build, name, progress):
     from bivit.sim.netlist_board import NetlistPort
 
     board = board_of(name)
-    if DEVICES[board.device].family.fabric != "ecp5":
+    if DEVICES[board.device].route.tool not in ("ecp5", "himbaechel-gowin"):
         raise UserError(f"the cells of {board.title} have no simulation models; take a board with "
-                        "an ECP5")
+                        "an ECP5 or a GW5A")
     text = board_netlist(build.arch, build.memories, name, lambda text: progress(0, 1, text))
     return NetlistPort(text, clock_hz=board.pins.clock_hz, baud=BAUD)
 

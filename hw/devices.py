@@ -134,7 +134,7 @@ class Route:
     tool : str
         The nextpnr: ``ecp5``, ``nexus``, ``ice40`` or ``himbaechel-gowin``.
     arguments : tuple of str
-        Device, package, speed grade, router.
+        Device, package, speed grade, router, how densely cells may be placed.
     megahertz : int
         The clock rate that is asked for: somewhat more than is reached.
     sites : tuple of str
@@ -310,7 +310,8 @@ DEVICES = {
         title="Gowin GW5AST-LV138 (GW5AST-138), grade C1/I0", family=_gowin("gw5a"),
         luts=138240, registers=138240, block_ram=340, multipliers=298,
         route=Route(tool="himbaechel-gowin", megahertz=100, arguments=(
-            "--device", "GW5AST-LV138FPG676AC1/I0", "--vopt", "family=GW5AST-138C"), packer=(
+            "--device", "GW5AST-LV138FPG676AC1/I0", "--vopt", "family=GW5AST-138C",
+            "--placer-heap-beta", "0.25"), packer=(
                 "-d", "GW5AST-138C", "--cpu_as_gpio"), sites=(
                 "P16", "A17", "A18", "A19", "A20", "B17", "B19", "B20", "B21", "B22", "C17", "C21",
                 "C22", "D16", "D21", "D23", "E16", "E21", "E22", "F15", "F17"))),

@@ -1,4 +1,5 @@
-"""A netlist of Yosys for ECP5, simulated cell by cell: what is placed and routed, bit for bit."""
+"""A netlist of Yosys for ECP5 or Gowin, simulated cell by cell: what is placed and routed, bit for
+bit."""
 
 import heapq
 import json
@@ -6,6 +7,7 @@ import json
 import numpy as np
 
 from bivit.compiler.ir.errors import UserError
+from bivit.sim.netlist_gowin import as_ecp5, is_gowin
 from bivit.sim.netlist_kernel import CARRY, LUT, MULTIPLIER, RAM, run
 
 __all__ = ["Netlist", "NetlistError"]
@@ -22,7 +24,8 @@ class Netlist:
     """The top module of a netlist, at its ports. All registers have one clock, the port ``clk``.
 
     Models of the cells are our own, written from the meaning of the cells in Yosys: LUT4, CCU2C,
-    TRELLIS_FF, TRELLIS_DPR16X4 and, without their registers for inputs, MULT18X18D and DP16KD.
+    TRELLIS_FF, TRELLIS_DPR16X4 and, without their registers for inputs, MULT18X18D and DP16KD;
+    cells of Gowin are made of these (:mod:`bivit.sim.netlist_gowin`).
 
     Parameters
     ----------
@@ -34,14 +37,15 @@ class Netlist:
         top = next(module for module in json.loads(text)["modules"].values()
                    if int(module.get("attributes", {}).get("top", "0"), 2))
         self._numbers = {"0": 0, "1": 1, "x": 0, "z": 0}
-        clock = top["ports"]["clk"]["bits"]
+        cells, clock = as_ecp5(top) if is_gowin(top) else (top["cells"],
+                                                           top["ports"]["clk"]["bits"])
         self._ports = {name: (port["direction"], [self._net(bit) for bit in port["bits"]])
                        for name, port in top["ports"].items() if name != "clk"}
         found = {kind: [] for kind in _READERS}
-        for name, cell in top["cells"].items():
+        for name, cell in cells.items():
             if cell["type"] not in _READERS:
                 raise NetlistError(f"there is no simulation model of the cell {cell['type']}, "
-                                   f"which {name} is; take a board with an ECP5")
+                                   f"which {name} is; take a board with an ECP5 or a GW5A")
             pins = _Pins(name, cell, self._net, clock)
             found[cell["type"]].append(_READERS[cell["type"]](pins))
         self._cells = {kind: _table([row for row, *_ in rows]) for kind, rows in found.items()}

@@ -14,8 +14,41 @@ def gowin_pack(arguments: list[str]) -> None:
     """Apycula's packer, which takes its arguments from the process."""
     from apycula import gowin_pack
 
+    gowin_pack.route = _quick(gowin_pack.route, gowin_pack.wnames)
     sys.argv[1:] = arguments
     gowin_pack.main()
+
+
+class _OwnTiles:
+    """A device's database for those who look at a wire's own tile alone: all others are hidden."""
+
+    rows = cols = 0
+
+    def __init__(self, database):
+        self._database = database
+
+    def __getattr__(self, name):
+        return getattr(self._database, name)
+
+    def __getitem__(self, tile):
+        return self._database[tile]
+
+
+def _quick(route, names):
+    """Apycula's ``route``, which goes through all tiles for each wire that is switched on to see
+    whether it is of the clock network, with all tiles for those of the clock network only."""
+    def quick(database, tilemap, pips):
+        spread = {wire for tile in database.hclk_pips.values() for wire in tile}
+        own, far = [], []
+        for pip in pips:
+            *_, source, sink = pip
+            clock = source in names.clknumbers and sink in names.clknumbers
+            named = "_TOP" in source or "_BOT" in source
+            (far if clock or named or sink in spread else own).append(pip)
+        route(database, tilemap, far)
+        route(_OwnTiles(database), tilemap, own)
+
+    return quick
 
 
 def _lpf(pins: Pins) -> str:

@@ -1,6 +1,9 @@
 """Boards: pins and constraints, and what is refused before the tools run."""
 
 import dataclasses
+import subprocess
+import sys
+import types
 
 import pytest
 
@@ -16,7 +19,7 @@ from bivit.hw.flow.bitstream import (
     finish,
     make_bitstream,
 )
-from bivit.hw.flow.packing import PACKINGS
+from bivit.hw.flow.packing import PACKINGS, _quick
 from bivit.hw.flow.synthesis import commands, map_design
 from bivit.hw.flow.tools import FlowError
 from bivit.hw.targets import TARGETS
@@ -110,6 +113,21 @@ def test_hashes_change_with_what_they_are_of():
     assert max(target_hash(arch), network_hash(arch, memories)) < 1 << 64
 
 
+def test_wires_of_gowin_and_the_tiles_they_are_looked_for_in():
+    """All tiles for those of the clock network, for others no tile but their own."""
+    calls = []
+    database = types.SimpleNamespace(rows=5, cols=7, grid="grid", hclk_pips={(0, 3): {"H": {}}})
+    names = types.SimpleNamespace(clknumbers={"SPINE1": 1, "GT00": 2})
+    pips = [(1, 2, "A", "B"), (1, 2, "SPINE1", "GT00"), (1, 2, "SPINE1", "CLK0"),
+            (3, 4, "LEFT_PLL_TOP", "X"), (3, 4, "A", "H"), (9, 9, "B", "A")]
+    _quick(lambda *call: calls.append(call), names)(database, "tiles", pips)
+    (far, *_), (own, *_) = calls
+    assert far is database and (own.rows, own.cols, own.grid) == (0, 0, "grid")
+    assert [call[2] for call in calls] == [[pips[1], pips[3], pips[4]],
+                                           [pips[0], pips[2], pips[5]]]
+    assert {call[1] for call in calls} == {"tiles"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BOARDS)
 def test_from_verilog_to_a_bitstream(name, tmp_path):
@@ -129,3 +147,7 @@ endmodule
     fmax, placed = finish(BOARDS[name], 1, tmp_path, lambda *step: None)
     assert fmax >= BOARDS[name].pins.clock_hz / 1e6 and placed
     assert (tmp_path / "bitstream").stat().st_size > 10_000
+    if device.route.tool == "himbaechel-gowin":  # ours goes through fewer tiles
+        subprocess.run([sys.executable, "-c", "from apycula import gowin_pack; gowin_pack.main()",
+                        *device.route.packer, "-o", "theirs", "routed"], cwd=tmp_path, check=True)
+        assert (tmp_path / "bitstream").read_bytes() == (tmp_path / "theirs").read_bytes()
