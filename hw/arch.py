@@ -35,6 +35,7 @@ PARTS = {
     "row_sums": "sums of rows (pooling, GELU and weighted sums)",
     "row_moves": "moves of rows (windows and keys of LayerNorm's bits)",
     "exponentials": "shares of a sum of exponentials (softmax)",
+    "score_biases": "biases of scores (relative positions, masked windows)",
     "bends": "bends (RPReLU)",
     "loops": "loops, calls and registers of programs",
 }
@@ -87,9 +88,10 @@ class Arch:
         bursts in flight.
     port_timeout : int
         Cycles after which a memory that does not answer is an error.
-    row_sums, row_moves, exponentials, bends, loops : bool
+    row_sums, row_moves, exponentials, score_biases, bends, loops : bool
         Whether there are the parts of the machine that not every network needs: ROWS_ADD and
-        ROWS_OUT; MOVE; SOFTMAX by ABSOLUTE; the bend of MM_ACC; LOOP, END, SET and RETURN.
+        ROWS_OUT; MOVE; SOFTMAX by ABSOLUTE; the bias of MM_SCORE; the bend of MM_ACC; LOOP, END,
+        SET and RETURN.
     fabric : {"generic", "ecp5", "nexus", "lut6-xc7", "lut6-xcup"}
         Whose cells the processing elements are made of (:mod:`bivit.hw.fabric`); generic ones are
         plain Verilog.
@@ -119,6 +121,7 @@ class Arch:
     row_sums: bool = True
     row_moves: bool = True
     exponentials: bool = True
+    score_biases: bool = True
     bends: bool = True
     loops: bool = True
     score_slots: int = 4

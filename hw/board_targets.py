@@ -4,7 +4,8 @@ from bivit.hw.arch import Arch
 
 __all__ = ["BOARD_TARGETS"]
 
-_WITHOUT = dict.fromkeys(("row_sums", "row_moves", "exponentials", "bends", "loops"), False)
+_WITHOUT = dict.fromkeys(("row_sums", "row_moves", "exponentials", "score_biases", "bends",
+                          "loops"), False)
 """The digits networks are BiViT's: they need none of these."""
 
 _SMALLEST = dict(rows=2, cols=2, lanes=32, tile_rows=2, tile_cols=2, score_slots=2, score_tiles=16,

@@ -7,6 +7,7 @@ words are in ``docs/architecture.md``, section 2.
 import math
 from typing import NamedTuple
 
+from amaranth.hdl import Shape, signed, unsigned
 from amaranth.utils import ceil_log2
 
 from bivit.compiler.ir.numeric import CODE_BITS, SCORE_BIAS_BITS, SCORE_FRACTION
@@ -15,8 +16,9 @@ from bivit.hw.isa import INSTR_BITS, ConstantMemory
 
 __all__ = ["BEAT_BITS", "BEND_BITS", "BIAS_BITS", "CLIPPED_BITS", "MEM_LATENCY",
            "MemorySize", "SCALE_BITS", "SUM_BITS", "address_bits", "beats_per_word",
-           "constant_memories", "constant_order", "fetched_memories", "loaded_memories", "memories",
-           "score_bits", "threshold_bits", "write_granularity"]
+           "constant_memories", "constant_order", "fetched_memories", "loaded_memories",
+           "masked_score", "memories", "score_shape", "score_shift", "threshold_bits",
+           "write_granularity"]
 
 MEM_LATENCY = 2
 """Cycles from an address to its data."""
@@ -66,9 +68,21 @@ def threshold_bits(arch: Arch) -> int:
     return max(arch.count_bits, arch.resid_bits) + 1
 
 
-def score_bits(arch: Arch) -> int:
-    """Bits of a signed entry of the score buffer, ``(count << (SCORE_FRACTION + 1)) - bias``."""
-    return max(arch.count_bits + SCORE_FRACTION + 1, SCORE_BIAS_BITS) + 2
+def masked_score(arch: Arch) -> int:
+    """The score of a masked key: above ``(count << (SCORE_FRACTION + 1)) - bias`` of any other."""
+    return (1 << (max(arch.count_bits + SCORE_FRACTION + 1, SCORE_BIAS_BITS) + 1)) - 1
+
+
+def score_shape(arch: Arch) -> Shape:
+    """Shape of an entry of the score buffer: a score, or without biases its count alone."""
+    if not arch.score_biases:
+        return unsigned(arch.count_bits)
+    return signed(masked_score(arch).bit_length() + 1)
+
+
+def score_shift(arch: Arch) -> int:
+    """Zeros at the end of a score that an entry of the score buffer leaves out."""
+    return 0 if arch.score_biases else SCORE_FRACTION + 1
 
 
 def memories(arch: Arch) -> dict[str, MemorySize]:
@@ -94,7 +108,8 @@ def memories(arch: Arch) -> dict[str, MemorySize]:
         ("kmem", column_word, arch.kmem_depth),
         ("resid", number_word, arch.resid_depth),
         ("vmem", number_word, arch.vmem_depth),
-        ("score", arch.rows * arch.cols * score_bits(arch), arch.score_slots * arch.score_tiles),
+        ("score", arch.rows * arch.cols * score_shape(arch).width,
+         arch.score_slots * arch.score_tiles),
         ("sums", arch.post_rows * arch.cols * SUM_BITS, arch.sums_depth),
         ("pv", arch.cols * arch.count_bits, arch.pv_depth),
     )}

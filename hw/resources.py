@@ -15,7 +15,7 @@ from bivit.hw.arch import PARTS, Arch, ArchError
 from bivit.hw.blocks.norm import NormWidths, number_products, row_products
 from bivit.hw.devices import RESOURCES, Family
 from bivit.hw.fabric.element import make_netlist, make_unit
-from bivit.hw.memories import constant_memories, score_bits
+from bivit.hw.memories import constant_memories, score_shape
 from bivit.hw.memory_resources import all_memory_resources
 
 __all__ = ["BLOCKS", "BORROWED", "COEFFICIENTS", "FEATURES", "by_rule", "elements", "predict"]
@@ -36,15 +36,22 @@ FEATURES: dict[str, Callable[[Arch], float]] = {
     "turned lanes": lambda arch: arch.post_rows * arch.cols * (arch.post_rows - 1),
     "drained counts": lambda arch: (arch.drain_cycles - 1) * arch.post_rows * arch.cols,
     "stored lanes": lambda arch: arch.post_rows * arch.cols * (arch.drain_cycles > 1),
-    "drained scores": lambda arch: ((arch.drain_cycles - 1) * arch.post_rows * arch.keys_per_group
-                                    * score_bits(arch)),
+    "drained scores": lambda arch: (arch.exponentials * (arch.drain_cycles - 1) * arch.post_rows
+                                    * arch.keys_per_group * score_shape(arch).width),
     "drain cycles": lambda arch: arch.drain_cycles,
     "keys of post rows": lambda arch: arch.post_rows * arch.keys_per_group,
     "channels": lambda arch: NormWidths(arch).channels,
     "row channels": lambda arch: arch.post_rows * NormWidths(arch).channels,
     "lane channels": lambda arch: arch.post_rows * arch.cols * NormWidths(arch).channels,
     "elements": lambda arch: arch.rows * arch.cols,
-    "scores": lambda arch: arch.rows * arch.cols * score_bits(arch),
+    "scores": lambda arch: arch.rows * arch.cols * score_shape(arch).width,
+    "biased scores": lambda arch: (arch.score_biases * arch.rows * arch.cols
+                                   * score_shape(arch).width),
+    "exponentials": lambda arch: arch.exponentials,
+    "bent lanes": lambda arch: arch.bends * arch.post_rows * arch.cols,
+    "moved row bits": lambda arch: arch.row_moves * arch.rows * arch.lanes,
+    "summed lanes": lambda arch: arch.row_sums * arch.post_rows * arch.cols,
+    "exponential rows": lambda arch: arch.exponentials * arch.rows,
     "row bits": lambda arch: arch.rows * arch.lanes,
     "column bits": lambda arch: arch.cols * arch.lanes,
     "turned bits": lambda arch: arch.rows * (arch.rows - 1).bit_length() * arch.lanes,
@@ -98,20 +105,22 @@ BLOCKS: dict[str, tuple[str, ...]] = {
     "compare_lanes": ("one", "columns", "elements"),
     "compare_column": ("columns", "elements"),
     "score_buffer": ("one", "rows", "columns", "scores"),
-    "row_minimum": ("rows", "scores"),
+    "row_minimum": ("rows", "scores", "biased scores"),
     "arithmetic_lanes": ("one", "columns", "elements", "arithmetic lanes", "drained counts",
-                         "times post rows", "stem numbers"),
-    "arithmetic_lane": ("arithmetic lanes", "stored lanes", "drained counts"),
-    "rescale": ("arithmetic lanes", "stem"),
-    "bend": ("arithmetic lanes",),
+                         "times post rows", "stem numbers", "bent lanes"),
+    "arithmetic_lane": ("arithmetic lanes", "stored lanes", "drained counts", "bent lanes"),
+    "rescale": ("arithmetic lanes", "bent lanes", "stem"),
+    "bend": ("bent lanes",),
     "bit_writer": ("one", "rows", "columns", "chunks", "row bits", "column bits", "times rows",
                    "times chunks"),
     "bit_column": ("columns", "elements"),
     "softmax_threshold": ("one", "rows", "scores", "drained scores", "row bits",
-                          "keys of post rows", "turned lanes", "lanes", "times rows"),
+                          "keys of post rows", "turned lanes", "lanes", "times rows",
+                          "exponentials", "exponential rows"),
     "attention_row": ("post rows", "rows", "keys of post rows"),
     "exponential": ("keys of post rows",),
-    "vector_unit": ("one", "columns", "row bits", "column bits", "arithmetic lanes", "streamed"),
+    "vector_unit": ("one", "columns", "row bits", "column bits", "arithmetic lanes", "streamed",
+                    "moved row bits", "summed lanes"),
     "normaliser": ("one", "columns", "arithmetic lanes", "row bits", "channels"),
     "norm_lane": ("post rows", "arithmetic lanes", "row channels"),
     "norm_column": ("arithmetic lanes", "lane channels"),
@@ -146,9 +155,10 @@ WITHOUT = {
     ("row_moves",): ("row_mover", "source_walk"),
     ("row_sums", "row_moves"): ("destination_walk",),
     ("exponentials",): ("attention_row", "exponential"),
+    ("score_biases",): ("bias memory",),
+    ("bends",): ("bend", "bend memory"),
 }
-"""Parts, and the blocks that a machine without them does not have; what other blocks save then is
-not known to the model."""
+"""Parts, and the blocks that a machine without them does not have."""
 
 _MEMORY_IN = {"sums": "row_sums", "pv": "bit_column"}
 """Memories that are part of a block of the list."""

@@ -28,7 +28,7 @@ TARGETS = {arch.name: arch for arch in (
          weight_depth=3072, thr_depth=512, scale_depth=512, norm_depth=512, pos_depth=512,
          bend_depth=8, bias_depth=8, imem_depth=16, xmem_depth=512, hmem_depth=512,
          pmem_depth=16, bmem_depth=512, kmem_depth=16, resid_depth=1024, vmem_depth=16,
-         sums_depth=16, **_DEIT),
+         sums_depth=16, score_biases=False, bends=False, **_DEIT),
     Arch(name="zynq-7020", fabric="lut6-xc7", rows=6, cols=8, lanes=64, tile_rows=2, tile_cols=4,
          post_rows=3, norm_depth=2048, bend_depth=512),
     Arch(name="k26", fabric="lut6-xcup", rows=16, cols=16, lanes=64, tile_rows=4, tile_cols=4,

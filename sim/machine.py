@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bivit.hw.memories import score_bits
+from bivit.hw.memories import masked_score
 from bivit.sim.constants import bits_of_columns, weighted_planes
 from bivit.sim.memory_state import A_MEMORIES, B_MEMORIES, MemoryState, read_words
 
@@ -20,7 +20,7 @@ class Machine:
 
     def __init__(self, arch, constants):
         self.arch, self.constants = arch, constants
-        self.greatest_score = (1 << (score_bits(arch) - 1)) - 1
+        self.greatest_score = masked_score(arch)
         self._capacity = 1
         self.memories, self._scores, self._minimum = self._allocate(1)
 

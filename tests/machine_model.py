@@ -8,7 +8,7 @@ import numpy as np
 from bivit.compiler.ir import numeric
 from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS
 from bivit.hw import isa
-from bivit.hw.memories import score_bits, threshold_bits
+from bivit.hw.memories import masked_score, threshold_bits
 
 __all__ = ["MEMORIES", "MachineModel"]
 
@@ -64,7 +64,7 @@ class MachineModel:
         for name in self.names:
             setattr(self, name, getattr(memories, name)[image].astype(np.int64))
         self.scores, self.minima, self.outputs = {}, {}, []
-        self.greatest = (1 << (score_bits(arch) - 1)) - 1
+        self.greatest = masked_score(arch)
 
     def run(self, opcode, fields):
         """Execute an instruction."""

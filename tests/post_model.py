@@ -13,7 +13,7 @@ from bivit.compiler.ir.numeric import (
 )
 from bivit.hw.arch import Arch
 from bivit.hw.isa import AddSource, Destination, Opcode
-from bivit.hw.memories import BIAS_BITS, SCALE_BITS, score_bits, threshold_bits
+from bivit.hw.memories import BIAS_BITS, SCALE_BITS, masked_score, threshold_bits
 
 __all__ = ["ARCHS", "READ_PORTS", "Memories", "pack", "unpack"]
 
@@ -25,6 +25,8 @@ ARCHS = {arch.name: arch for arch in (
     Arch(name="odd", rows=3, cols=5, lanes=24, post_rows=2, **DEPTHS),
     Arch(name="flat", rows=4, cols=4, lanes=12, post_rows=4, **DEPTHS),
     Arch(name="ragged", rows=3, cols=8, lanes=28, post_rows=1, count_bits=9, resid_bits=13,
+         **DEPTHS),
+    Arch(name="unbiased", rows=3, cols=6, lanes=24, post_rows=1, bends=False, score_biases=False,
          **DEPTHS),
 )}
 READ_PORTS = ("thr", "scale", "bend", "bias", "pos", "resid", "vmem")
@@ -116,8 +118,7 @@ class Memories:
             scores = counts[tile] << (SCORE_FRACTION + 1)
             if fields["use_bias"]:
                 bias = self.bias[fields["bias_addr"] + tile]
-                greatest = (1 << (score_bits(self.arch) - 1)) - 1
-                scores = np.where(bias == MASKING_BIAS, greatest, scores - bias)
+                scores = np.where(bias == MASKING_BIAS, masked_score(self.arch), scores - bias)
             self.scores[fields["slot"], tile] = scores
             valid.append(scores[:, :int(np.clip(fields["keys"] - tile * full, 0, full))])
         self.minima[fields["slot"]] = np.concatenate(valid, 1).min(1)

@@ -28,7 +28,8 @@ def random_product(rng, arch, opcode):
     if opcode is Opcode.MM_SCORE:
         return fields | {"slot": rng.randrange(arch.score_slots),
                          "keys": rng.randint(1, n_tiles * arch.keys_per_group),
-                         "use_bias": rng.randint(0, 1), "bias_addr": tiles_in(arch.bias_depth)}
+                         "use_bias": rng.randint(0, arch.score_biases),
+                         "bias_addr": tiles_in(arch.bias_depth)}
     dst = rng.choice(list(Destination))
     places = arch.blocks_per_key_word if dst == Destination.V else arch.chunks_per_word
     fields |= {"dst": dst, "dst_pos": rng.choice((0, rng.randrange(places))),
@@ -68,7 +69,7 @@ def _numbers(rng, arch, tiles_in):
         * ((1 << a_planes) - 1) * ((1 << b_planes) - 1),
         "from_pv": int(rng.random() < 0.25), "shift": rng.randrange(4),
         "sat": rng.choice((arch.resid_bits, rng.randint(1, arch.resid_bits))),
-        "bend": rng.randint(0, 1), "bend_addr": tiles_in(arch.bend_depth),
+        "bend": rng.randint(0, arch.bends), "bend_addr": tiles_in(arch.bend_depth),
         "bend_shift": rng.randrange(4), "add2_src": sources[1], "add2_addr": addresses[1],
         "to_bits": rng.randint(0, 1)}
 

@@ -183,7 +183,8 @@ def random_fields(rng, arch, opcode, slots):
             matmul, keys = _matmul(rng, read), rng.randint(1, 4 * arch.keys_per_group)
             slot = rng.randrange(arch.score_slots)
             slots[slot] = {"n_tiles": matmul["n_tiles"], "keys": keys}
-            return matmul | {"slot": slot, "keys": keys, "use_bias": rng.getrandbits(1),
+            return matmul | {"slot": slot, "keys": keys,
+                             "use_bias": rng.randint(0, arch.score_biases),
                              "bias_addr": rng.randrange(CONSTANT_WORDS)}
         case Opcode.MM_ACC:
             return _accumulate(rng, arch, read, written)

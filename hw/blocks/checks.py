@@ -110,6 +110,8 @@ def opcodes_of(arch: Arch) -> tuple[Opcode, ...]:
 def missing_part(arch: Arch, opcode: Opcode, fields) -> str | None:
     """The part that an instruction needs and a target has not, or None."""
     used = {PART_OF.get(opcode)}
+    if opcode is Opcode.MM_SCORE and fields["use_bias"]:
+        used.add("score_biases")
     if opcode is Opcode.MM_ACC and fields["bend"]:
         used.add("bends")
     if opcode is Opcode.SOFTMAX and fields["mode"] == SoftmaxMode.ABSOLUTE.value:
@@ -190,6 +192,8 @@ def _largest(arch, opcode):
     largest |= {name: max(choice.value for choice in shape) for name, shape in choices.items()}
     if opcode is Opcode.SOFTMAX and not arch.exponentials:
         largest["mode"] = SoftmaxMode.LIMIT.value
+    if opcode is Opcode.MM_SCORE and not arch.score_biases:
+        largest["use_bias"] = 0
     if opcode is Opcode.MM_ACC and not arch.bends:
         largest["bend"] = 0
     if opcode is Opcode.MM_ACC:  # SMEM is a first addend, of a target that has one

@@ -1,6 +1,6 @@
 """Exponentials of scores, their sum in a row, and the bits that are a large enough share of it."""
 
-from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
@@ -16,7 +16,7 @@ from bivit.hw.arch import Arch
 from bivit.hw.blocks.lanes import delayed
 from bivit.hw.emit import place
 from bivit.hw.isa import FORMATS, Opcode
-from bivit.hw.memories import score_bits
+from bivit.hw.memories import masked_score, score_shape, score_shift
 
 __all__ = ["AttentionRow", "EXPONENTIAL_BITS", "EXPONENTIAL_STAGES", "Exponential", "SHARE_STAGES",
            "THRESHOLD_BITS", "distance_bits", "sum_bits", "sum_stages"]
@@ -110,7 +110,7 @@ class AttentionRow(wiring.Component):
 
     def __init__(self, arch: Arch):
         self.arch = arch
-        score = signed(score_bits(arch))
+        score = score_shape(arch)
         super().__init__({
             "scores": In(data.ArrayLayout(score, arch.keys_per_group)),
             "minimum": In(score),
@@ -125,7 +125,7 @@ class AttentionRow(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         arch = self.arch
-        masked = (1 << (score_bits(arch) - 1)) - 1
+        masked = masked_score(arch)
         live = Signal(arch.keys_per_group, reset_less=True)
         exponentials = []
         for column, score in enumerate(self.scores):
@@ -133,7 +133,7 @@ class AttentionRow(wiring.Component):
             distance = Signal.like(lane.distance, name=f"distance_{column}", reset_less=True)
             m.d.sync += [
                 live[column].eq(self.valid[column] & (score != masked)),
-                distance.eq(score - self.minimum),
+                distance.eq((score - self.minimum) << score_shift(arch)),
             ]
             m.d.comb += [lane.distance.eq(distance), lane.multiplier.eq(self.multiplier),
                          lane.live.eq(live[column])]

@@ -12,7 +12,7 @@ from bivit.hw.memories import (
     CLIPPED_BITS,
     SCALE_BITS,
     address_bits,
-    score_bits,
+    score_shape,
     threshold_bits,
 )
 
@@ -94,7 +94,7 @@ def counts_layout(arch: Arch) -> data.ArrayLayout:
 
 def score_layout(arch: Arch) -> data.ArrayLayout:
     """Word of the score buffer; element ``(r, c)`` has index ``r * cols + c``."""
-    return data.ArrayLayout(signed(score_bits(arch)), arch.rows * arch.cols)
+    return data.ArrayLayout(score_shape(arch), arch.rows * arch.cols)
 
 
 def bias_layout(arch: Arch) -> data.ArrayLayout:

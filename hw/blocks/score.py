@@ -18,7 +18,7 @@ from bivit.hw.blocks.lanes import (
 )
 from bivit.hw.blocks.memory import Ram
 from bivit.hw.emit import place
-from bivit.hw.memories import address_bits, score_bits
+from bivit.hw.memories import address_bits, masked_score, score_shape
 
 __all__ = ["RowMinimum", "ScoreBuffer", "minima_layout", "minimum_stages",
            "slot_start"]
@@ -27,7 +27,7 @@ __all__ = ["RowMinimum", "ScoreBuffer", "minima_layout", "minimum_stages",
 def minima_layout(arch: Arch) -> data.ArrayLayout:
     """Minimum of each row of each slot: ``[slot][row]``."""
     return data.ArrayLayout(
-        data.ArrayLayout(signed(score_bits(arch)), arch.rows), arch.score_slots)
+        data.ArrayLayout(score_shape(arch), arch.rows), arch.score_slots)
 
 
 def minimum_stages(arch: Arch) -> int:
@@ -42,8 +42,9 @@ def slot_start(arch: Arch, slot: Value) -> Value:
 
 
 def _largest(arch):
-    """The entry of a masked key."""
-    return C((1 << (score_bits(arch) - 1)) - 1, signed(score_bits(arch)))
+    """The entry of a masked key, or without biases the greatest there is."""
+    shape = score_shape(arch)
+    return C(masked_score(arch) if arch.score_biases else (1 << shape.width) - 1, shape)
 
 
 class RowMinimum(wiring.Component):
@@ -56,7 +57,8 @@ class RowMinimum(wiring.Component):
     counts, bias, use_bias : ``In``, cycle 0
         The row; the bias of its keys, and whether it counts.
     scores : ``Out``, cycle 1
-        ``(count << 5) - bias``, or the greatest number where the bias masks the key.
+        ``(count << 5) - bias``, or the greatest number where the bias masks the key; just the
+        count on targets without biases.
     valid : ``In``, cycle 1
         Which columns count; a row without any has the greatest number as its minimum.
     update, first : ``In``, cycle 1 + ``minimum_stages``
@@ -67,7 +69,7 @@ class RowMinimum(wiring.Component):
 
     def __init__(self, arch: Arch):
         self.arch = arch
-        scores = data.ArrayLayout(signed(score_bits(arch)), arch.cols)
+        scores = data.ArrayLayout(score_shape(arch), arch.cols)
         super().__init__({
             "counts": In(data.ArrayLayout(arch.count_bits, arch.cols)),
             "bias": In(data.ArrayLayout(signed(SCORE_BIAS_BITS), arch.cols)),
@@ -76,22 +78,20 @@ class RowMinimum(wiring.Component):
             "valid": In(arch.cols),
             "update": In(arch.score_slots),
             "first": In(1),
-            "minima": Out(data.ArrayLayout(signed(score_bits(arch)), arch.score_slots)),
+            "minima": Out(data.ArrayLayout(score_shape(arch), arch.score_slots)),
         })
 
     def elaborate(self, platform):
         m = Module()
-        shape, largest = signed(score_bits(self.arch)), _largest(self.arch)
+        shape, largest = score_shape(self.arch), _largest(self.arch)
         scores = []
         for column, (count, bias) in enumerate(zip(self.counts, self.bias, strict=True)):
-            used = (bias.as_unsigned() & spread(self.use_bias, SCORE_BIAS_BITS)).as_signed()
             score = Signal(shape, name=f"score_{column}", reset_less=True)
-            m.d.sync += score.eq(Mux(used == MASKING_BIAS, largest,
-                                     (count << SCORE_FRACTION + 1) - used))
+            m.d.sync += score.eq(self._biased(count, bias) if self.arch.score_biases else count)
             m.d.comb += self.scores[column].eq(score)
             scores.append(score)
 
-        terms = [Mux(valid, score, largest).as_signed()
+        terms = [Mux(valid, score, largest)
                  for valid, score in zip(self.valid, scores, strict=True)]
         for stage in range(minimum_stages(self.arch)):
             terms = _halved(m, _halved(m, terms, f"stage_{stage}_pair"), f"stage_{stage}_four")
@@ -107,6 +107,12 @@ class RowMinimum(wiring.Component):
                 m.d.sync += running.eq(minimum)
             m.d.comb += self.minima[slot].eq(running)
         return m
+
+    def _biased(self, count, bias):
+        """The score of a count."""
+        used = (bias.as_unsigned() & spread(self.use_bias, SCORE_BIAS_BITS)).as_signed()
+        return Mux(used == MASKING_BIAS, _largest(self.arch),
+                   (count << SCORE_FRACTION + 1) - used)
 
 
 class ScoreBuffer(wiring.Component):

@@ -16,7 +16,7 @@ from bivit.hw.blocks.score import minima_layout, slot_start
 from bivit.hw.emit import place
 from bivit.hw.encoding import layout_of
 from bivit.hw.isa import FORMATS, INSTRUCTION, TAG_BITS, Opcode, SoftmaxMode
-from bivit.hw.memories import MEM_LATENCY, address_bits, score_bits
+from bivit.hw.memories import MEM_LATENCY, address_bits, score_shape, score_shift
 
 __all__ = ["SoftmaxThreshold", "timing"]
 
@@ -94,7 +94,7 @@ class SoftmaxThreshold(wiring.Component):
         now, held, read, issue, second, ends = self._walk(m)
 
         absolute = self._is_absolute(now)
-        base = [Signal(signed(score_bits(arch)), name=f"base_{row}", reset_less=True)
+        base = [Signal(score_shape(arch), name=f"base_{row}", reset_less=True)
                 for row in range(arch.rows)]
         for row, number in enumerate(base):
             minimum = Array(slot[row] for slot in self.minima)[now.slot]
@@ -212,14 +212,16 @@ class SoftmaxThreshold(wiring.Component):
 
     def _near(self, m, scores, valid, base, held):
         """Bits of RELATIVE and LIMIT, `NEAR_STAGE` cycles after the address."""
-        bits = score_bits(self.arch)
-        least, greatest = -(1 << (bits - 1)), (1 << (bits - 1)) - 2  # masked ones are greater still
+        biases, shape = self.arch.score_biases, score_shape(self.arch)
+        bits = shape.width + (not shape.signed)
+        least, greatest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1 - biases  # masked: one more
         negative = held.delta[-1] & (held.mode == SoftmaxMode.LIMIT)
         found = []
         for row, number in enumerate(base):
             limit = Signal(signed(bits), name=f"limit_{row}", reset_less=True)
             total = Signal(signed(max(bits, len(held.delta) + 1) + 1), name=f"total_{row}")
-            m.d.comb += total.eq(number + Cat(held.delta, negative).as_signed())
+            delta = Cat(held.delta, negative).as_signed() >> score_shift(self.arch)
+            m.d.comb += total.eq(number + delta)
             m.d.sync += limit.eq(Mux(total > greatest, greatest,
                                      Mux(total < least, least, total)))
             found.append(Cat(score <= limit for score in scores[row]) & valid)
@@ -248,7 +250,7 @@ class SoftmaxThreshold(wiring.Component):
             lane = place(m, platform, f"row_{index}", AttentionRow(arch))
             rows = [min(row, arch.rows - 1)
                     for row in range(index, arch.drain_cycles * arch.post_rows, arch.post_rows)]
-            minimum = Signal(signed(score_bits(arch)), name=f"minimum_{index}", reset_less=True)
+            minimum = Signal(score_shape(arch), name=f"minimum_{index}", reset_less=True)
             m.d.sync += minimum.eq(Array(base[row] for row in rows)[group])
             m.d.comb += [
                 *(lane.scores[column].eq(Array(scores[row][column] for row in rows)[scores_group])

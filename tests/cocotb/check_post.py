@@ -11,7 +11,7 @@ from units import ARCH
 from bivit.hw.blocks.matmul import drain_of
 from bivit.hw.blocks.post import PARAM_LEAD
 from bivit.hw.isa import Opcode
-from bivit.hw.memories import score_bits
+from bivit.hw.memories import score_shape
 from post_model import READ_PORTS, Memories, pack
 from products import PRODUCTS, plain, random_product, records_of
 
@@ -77,9 +77,9 @@ async def instructions_change_memories(dut):
             ports.set(pass_=record)
         await ports.edge()
         if score_slot is not None:
-            width = ARCH.rows * score_bits(ARCH)
+            width = ARCH.rows * score_shape(ARCH).width
             minima = ports.get("minima") >> score_slot * width & (1 << width) - 1
-            assert minima == pack(model.minima[score_slot], score_bits(ARCH))
+            assert minima == pack(model.minima[score_slot], score_shape(ARCH).width)
             score_slot = None
         wrote = [apply_write(ports, memories.hmem, "hmem_we", "hmem_addr", "hmem_data"),
                  apply_write(ports, memories.bmem, "bmem_we", "bmem_addr", "bmem_data"),
@@ -98,4 +98,4 @@ async def instructions_change_memories(dut):
         ports.set(score_addr=slot * ARCH.score_tiles + tile)
         for _ in range(3):
             await ports.edge()
-        assert ports.get("score_data") == pack(expected.ravel(), score_bits(ARCH))
+        assert ports.get("score_data") == pack(expected.ravel(), score_shape(ARCH).width)

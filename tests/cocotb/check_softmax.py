@@ -16,7 +16,7 @@ from test_softmax import (
 from units import ARCH
 
 from bivit.hw.isa import Opcode, SoftmaxMode
-from bivit.hw.memories import score_bits
+from bivit.hw.memories import score_shape
 
 
 @cocotb.test(timeout_time=400, timeout_unit="us")
@@ -33,10 +33,10 @@ async def attention_bits_of_all_modes(dut, p_valid):
         program.append(fields)
     minima = [row_minima(ARCH, program[0] | {"slot": slot}, scores)
               for slot in range(ARCH.score_slots)]
-    words = [pack(word.ravel(), score_bits(ARCH))
+    words = [pack(word.ravel(), score_shape(ARCH).width)
              for word in scores.reshape(-1, *scores.shape[2:])]
     ports = await start(dut, "softmax__", instr__valid=0,
-                        minima=pack(np.ravel(minima), score_bits(ARCH)))
+                        minima=pack(np.ravel(minima), score_shape(ARCH).width))
     Memory(ports, dict(enumerate(words)), [("score_addr", "score_data")])
     cocotb.start_soon(send(ports, "instr__", instructions(
         [(Opcode.SOFTMAX, fields) for fields in program], tag=100), p_valid))

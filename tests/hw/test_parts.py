@@ -19,6 +19,7 @@ from bivit.hw.targets import TARGETS
 from bivit.models.digits import CHECKPOINTS, SMALL_CHECKPOINT
 from bivit.sim.images import held_out_digits
 from bivit.sim.simulate import simulate
+from network_graphs import random_window_graph
 
 TINY = TARGETS["tiny"]
 REFUSED = {
@@ -26,6 +27,7 @@ REFUSED = {
     "row_moves": "layer vit.encoder.patch_embed1.gather: .* no moves of rows",
     "exponentials": "layer vit.encoder.layer.0.attention.attention.softmax: .* no shares of a sum",
     "bends": "layer vit.encoder.layer.0.attention.attention.reduction: .* no bends",
+    "score_biases": "layer .*: .* no biases of scores",
 }
 
 
@@ -35,7 +37,8 @@ def without(*parts):
 
 @pytest.mark.parametrize("part", REFUSED)
 def test_networks_that_need_a_part(part):
-    graph = checkpoint.load(CHECKPOINTS["binaryvit_digits"])
+    graph = (random_window_graph(3) if part == "score_biases"
+             else checkpoint.load(CHECKPOINTS["binaryvit_digits"]))
     with pytest.raises(CompileError, match=REFUSED[part]) as refusal:
         lower(graph, without(part))
     assert str(refusal.value).endswith(f"take a target without {part} = false")
@@ -56,6 +59,7 @@ def test_instructions_of_parts():
     absolute = {"mode": SoftmaxMode.ABSOLUTE.value}
     assert missing_part(without("exponentials"), Opcode.SOFTMAX, absolute) == "exponentials"
     assert missing_part(without("bends"), Opcode.MM_ACC, {"bend": 1}) == "bends"
+    assert missing_part(without("score_biases"), Opcode.MM_SCORE, {"use_bias": 1}) == "score_biases"
     assert missing_part(TINY, Opcode.MM_ACC, {"bend": 1}) is None
 
 

@@ -13,7 +13,7 @@ from bivit.hw.blocks.lanes import STAGES, pass_layout
 from bivit.hw.blocks.matmul import drain_of
 from bivit.hw.blocks.post import PARAM_LEAD, PostProcessing, latency
 from bivit.hw.isa import AddSource, Destination, Opcode
-from bivit.hw.memories import score_bits
+from bivit.hw.memories import score_shape, score_shift
 from post_model import ARCHS, READ_PORTS, Memories, pack, pack_fields, unpack
 from products import PRODUCTS, most_terms, plain, random_product, records_of
 
@@ -97,7 +97,7 @@ class Bench:
                 pipeline[:] = [pipeline[1], memories.word(name, min(address, depth(name) - 1))]
             if check_minima is not None:
                 got = ctx.get(Value.cast(dut.minima[check_minima]))
-                assert got == pack(self.model.minima[check_minima], score_bits(self.arch))
+                assert got == self._entries(self.model.minima[check_minima])
                 check_minima = None
             wrote = self._write(ctx, dut)
             assert wrote == self.writes.get(cycle, set()), (cycle, finished)
@@ -118,8 +118,11 @@ class Bench:
         for (slot, tile), expected in self.model.scores.items():
             ctx.set(dut.score_addr, slot * self.arch.score_tiles + tile)
             await ctx.tick().repeat(2)
-            assert ctx.get(Value.cast(dut.score_data)) == pack(expected.ravel(),
-                                                               score_bits(self.arch))
+            assert ctx.get(Value.cast(dut.score_data)) == self._entries(expected.ravel())
+
+    def _entries(self, scores):
+        """Scores as the score buffer keeps them."""
+        return pack(scores >> score_shift(self.arch), score_shape(self.arch).width)
 
     def _write(self, ctx, dut):
         """Apply the write ports of this cycle; the memories that were written."""

@@ -15,7 +15,7 @@ from bivit.hw.blocks.post import Mode, PostProcessing, latency
 from bivit.hw.blocks.softmax import SoftmaxThreshold, timing
 from bivit.hw.encoding import encode
 from bivit.hw.isa import Opcode, SoftmaxMode
-from bivit.hw.memories import score_bits
+from bivit.hw.memories import masked_score, score_shape, score_shift
 
 ARCHS = {arch.name: arch for arch in (
     Arch(name="tiny", rows=2, cols=4, lanes=16, score_slots=3, score_tiles=8, pmem_depth=16),
@@ -25,6 +25,8 @@ ARCHS = {arch.name: arch for arch in (
          count_bits=7, post_rows=3),
     Arch(name="one", rows=4, cols=4, lanes=4, score_slots=1, score_tiles=8, pmem_depth=16,
          post_rows=3),
+    Arch(name="unbiased", rows=3, cols=5, lanes=24, score_slots=2, score_tiles=9, pmem_depth=16,
+         post_rows=2, score_biases=False),
 )}
 
 
@@ -34,14 +36,12 @@ def pack(numbers, width):
                for index, number in enumerate(numbers))
 
 
-def masked_score(arch):
-    """The entry of a masked key."""
-    return (1 << (score_bits(arch) - 1)) - 1
-
-
 def random_scores(arch, rng):
-    """Entries of the score buffer, some of them masked, and a minimum of every row and slot."""
+    """Scores, some of them masked if the target has biases."""
     shape = arch.score_slots, arch.score_tiles, arch.rows, arch.cols
+    if not arch.score_biases:
+        return np.where(rng.random(shape) < 0.5, rng.integers(0, 1 << arch.count_bits, shape),
+                        rng.integers(0, 30, shape)) << score_shift(arch)
     largest = (1 << arch.count_bits) - 1 << 5
     scores = rng.integers(MASKING_BIAS + 1, largest - MASKING_BIAS, shape)
     near = rng.random(shape) < 0.5  # so that exponentials are not zero
@@ -180,8 +180,8 @@ def test_random_instructions(name, modes, gap):
     actual = expected.copy()
     instructions = [random_instruction(arch, rng, mode=rng.choice(MODES[modes]))
                     for _ in range(25)]
-    words = [pack(word, score_bits(arch))
-             for word in scores.reshape(-1, arch.rows * arch.cols)]
+    width, shift = score_shape(arch).width, score_shift(arch)
+    words = [pack(word >> shift, width) for word in scores.reshape(-1, arch.rows * arch.cols)]
     # A slot is written when all that read it are done, so it has one number of keys here.
     keys = {fields["slot"]: fields["keys"] for fields in instructions}
     for fields in instructions:
@@ -195,7 +195,7 @@ def test_random_instructions(name, modes, gap):
     dut = SoftmaxThreshold(arch)
 
     async def testbench(ctx):
-        ctx.set(Value.cast(dut.minima), pack(minima.ravel(), score_bits(arch)))
+        ctx.set(Value.cast(dut.minima), pack(minima.ravel() >> shift, width))
         popped, finished, free, dones, pipeline = 0, 0, 0, {}, [0, 0]
         for cycle in range(20000):
             valid = popped < len(instructions) and (gap == 0 or rng.random() > gap)
@@ -230,7 +230,7 @@ def test_random_instructions(name, modes, gap):
 
 
 @pytest.mark.parametrize("mode", SoftmaxMode)
-@pytest.mark.parametrize("name", ["odd", "ragged"])
+@pytest.mark.parametrize("name", ["odd", "ragged", "unbiased"])
 def test_reads_scores_as_soon_as_they_are_done(name, mode):
     """With the real score buffer: SOFTMAX is popped in the cycle after `done` of the scores."""
     arch, rng = ARCHS[name], np.random.default_rng(6)
