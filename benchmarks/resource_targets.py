@@ -20,7 +20,8 @@ def _arch(shape, tile, post_rows=1, *, deeper=1, **others):
     depths = {name: depth * deeper for name, depth in _DEPTHS.items()}
     name = "-".join(["x".join(map(str, shape)), "x".join(map(str, tile)), str(post_rows),
                      *([f"deep{deeper}"] if deeper > 1 else []),
-                     *(f"{key.replace('_', '')}{value}" for key, value in others.items())])
+                     *(f"no{key.replace('_', '')}" if value is False else
+                       f"{key.replace('_', '')}{value}" for key, value in others.items())])
     return Arch(name=name, rows=rows, cols=cols, lanes=lanes, tile_rows=tile[0],
                 tile_cols=tile[1], post_rows=post_rows, fabric="ecp5",
                 **(depths | {"weights": "loaded"} | others))
@@ -35,6 +36,9 @@ FITTED = (
     _arch((2, 6, 32), (2, 3), weights="streamed", port_bits=64),
     _arch((4, 4, 16), (4, 4), 2, weights="streamed", port_bits=16),
     _arch((2, 4, 16), (2, 2), weights="streamed", port_bits=128),
+    _arch((2, 4, 16), (2, 2), row_sums=False, row_moves=False, exponentials=False),
+    _arch((4, 4, 32), (2, 2), 2, row_sums=False, row_moves=False, exponentials=False,
+          score_biases=False, bends=False),
 )
 """Varied as the model's features are."""
 
