@@ -53,15 +53,14 @@ class ArithmeticLane(wiring.Component):
     active, first, group, start : ``In``, cycle 1
         Take the count; `first` starts a new sum.
     scale : ``In``, cycle 2
-    bias : ``In``, cycle 3
-    shift : ``In``, cycle 4
-        Index into ``RESCALE_SHIFTS``.
+    bias, shift : ``In``, cycle 3
+        `shift` is an index into ``RESCALE_SHIFTS``.
     addend : ``In``, cycle 6
     to_bend : ``In``, cycle 7
         Whether the sum is saturated to 16 bits.
     knee, scale_above, bias_above, scale_below, bias_below : ``In``, cycle 8
         Of the bend.
-    bend_shift : ``In``, cycle 11
+    bend_shift : ``In``, cycle 10
     bent, addend_2 : ``In``, cycle 13
         Whether the bend counts, and what is added.
     largest : ``In``, cycle 14
@@ -216,10 +215,10 @@ class ArithmeticLanes(wiring.Component):
         group_after = delayed(m, group, 1, name="group")
         m.d.comb += self.bend_addr.eq(
             delayed(m, record.bend_addr, _BEND - MEM_LATENCY, name="bend_addr"))
-        shift = delayed(m, record.shift, _DOT + 2, name="shift")
+        shift = delayed(m, record.shift, _DOT + 1, name="shift")
         bend = [delayed(m, record.bend, stage, name=f"bend_{stage}")
                 for stage in (_ADD + 1, _LAST)]
-        bend_shift = delayed(m, record.bend_shift, _BEND + 3, name="bend_shift")
+        bend_shift = delayed(m, record.bend_shift, _BEND + 2, name="bend_shift")
         saturation = delayed(m, record.sat, _LAST, name="saturation")
         largest = Signal(arch.resid_bits - 1, reset_less=True)
         m.d.sync += [bit.eq(index + 1 < saturation) for index, bit in enumerate(largest)]
@@ -256,7 +255,8 @@ class ArithmeticLanes(wiring.Component):
     def _addends(self, m):
         """Both addends of a row group, at their stages."""
         arch, record = self.arch, self.drain.record
-        wait = _ADD - MEM_LATENCY - 1  # cycles from a drain cycle to its addresses before a port
+        read = _ADD - 1  # the stage of the words; the first addends are selected from them
+        wait = read - MEM_LATENCY - 1  # cycles from a drain cycle to its addresses before a port
         addresses = [delayed(m, (address + self.drain.group)[:16], wait, name=f"address_{number}")
                      for number, address in enumerate((record.add_addr, record.add2_addr))]
         memories = {AddSource.RESID: (self.resid_addr, self.resid_data),
@@ -270,7 +270,7 @@ class ArithmeticLanes(wiring.Component):
         def select(source, name):
             """The word that `source` says."""
             word = Signal(numbers_layout(arch).size, name=name)
-            with m.Switch(delayed(m, source, _ADD, name=f"{name}_source")):
+            with m.Switch(delayed(m, source, read, name=f"{name}_source")):
                 for number, (_, value) in memories.items():
                     with m.Case(number):
                         m.d.comb += word.eq(value)
@@ -278,17 +278,18 @@ class ArithmeticLanes(wiring.Component):
 
         first, second = select(record.add_src, "first"), select(record.add2_src, "second")
         # The second of a dual pass comes a cycle late, and from the same memory as the first.
-        dual = delayed(m, record.dual, _ADD + 1, name="dual")
+        dual = delayed(m, record.dual, read + 1, name="dual")
         late = Mux(dual, first, delayed(m, second, 1, name="second"))
         layout = numbers_layout(arch)
         first_numbers = data.View(layout, first)
         if arch.stem_macs:
             m.d.sync += self.smem_addr.eq(addresses[0])
-            from_stem = delayed(m, record.add_src == AddSource.SMEM, _ADD, name="from_stem")
+            from_stem = delayed(m, record.add_src == AddSource.SMEM, read, name="from_stem")
             first_numbers = [Mux(from_stem, stem, number) for stem, number in
                              zip(self.smem_data, first_numbers, strict=True)]
-        return (first_numbers,
-                data.View(layout, delayed(m, late, _LAST - _ADD - 1, name="late")))
+        return ([delayed(m, number, 1, name=f"addend_{index}")
+                 for index, number in enumerate(first_numbers)],
+                data.View(layout, delayed(m, late, _LAST - read - 1, name="late")))
 
     def _row_group(self, m, take):
         """Counts of the present row group: the first straight away, the others from a register."""

@@ -33,9 +33,8 @@ class Rescale(wiring.Component):
     Members
     -------
     number, scale : ``In``, cycle 0
-    bias : ``In``, cycle 1
-    shift : ``In``, cycle 2
-        Index into ``RESCALE_SHIFTS``.
+    bias, shift : ``In``, cycle 1
+        `shift` is an index into ``RESCALE_SHIFTS``.
     result : ``Out``, cycle ``RESCALE_LATENCY``
     """
 
@@ -56,7 +55,7 @@ class Rescale(wiring.Component):
         # A bias has BIAS_FRACTION bits below one, so half is 1 << (BIAS_FRACTION - 1) beside it.
         half = Signal(signed(BIAS_BITS + 1), reset_less=True)
         m.d.sync += half.eq(self.bias + Const(1 << (BIAS_FRACTION - 1)))
-        total = aligned(self._product(m), self.shift) + half
+        total = aligned(self._product(m), delayed(m, self.shift, 1, name="shift_after")) + half
         shifted = Signal(signed(len(total) - BIAS_FRACTION), reset_less=True)
         m.d.sync += shifted.eq(total >> BIAS_FRACTION)
         largest = Const((1 << (CLIPPED_BITS - 1)) - 1, CLIPPED_BITS - 1)
@@ -85,7 +84,7 @@ class Bend(wiring.Component):
     Members
     -------
     number, knee, scale_above, bias_above, scale_below, bias_below : ``In``, cycle 0
-    shift : ``In``, cycle 3
+    shift : ``In``, cycle 2
         Index into ``RESCALE_SHIFTS``.
     result : ``Out``, cycle ``BEND_LATENCY``
     """
