@@ -40,7 +40,7 @@ class Rescale(wiring.Component):
 
     def __init__(self, width: int):
         if width >= 2 * _FACTOR_BITS:
-            raise ValueError(f"width must be less than {2 * _FACTOR_BITS}, not {width}")
+            raise ValueError(f"width must be at most {2 * _FACTOR_BITS - 1}, not {width}")
         self.width = width
         super().__init__({
             "number": In(signed(width)),
