@@ -36,7 +36,7 @@ __all__ = ["ArithmeticLane", "ArithmeticLanes"]
 
 _DOT = 2  # the stage of the dot product
 _ADD = _DOT + RESCALE_LATENCY  # the stage of the first addend
-_BEND = _ADD + 2
+_BEND = _ADD + 1
 _LAST = _BEND + BEND_LATENCY  # the stage of the second addend
 assert NUMBER_STAGES == _LAST + 2
 
@@ -56,9 +56,8 @@ class ArithmeticLane(wiring.Component):
     bias, shift : ``In``, cycle 3
         `shift` is an index into ``RESCALE_SHIFTS``.
     addend : ``In``, cycle 6
-    to_bend : ``In``, cycle 7
-        Whether the sum is saturated to 16 bits.
-    knee, scale_above, bias_above, scale_below, bias_below : ``In``, cycle 8
+    knee : ``In``, cycle 7
+    scale_above, bias_above, scale_below, bias_below : ``In``, cycle 8
         Of the bend.
     bend_shift : ``In``, cycle 10
     bent, addend_2 : ``In``, cycle 13
@@ -82,7 +81,6 @@ class ArithmeticLane(wiring.Component):
             "bias": In(signed(BIAS_BITS)),
             "shift": In(range(len(RESCALE_SHIFTS))),
             "addend": In(signed(CLIPPED_BITS if arch.stem_macs else arch.resid_bits)),
-            "to_bend": In(1),
             "knee": In(signed(16)),
             "scale_above": In(signed(SCALE_BITS)),
             "bias_above": In(signed(BIAS_BITS)),
@@ -108,13 +106,10 @@ class ArithmeticLane(wiring.Component):
 
         # With one addend. The sum of a clipped number and two addends still saturates as it must;
         # a clipped number as an addend has nothing but zero beside it.
-        added = delayed(m, rescale.result + self.addend, 1, name="added")
-        number = saturated(added, Const(0x7FFF, 15))
-        single = delayed(m, Mux(self.to_bend, number, added).as_signed() if arch.bends else added,
-                         1, name="single")
+        single = delayed(m, rescale.result + self.addend, 1, name="single")
         if arch.bends:
             m.d.comb += [
-                bend.number.eq(single[:16].as_signed()),
+                bend.number.eq(single),
                 bend.shift.eq(self.bend_shift),
                 *(getattr(bend, name).eq(getattr(self, name)) for name in
                   ("knee", "scale_above", "bias_above", "scale_below", "bias_below")),
@@ -216,9 +211,11 @@ class ArithmeticLanes(wiring.Component):
         m.d.comb += self.bend_addr.eq(
             delayed(m, record.bend_addr, _BEND - MEM_LATENCY, name="bend_addr"))
         shift = delayed(m, record.shift, _DOT + 1, name="shift")
-        bend = [delayed(m, record.bend, stage, name=f"bend_{stage}")
-                for stage in (_ADD + 1, _LAST)]
-        bend_shift = delayed(m, record.bend_shift, _BEND + 2, name="bend_shift")
+        bent = delayed(m, record.bend, _LAST, name="bent")
+        bend_shift = delayed(m, record.bend_shift, _BEND + 3, name="bend_shift")
+        bends = [data.View(self.bend_data[column].shape(), delayed(
+            m, self.bend_data[column].as_value(), 1, name=f"bend_{column}"))
+            for column in range(arch.cols)]
         saturation = delayed(m, record.sat, _LAST, name="saturation")
         largest = Signal(arch.resid_bits - 1, reset_less=True)
         m.d.sync += [bit.eq(index + 1 < saturation) for index, bit in enumerate(largest)]
@@ -239,11 +236,11 @@ class ArithmeticLanes(wiring.Component):
                 lane.bias.eq(biases[column]),
                 lane.shift.eq(shift),
                 lane.addend.eq(first_addend[index]),
-                lane.to_bend.eq(bend[0]),
-                *(getattr(lane, name).eq(self.bend_data[column][name]) for name in
-                  ("knee", "scale_above", "bias_above", "scale_below", "bias_below")),
+                lane.knee.eq(self.bend_data[column].knee),
+                *(getattr(lane, name).eq(bends[column][name]) for name in
+                  ("scale_above", "bias_above", "scale_below", "bias_below")),
                 lane.bend_shift.eq(bend_shift),
-                lane.bent.eq(bend[1]),
+                lane.bent.eq(bent),
                 lane.addend_2.eq(second_addend[index]),
                 lane.largest.eq(largest),
                 results[index].eq(lane.result),

@@ -15,7 +15,7 @@ __all__ = ["BEND_LATENCY", "RESCALE_LATENCY", "Bend", "Rescale"]
 RESCALE_LATENCY = 4
 """Cycles from the operands of a :class:`Rescale` to its result."""
 
-BEND_LATENCY = 1 + RESCALE_LATENCY
+BEND_LATENCY = 2 + RESCALE_LATENCY
 """Cycles from the operands of a :class:`Bend` to its result."""
 
 _FACTOR_BITS = 18
@@ -79,19 +79,20 @@ class Rescale(wiring.Component):
 
 
 class Bend(wiring.Component):
-    """``numeric.bend``, clipped to ``CLIPPED_BITS``.
+    """``numeric.bend`` of a number saturated to 16 bits, clipped to ``CLIPPED_BITS``.
 
     Members
     -------
-    number, knee, scale_above, bias_above, scale_below, bias_below : ``In``, cycle 0
-    shift : ``In``, cycle 2
+    number, knee : ``In``, cycle 0
+    scale_above, bias_above, scale_below, bias_below : ``In``, cycle 1
+    shift : ``In``, cycle 3
         Index into ``RESCALE_SHIFTS``.
     result : ``Out``, cycle ``BEND_LATENCY``
     """
 
     def __init__(self):
         super().__init__({
-            "number": In(signed(16)),
+            "number": In(signed(CLIPPED_BITS + 1)),
             "knee": In(signed(16)),
             "scale_above": In(signed(SCALE_BITS)),
             "bias_above": In(signed(BIAS_BITS)),
@@ -104,11 +105,13 @@ class Bend(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         rescale = place(m, platform, "rescale", Rescale(16))
-        above = self.number >= self.knee
+        number = saturated(self.number, Const(0x7FFF, 15))
+        # Beside the saturation, which matters for the least knee alone.
+        above = delayed(m, (self.number >= self.knee) | (self.knee == -0x8000), 1, name="above")
         scale, bias = (Mux(above, getattr(self, f"{name}_above"), getattr(self, f"{name}_below"))
                        for name in ("scale", "bias"))
         m.d.comb += [
-            rescale.number.eq(delayed(m, self.number, 1, name="number_after")),
+            rescale.number.eq(delayed(m, number, 2, name="number_after")),
             rescale.scale.eq(delayed(m, scale, 1, name="scale_after")),
             rescale.bias.eq(delayed(m, bias, 2, name="bias_after")),
             rescale.shift.eq(self.shift),

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from bivit.compiler.ir.numeric import RESCALE_SHIFTS, bend, rescale
+from bivit.compiler.ir.numeric import RESCALE_SHIFTS, bend, rescale, saturate
 from bivit.hw.blocks.rescale import BEND_LATENCY, RESCALE_LATENCY, Bend, Rescale
 from bivit.hw.memories import BIAS_BITS, CLIPPED_BITS, SCALE_BITS
 
-BITS = {"scale": SCALE_BITS, "bias": BIAS_BITS, "number": 16, "knee": 16}
+BITS = {"scale": SCALE_BITS, "bias": BIAS_BITS, "number": CLIPPED_BITS + 1, "knee": 16}
 COUNT = 400
 
 
@@ -60,15 +60,16 @@ def test_bend():
     rng = np.random.default_rng(1)
     names = ("number", "knee", "scale_above", "bias_above", "scale_below", "bias_below")
     operands = {name: signed(rng, BITS[name.split("_")[0]]) for name in names}
-    operands["knee"][::5] = operands["number"][::5]
+    operands["knee"][::5] = saturate(operands["number"][::5], 16)
     shift = rng.integers(0, len(RESCALE_SHIFTS), COUNT)
-    expected = [
-        clipped(bend(number, knee, (scale_above, bias_above), (scale_below, bias_below),
-                     RESCALE_SHIFTS[k]))
-        for number, knee, scale_above, bias_above, scale_below, bias_below, k
-        in zip(*operands.values(), shift, strict=True)]
-    assert outputs(Bend(), {name: (0, values) for name, values in operands.items()}
-                   | {"shift": (2, shift)}, BEND_LATENCY) == expected
+    number, *parameters = operands.values()
+    expected = [clipped(bend(x, knee, (scale_above, bias_above), (scale_below, bias_below),
+                             RESCALE_SHIFTS[k]))
+                for x, knee, scale_above, bias_above, scale_below, bias_below, k
+                in zip(saturate(number, 16), *parameters, shift, strict=True)]
+    stages = {name: int(name not in ("number", "knee")) for name in names}
+    assert outputs(Bend(), {name: (stages[name], operands[name]) for name in names}
+                   | {"shift": (3, shift)}, BEND_LATENCY) == expected
 
 
 def test_number_of_more_than_two_factors():
