@@ -21,7 +21,7 @@ TARGETS = {arch.name: arch for arch in (
          resid_depth=16384, vmem_depth=16384, sums_depth=128),
     Arch(name="ecp5-25f", fabric="ecp5", rows=4, cols=4, lanes=64, tile_rows=2, tile_cols=2,
          post_rows=1),
-    # As much as fits on the device and can be routed: memories of 16 words are made of LUTs
+    # Leaves the device some room to place it: memories of 16 words are made of LUTs
     # (docs/synthesis.md).
     Arch(name="ecp5-85f", fabric="ecp5", rows=8, cols=8, lanes=64, tile_rows=8, tile_cols=4,
          post_rows=1, pop_stages=5, count_bits=10, score_tiles=4, program_depth=512,
