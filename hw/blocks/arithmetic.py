@@ -34,10 +34,11 @@ from bivit.hw.memories import (
 
 __all__ = ["ArithmeticLane", "ArithmeticLanes"]
 
-_ADD = 1 + RESCALE_LATENCY  # the stage of the first addend
+_DOT = 2  # the stage of the dot product
+_ADD = _DOT + RESCALE_LATENCY  # the stage of the first addend
 _BEND = _ADD + 1
 _LAST = _BEND + BEND_LATENCY  # the stage of the second addend
-assert _ADD == 1 + MEM_LATENCY and _LAST == NUMBER_STAGES - 1
+assert NUMBER_STAGES == _LAST + 2
 
 
 class ArithmeticLane(wiring.Component):
@@ -48,17 +49,21 @@ class ArithmeticLane(wiring.Component):
 
     Members
     -------
-    active, first, group, count, count_shift, start : ``In``, cycle 0
-        Take a count; `first` starts a new sum.
-    scale, bias, shift : ``In``, cycle 1
-        Of the rescale; `shift` is an index into ``RESCALE_SHIFTS``.
-    addend, to_bend : ``In``, cycle 3
-        What is added, and whether the sum is saturated to 16 bits.
-    knee, scale_above, bias_above, scale_below, bias_below : ``In``, cycle 4
+    count, count_shift : ``In``, cycle 0
+    active, first, group, start : ``In``, cycle 1
+        Take the count; `first` starts a new sum.
+    scale : ``In``, cycle 2
+    bias, shift : ``In``, cycle 3
+        `shift` is an index into ``RESCALE_SHIFTS``.
+    addend : ``In``, cycle 6
+    knee : ``In``, cycle 7
+    scale_above, bias_above, scale_below, bias_below : ``In``, cycle 8
         Of the bend.
-    bend_shift : ``In``, cycle 5
-    bent, addend_2, largest : ``In``, cycle 7
-        Whether the bend counts, what is added, and the largest number of the result.
+    bend_shift : ``In``, cycle 10
+    bent, addend_2 : ``In``, cycle 13
+        Whether the bend counts, and what is added.
+    largest : ``In``, cycle 14
+        The largest number of the result.
     result : ``Out``, cycle ``NUMBER_STAGES``
         The result.
     """
@@ -76,7 +81,6 @@ class ArithmeticLane(wiring.Component):
             "bias": In(signed(BIAS_BITS)),
             "shift": In(range(len(RESCALE_SHIFTS))),
             "addend": In(signed(CLIPPED_BITS if arch.stem_macs else arch.resid_bits)),
-            "to_bend": In(1),
             "knee": In(signed(16)),
             "scale_above": In(signed(SCALE_BITS)),
             "bias_above": In(signed(BIAS_BITS)),
@@ -102,30 +106,28 @@ class ArithmeticLane(wiring.Component):
 
         # With one addend. The sum of a clipped number and two addends still saturates as it must;
         # a clipped number as an addend has nothing but zero beside it.
-        single = Signal(signed(CLIPPED_BITS + 1), reset_less=True)
-        added = rescale.result + self.addend
-        number = saturated(added, Const(0x7FFF, 15))
-        m.d.sync += single.eq(Mux(self.to_bend, number, added) if arch.bends else added)
+        single = delayed(m, rescale.result + self.addend, 1, name="single")
         if arch.bends:
             m.d.comb += [
-                bend.number.eq(single[:16].as_signed()),
+                bend.number.eq(single),
                 bend.shift.eq(self.bend_shift),
                 *(getattr(bend, name).eq(getattr(self, name)) for name in
                   ("knee", "scale_above", "bias_above", "scale_below", "bias_below")),
             ]
         straight = delayed(m, single, BEND_LATENCY, name="straight")
         chosen = Mux(self.bent, bend.result, straight) if arch.bends else straight
-        total = chosen.as_signed() + self.addend_2
+        total = delayed(m, chosen.as_signed() + self.addend_2, 1, name="total")
         result = Signal(signed(arch.resid_bits), reset_less=True)
         m.d.sync += result.eq(saturated(total, self.largest))
         m.d.comb += self.result.eq(result)
         return m
 
     def _dot(self, m):
-        """The dot product so far, one cycle after the count; within `acc_bits` and a sign."""
+        """The dot product so far, at stage ``_DOT``; within `acc_bits` and a sign."""
         dot = Signal(signed(self.arch.acc_bits + 1), reset_less=True)
-        kept, left = Signal.like(dot), Signal.like(dot)
-        m.d.comb += left.eq(Mux(self.first, self.start, kept) - (self.count << self.count_shift))
+        kept, left, term = (Signal.like(dot, name=name) for name in ("kept", "left", "term"))
+        m.d.sync += term.eq(self.count << self.count_shift)
+        m.d.comb += left.eq(Mux(self.first, self.start, kept) - term)
         with m.If(self.active):
             m.d.sync += dot.eq(left)
         if self.arch.drain_cycles == 1:
@@ -151,7 +153,8 @@ class ArithmeticLanes(wiring.Component):
     Members
     -------
     drain : ``In``
-        The present drain cycle; counts, scales, thresholds and ones come in the first of a pass.
+        The present drain cycle; counts, thresholds and ones come in the first of a pass, scales
+        in the next cycle.
     counts, scale, thr : ``In``
         Counts, SCALE word and THR word of the pass.
     ones : ``In``
@@ -196,17 +199,24 @@ class ArithmeticLanes(wiring.Component):
         m.d.comb += take.eq(self.drain.active & ~self.drain.step)
 
         scale = Signal(scale_layout(arch), reset_less=True)
-        with m.If(self.drain.first):
+        with m.If(delayed(m, self.drain.first, _DOT - 1, name="first")):
             m.d.sync += scale.eq(self.scale)
-        starts = [Signal(arch.acc_bits, name=f"start_{column}") for column in range(arch.cols)]
-        m.d.comb += [start.eq(Mux(record.use_pv, ones, record.base))
-                     for start, ones in zip(starts, self.ones, strict=True)]
+        biases = [delayed(m, word.bias, 1, name=f"bias_{column}")
+                  for column, word in enumerate(scale)]
+        starts = [delayed(m, Mux(record.use_pv, ones, record.base)[:arch.acc_bits], 1,
+                          name=f"start_{column}") for column, ones in enumerate(self.ones)]
+        active = delayed(m, take, 1, name="active", init=0)
+        first_plane = delayed(m, record.plane_first, 1, name="first_plane")
+        group_after = delayed(m, group, 1, name="group")
         m.d.comb += self.bend_addr.eq(
             delayed(m, record.bend_addr, _BEND - MEM_LATENCY, name="bend_addr"))
-        shift = delayed(m, record.shift, 1, name="shift")
-        bend = [delayed(m, record.bend, stage, name=f"bend_{stage}") for stage in (_ADD, _LAST)]
-        bend_shift = delayed(m, record.bend_shift, _BEND + 1, name="bend_shift")
-        saturation = delayed(m, record.sat, _LAST - 1, name="saturation")
+        shift = delayed(m, record.shift, _DOT + 1, name="shift")
+        bent = delayed(m, record.bend, _LAST, name="bent")
+        bend_shift = delayed(m, record.bend_shift, _BEND + 3, name="bend_shift")
+        bends = [data.View(self.bend_data[column].shape(), delayed(
+            m, self.bend_data[column].as_value(), 1, name=f"bend_{column}"))
+            for column in range(arch.cols)]
+        saturation = delayed(m, record.sat, _LAST, name="saturation")
         largest = Signal(arch.resid_bits - 1, reset_less=True)
         m.d.sync += [bit.eq(index + 1 < saturation) for index, bit in enumerate(largest)]
         first_addend, second_addend = self._addends(m)
@@ -216,21 +226,21 @@ class ArithmeticLanes(wiring.Component):
             lane = place(m, platform, f"lane_{index}", ArithmeticLane(arch))
             column = index % arch.cols
             m.d.comb += [
-                lane.active.eq(take),
-                lane.first.eq(record.plane_first),
-                lane.group.eq(group),
+                lane.active.eq(active),
+                lane.first.eq(first_plane),
+                lane.group.eq(group_after),
                 lane.count.eq(count),
                 lane.count_shift.eq(record.count_shift),
                 lane.start.eq(starts[column]),
                 lane.scale.eq(scale[column].scale),
-                lane.bias.eq(scale[column].bias),
+                lane.bias.eq(biases[column]),
                 lane.shift.eq(shift),
                 lane.addend.eq(first_addend[index]),
-                lane.to_bend.eq(bend[0]),
-                *(getattr(lane, name).eq(self.bend_data[column][name]) for name in
-                  ("knee", "scale_above", "bias_above", "scale_below", "bias_below")),
+                lane.knee.eq(self.bend_data[column].knee),
+                *(getattr(lane, name).eq(bends[column][name]) for name in
+                  ("scale_above", "bias_above", "scale_below", "bias_below")),
                 lane.bend_shift.eq(bend_shift),
-                lane.bent.eq(bend[1]),
+                lane.bent.eq(bent),
                 lane.addend_2.eq(second_addend[index]),
                 lane.largest.eq(largest),
                 results[index].eq(lane.result),
@@ -241,20 +251,23 @@ class ArithmeticLanes(wiring.Component):
 
     def _addends(self, m):
         """Both addends of a row group, at their stages."""
-        arch, record, step = self.arch, self.drain.record, self.drain.step
-        addresses = [Signal(16, name=f"address_{number}") for number in (1, 2)]
-        m.d.comb += [addresses[0].eq(record.add_addr + self.drain.group),
-                     addresses[1].eq(record.add2_addr + self.drain.group)]
+        arch, record = self.arch, self.drain.record
+        read = _ADD - 1  # the stage of the words; the first addends are selected from them
+        wait = read - MEM_LATENCY - 1  # cycles from a drain cycle to its addresses before a port
+        addresses = [delayed(m, (address + self.drain.group)[:16], wait, name=f"address_{number}")
+                     for number, address in enumerate((record.add_addr, record.add2_addr))]
         memories = {AddSource.RESID: (self.resid_addr, self.resid_data),
                     AddSource.POS: (self.pos_addr, self.pos_data),
                     AddSource.VMEM: (self.vmem_addr, self.vmem_data)}
         for source, (port, _) in memories.items():
-            m.d.sync += port.eq(Mux((record.add_src == source) & ~step, *addresses))
+            for_first = delayed(m, (record.add_src == source) & ~self.drain.step, wait,
+                                name=f"first_of_{source.name.lower()}")
+            m.d.sync += port.eq(Mux(for_first, *addresses))
 
         def select(source, name):
             """The word that `source` says."""
             word = Signal(numbers_layout(arch).size, name=name)
-            with m.Switch(delayed(m, source, _ADD, name=f"{name}_source")):
+            with m.Switch(delayed(m, source, read, name=f"{name}_source")):
                 for number, (_, value) in memories.items():
                     with m.Case(number):
                         m.d.comb += word.eq(value)
@@ -262,17 +275,18 @@ class ArithmeticLanes(wiring.Component):
 
         first, second = select(record.add_src, "first"), select(record.add2_src, "second")
         # The second of a dual pass comes a cycle late, and from the same memory as the first.
-        dual = delayed(m, record.dual, _ADD + 1, name="dual")
+        dual = delayed(m, record.dual, read + 1, name="dual")
         late = Mux(dual, first, delayed(m, second, 1, name="second"))
         layout = numbers_layout(arch)
         first_numbers = data.View(layout, first)
         if arch.stem_macs:
             m.d.sync += self.smem_addr.eq(addresses[0])
-            from_stem = delayed(m, record.add_src == AddSource.SMEM, _ADD, name="from_stem")
+            from_stem = delayed(m, record.add_src == AddSource.SMEM, read, name="from_stem")
             first_numbers = [Mux(from_stem, stem, number) for stem, number in
                              zip(self.smem_data, first_numbers, strict=True)]
-        return (first_numbers,
-                data.View(layout, delayed(m, late, _LAST - _ADD - 1, name="late")))
+        return ([delayed(m, number, 1, name=f"addend_{index}")
+                 for index, number in enumerate(first_numbers)],
+                data.View(layout, delayed(m, late, _LAST - read - 1, name="late")))
 
     def _row_group(self, m, take):
         """Counts of the present row group: the first straight away, the others from a register."""
@@ -312,10 +326,7 @@ class ArithmeticLanes(wiring.Component):
     def _compare(self, m, take, results):
         """Bits of one row group after the other, until those of a tile are together."""
         arch = self.arch
-        thr = Signal(threshold_layout(arch), reset_less=True)
-        early = delayed(m, self.thr.as_value(), NUMBER_STAGES - 1, name="thr_after")
-        with m.If(delayed(m, self.drain.first, NUMBER_STAGES - 1, name="first_after")):
-            m.d.sync += thr.eq(early)
+        thr = self._thresholds(m)
         bits = [Cat((results[row * arch.cols + column] >= thr[column].thr) ^ thr[column].flip
                     for row in range(arch.post_rows)) for column in range(arch.cols)]
         collected = Signal(arch.cols * arch.drain_cycles * arch.post_rows, reset_less=True)
@@ -326,3 +337,20 @@ class ArithmeticLanes(wiring.Component):
                 Cat(column[arch.post_rows:], fresh)
                 for column, fresh in zip(columns, bits, strict=True)))
         m.d.comb += self.bits.eq(Cat(column[:arch.rows] for column in columns))
+
+    def _thresholds(self, m):
+        """The thresholds of numbers.
+
+        A pass takes `drain_cycles` or more, so that each register on their way holds for so long.
+        """
+        arch = self.arch
+        word, begins = self.thr.as_value(), self.drain.first & self.drain.active
+        stage = 0
+        while stage < NUMBER_STAGES:
+            held = Signal.like(word, name=f"thr_{stage}", reset_less=True)
+            with m.If(begins):
+                m.d.sync += held.eq(word)
+            following = max(stage + 1, min(stage + arch.drain_cycles, NUMBER_STAGES - 1))
+            begins = delayed(m, begins, following - stage, name=f"begins_{stage}")
+            word, stage = held, following
+        return data.View(threshold_layout(arch), word)

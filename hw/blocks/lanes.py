@@ -23,7 +23,7 @@ __all__ = ["BIT_STAGES", "NUMBER_STAGES", "PARAM_LEAD", "STAGES", "Mode", "bend_
 PARAM_LEAD = 2
 """Cycles by which the record of a pass precedes its counts: one memory latency."""
 
-NUMBER_STAGES = 8
+NUMBER_STAGES = 15
 """Cycles from a drain cycle of an arithmetic pass to its numbers."""
 
 BIT_STAGES = NUMBER_STAGES + 1

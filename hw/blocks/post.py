@@ -125,7 +125,7 @@ class PostProcessing(wiring.Component):
             m.d.comb += [block.thr.eq(self.thr_data), block.ones.eq(writer.ones)]
         m.d.comb += [
             self.thr_addr.eq(self.pass_.thr_addr),
-            self.scale_addr.eq(self.pass_.scale_addr),
+            self.scale_addr.eq(ahead.scale_addr),
             self.bias_addr.eq(self.pass_.bias_addr),
             arithmetic.drain.eq(drain.drain),
             arithmetic.scale.eq(self.scale_data),

@@ -1,6 +1,6 @@
 """Rescaling and bending of a number: multiply, add, shift, clip."""
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,11 +12,14 @@ from bivit.hw.memories import BIAS_BITS, CLIPPED_BITS, SCALE_BITS
 
 __all__ = ["BEND_LATENCY", "RESCALE_LATENCY", "Bend", "Rescale"]
 
-RESCALE_LATENCY = 2
+RESCALE_LATENCY = 4
 """Cycles from the operands of a :class:`Rescale` to its result."""
 
-BEND_LATENCY = 1 + RESCALE_LATENCY
+BEND_LATENCY = 2 + RESCALE_LATENCY
 """Cycles from the operands of a :class:`Bend` to its result."""
+
+_FACTOR_BITS = 18
+"""Bits of a signed factor that one multiplier takes."""
 
 
 class Rescale(wiring.Component):
@@ -29,12 +32,15 @@ class Rescale(wiring.Component):
 
     Members
     -------
-    number, scale, bias, shift : ``In``
-        Operands; `shift` is an index into ``RESCALE_SHIFTS``.
-    result : ``Out``, ``RESCALE_LATENCY`` cycles later
+    number, scale : ``In``, cycle 0
+    bias, shift : ``In``, cycle 1
+        `shift` is an index into ``RESCALE_SHIFTS``.
+    result : ``Out``, cycle ``RESCALE_LATENCY``
     """
 
     def __init__(self, width: int):
+        if width >= 2 * _FACTOR_BITS:
+            raise ValueError(f"width must be at most {2 * _FACTOR_BITS - 1}, not {width}")
         self.width = width
         super().__init__({
             "number": In(signed(width)),
@@ -47,34 +53,46 @@ class Rescale(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         # A bias has BIAS_FRACTION bits below one, so half is 1 << (BIAS_FRACTION - 1) beside it.
-        product = Signal(signed(self.width + SCALE_BITS), reset_less=True)
         half = Signal(signed(BIAS_BITS + 1), reset_less=True)
-        m.d.sync += [product.eq(self.number * self.scale),
-                     half.eq(self.bias + Const(1 << (BIAS_FRACTION - 1)))]
-        total = aligned(product, delayed(m, self.shift, 1, name="shift_after")) + half
-        shifted = Signal(signed(len(total) - BIAS_FRACTION))
-        m.d.comb += shifted.eq(total >> BIAS_FRACTION)
+        m.d.sync += half.eq(self.bias + Const(1 << (BIAS_FRACTION - 1)))
+        total = aligned(self._product(m), delayed(m, self.shift, 1, name="shift_after")) + half
+        shifted = Signal(signed(len(total) - BIAS_FRACTION), reset_less=True)
+        m.d.sync += shifted.eq(total >> BIAS_FRACTION)
         largest = Const((1 << (CLIPPED_BITS - 1)) - 1, CLIPPED_BITS - 1)
         result = Signal(signed(CLIPPED_BITS), reset_less=True)
         m.d.sync += result.eq(saturated(shifted, largest))
         m.d.comb += self.result.eq(result)
         return m
 
+    def _product(self, m):
+        """Number times scale, two cycles after them."""
+        product = Signal(signed(self.width + SCALE_BITS), reset_less=True)
+        if self.width <= _FACTOR_BITS:
+            m.d.sync += product.eq(delayed(m, self.number * self.scale, 1, name="whole"))
+            return product
+        low_bits = _FACTOR_BITS - 1  # without a sign
+        low, high = (
+            delayed(m, factor.as_signed() * self.scale, 1, name=name) for name, factor in
+            (("low", Cat(self.number[:low_bits], Const(0, 1))), ("high", self.number[low_bits:])))
+        m.d.sync += product.eq(Cat(low[:low_bits], high + (low >> low_bits)).as_signed())
+        return product
+
 
 class Bend(wiring.Component):
-    """``numeric.bend``, clipped to ``CLIPPED_BITS``.
+    """``numeric.bend`` of a number saturated to 16 bits, clipped to ``CLIPPED_BITS``.
 
     Members
     -------
-    number, knee, scale_above, bias_above, scale_below, bias_below : ``In``, cycle 0
-    shift : ``In``, cycle 1
+    number, knee : ``In``, cycle 0
+    scale_above, bias_above, scale_below, bias_below : ``In``, cycle 1
+    shift : ``In``, cycle 3
         Index into ``RESCALE_SHIFTS``.
     result : ``Out``, cycle ``BEND_LATENCY``
     """
 
     def __init__(self):
         super().__init__({
-            "number": In(signed(16)),
+            "number": In(signed(CLIPPED_BITS + 1)),
             "knee": In(signed(16)),
             "scale_above": In(signed(SCALE_BITS)),
             "bias_above": In(signed(BIAS_BITS)),
@@ -87,17 +105,15 @@ class Bend(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         rescale = place(m, platform, "rescale", Rescale(16))
-        scale = Signal(signed(SCALE_BITS), reset_less=True)
-        bias = Signal(signed(BIAS_BITS), reset_less=True)
-        above = self.number >= self.knee
-        m.d.sync += [
-            scale.eq(Mux(above, self.scale_above, self.scale_below)),
-            bias.eq(Mux(above, self.bias_above, self.bias_below)),
-        ]
+        number = saturated(self.number, Const(0x7FFF, 15))
+        # Beside the saturation, which matters for the least knee alone.
+        above = delayed(m, (self.number >= self.knee) | (self.knee == -0x8000), 1, name="above")
+        scale, bias = (Mux(above, getattr(self, f"{name}_above"), getattr(self, f"{name}_below"))
+                       for name in ("scale", "bias"))
         m.d.comb += [
-            rescale.number.eq(delayed(m, self.number, 1, name="number_after")),
-            rescale.scale.eq(scale),
-            rescale.bias.eq(bias),
+            rescale.number.eq(delayed(m, number, 2, name="number_after")),
+            rescale.scale.eq(delayed(m, scale, 1, name="scale_after")),
+            rescale.bias.eq(delayed(m, bias, 2, name="bias_after")),
             rescale.shift.eq(self.shift),
             self.result.eq(rescale.result),
         ]

@@ -8,6 +8,7 @@ from amaranth.utils import ceil_log2
 from bivit.compiler.ir.numeric import MASKING_BIAS, SCORE_BIAS_BITS, SCORE_FRACTION
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.lanes import (
+    STAGES,
     Mode,
     bias_layout,
     counts_layout,
@@ -31,8 +32,8 @@ def minima_layout(arch: Arch) -> data.ArrayLayout:
 
 
 def minimum_stages(arch: Arch) -> int:
-    """Registers in the tree of a row minimum: two levels of it lie between registers."""
-    return max(1, -(-ceil_log2(arch.cols) // 2))
+    """Registers in the tree of a row minimum: one behind each level."""
+    return max(1, ceil_log2(arch.cols))
 
 
 def slot_start(arch: Arch, slot: Value) -> Value:
@@ -60,7 +61,8 @@ class RowMinimum(wiring.Component):
         ``(count << 5) - bias``, or the greatest number where the bias masks the key; just the
         count on targets without biases.
     valid : ``In``, cycle 1
-        Which columns count; a row without any has the greatest number as its minimum.
+        Which columns count, the first ones; a row without any has the greatest number as its
+        minimum.
     update, first : ``In``, cycle 1 + ``minimum_stages``
         The slot (one-hot) that takes the minimum of the row, and whether it starts with it.
     minima : ``Out``
@@ -83,7 +85,7 @@ class RowMinimum(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        shape, largest = score_shape(self.arch), _largest(self.arch)
+        shape = score_shape(self.arch)
         scores = []
         for column, (count, bias) in enumerate(zip(self.counts, self.bias, strict=True)):
             score = Signal(shape, name=f"score_{column}", reset_less=True)
@@ -91,16 +93,7 @@ class RowMinimum(wiring.Component):
             m.d.comb += self.scores[column].eq(score)
             scores.append(score)
 
-        terms = [Mux(valid, score, largest)
-                 for valid, score in zip(self.valid, scores, strict=True)]
-        for stage in range(minimum_stages(self.arch)):
-            terms = _halved(m, _halved(m, terms, f"stage_{stage}_pair"), f"stage_{stage}_four")
-            registers = [Signal(shape, name=f"stage_{stage}_{index}", reset_less=True)
-                         for index in range(len(terms))]
-            m.d.sync += [register.eq(term)
-                         for register, term in zip(registers, terms, strict=True)]
-            terms = registers
-        (minimum,) = terms
+        minimum = self._minimum(m, scores)
         for slot in range(self.arch.score_slots):
             running = Signal(shape, name=f"running_{slot}", reset_less=True)
             with m.If(self.update[slot] & (self.first | (minimum < running))):
@@ -114,11 +107,27 @@ class RowMinimum(wiring.Component):
         return Mux(used == MASKING_BIAS, _largest(self.arch),
                    (count << SCORE_FRACTION + 1) - used)
 
+    def _minimum(self, m, scores):
+        """The least valid score, a level of its tree a cycle."""
+        terms, valid, stages = scores, self.valid, minimum_stages(self.arch)
+        for stage in range(stages):
+            # With a column, all those before it are valid.
+            terms = [Mux(counts & (right < left), right, left) for left, right, counts in
+                     zip(terms[::2], terms[1::2], valid[1::2], strict=False)] + (
+                         terms[-1:] if len(terms) % 2 else [])
+            if stage == stages - 1:
+                terms = [Mux(valid[0], term, _largest(self.arch)) for term in terms]
+            terms = [delayed(m, term, 1, name=f"stage_{stage}_{index}")
+                     for index, term in enumerate(terms)]
+            valid = delayed(m, valid[::2], 1, name=f"valid_{stage}")
+        (minimum,) = terms
+        return minimum
+
 
 class ScoreBuffer(wiring.Component):
     """Memory of scores for the attention bits, with the row minima.
 
-    Both are complete in the cycle after that of a write of the other lanes.
+    Both are complete in the cycle after that of a write of the other lanes, or earlier.
 
     Members
     -------
@@ -133,6 +142,7 @@ class ScoreBuffer(wiring.Component):
     """
 
     def __init__(self, arch: Arch):
+        assert 1 + minimum_stages(arch) <= STAGES
         self.arch = arch
         self.depth = arch.score_slots * arch.score_tiles
         super().__init__({
@@ -186,13 +196,3 @@ class ScoreBuffer(wiring.Component):
             m.d.comb += [self.minima[index][row].eq(lane.minima[index])
                          for index in range(arch.score_slots)]
         return m
-
-
-def _halved(m, terms, name):
-    """Minima of neighbours, one level of a tree."""
-    halves = []
-    for index, (left, right) in enumerate(zip(terms[::2], terms[1::2], strict=False)):
-        smaller = Signal.like(left, name=f"{name}_{index}")
-        m.d.comb += smaller.eq(Mux(left < right, left, right))
-        halves.append(smaller)
-    return halves + (terms[-1:] if len(terms) % 2 else [])

@@ -253,7 +253,8 @@ class StemUnit(wiring.Component):
             rescale.number.eq(
                 delayed(m, waiting[:width], MEM_LATENCY, name="number").as_signed()),
             rescale.scale.eq(self.stem_scale_data[:SCALE_BITS].as_signed()),
-            rescale.bias.eq(self.stem_scale_data[SCALE_BITS:].as_signed()),
+            rescale.bias.eq(
+                delayed(m, self.stem_scale_data[SCALE_BITS:], 1, name="bias").as_signed()),
             rescale.shift.eq(fields.shift),
         ]
         with m.If(leaves):
