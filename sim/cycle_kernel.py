@@ -7,13 +7,13 @@ __all__ = ["follow_exactly"]
 
 
 @numba.njit(cache=True)
-def follow_exactly(depth, begin, settling, kinds, sums, delays, lines, waits):
+def follow_exactly(queue, begin, settling, kinds, sums, delays, lines, waits):
     """Pop and done of each instruction before HALT, cycle of HALT, occupied cycles of each unit.
 
     Parameters
     ----------
-    depth : int
-        Of the queues.
+    queue : tuple of int
+        Depth of the queues; cycles from a dispatch until an instruction heads its queue.
     begin : int
         The cycle in which the first instruction is decoded.
     settling : tuple of int
@@ -29,7 +29,7 @@ def follow_exactly(depth, begin, settling, kinds, sums, delays, lines, waits):
     waits : int array (lines, units)
         Distance of what is waited for, or 0.
     """
-    count, units = len(kinds), waits.shape[1]
+    count, units, (depth, ahead) = len(kinds), waits.shape[1], queue
     popped, done = np.empty(count, np.int64), np.empty(count, np.int64)
     most, sent = np.zeros(units, np.int64), np.zeros(units, np.int64)
     for index in range(count):
@@ -53,7 +53,7 @@ def follow_exactly(depth, begin, settling, kinds, sums, delays, lines, waits):
         number = sent[unit]
         if number >= depth:
             time = max(time, moved[places[unit, number - depth]] + 1)
-        moved[index] = max(time + 1, latest[unit])
+        moved[index] = max(time + ahead, latest[unit])
         ready = max(moved[index] + 1, free[unit], needed)
         pop, occupancy, completion = ready, kinds[index, 1], kinds[index, 2]
         if kinds[index, 3]:  # a product: the drain of the one before

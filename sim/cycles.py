@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from bivit.compiler.expand import Execution, frames_of
 from bivit.hw.arch import Arch
 from bivit.hw.blocks import fetch, matmul, softmax, stem, store, vector
-from bivit.hw.blocks.sequencer import FIRST_DECODE
+from bivit.hw.blocks.sequencer import FIRST_DECODE, QUEUE_CYCLES
 from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit
 
 __all__ = ["CycleReport", "Timing", "executed_cycles", "simulate_cycles", "unit_timings"]
@@ -127,7 +127,7 @@ def executed_cycles(arch: Arch, *frames: Execution,
             unit, timing = units[kind], timing_of[kind]
             if len(unit.moved) >= arch.queue_depth:
                 time = max(time, unit.moved[-arch.queue_depth] + 1)
-            unit.moved.append(max(time + 1, unit.popped))
+            unit.moved.append(max(time + QUEUE_CYCLES, unit.popped))
             ready = max(unit.moved[-1] + 1, unit.free, needed)
             pop = ready
             if timing is vector.timing:

@@ -26,11 +26,15 @@ from bivit.hw.isa import (
     Unit,
 )
 
-__all__ = ["FIRST_DECODE", "InstructionQueue", "Sequencer"]
+__all__ = ["FIRST_DECODE", "QUEUE_CYCLES", "InstructionQueue", "Sequencer"]
 
 FIRST_DECODE = 4
 """Busy cycle in which the first instruction is in the register of the flow that decodes it; an
 instruction is dispatched two cycles after that at the earliest."""
+
+QUEUE_CYCLES = 2
+"""Cycles from a dispatch until the instruction heads its queue at the earliest; it can be popped a
+cycle later."""
 
 _FETCH_DEPTH = 4  # cycles from an address until its slot is free again
 _HEADER_BITS = data.StructLayout(HEADER).size
@@ -39,61 +43,85 @@ _HEADER_BITS = data.StructLayout(HEADER).size
 class InstructionQueue(wiring.Component):
     """Instructions of one unit, in order, with a register at the head.
 
-    An instruction written in cycle t is at the head in cycle t + 2 at the earliest. The queue
-    holds `depth` instructions besides the head. One that is not `met` when its turn comes is the
-    head in all but that `o` does not show it: it stays in the memory, where `met` looks at it.
+    An instruction written in cycle t is at the head in cycle t + ``QUEUE_CYCLES`` + 1 at the
+    earliest. The queue holds `depth` instructions besides the head. One that is not `met` when its
+    turn comes is the head in all but that `o` does not show it.
 
     Parameters
     ----------
     width, depth : int
         Bits of an entry; entries.
+    ahead : int
+        The lowest bits of an entry, which `met` looks at; 0: there is no `front`.
 
     Members
     -------
     i, o : streams
-    front : ``Out(width)``
-        What heads the memory.
+    front : ``Out(ahead)``
+        Of the next head, or of the head that `o` does not show.
     met : ``In(1)``
         Whether `o` may show that in the next cycle.
     waiting : ``Out(1)``
-        It is the head that `o` does not show.
+        There is a head that `o` does not show.
     """
 
-    def __init__(self, *, width: int, depth: int):
-        self.width, self.depth = width, depth
-        super().__init__({"i": In(stream.Signature(width)), "o": Out(stream.Signature(width)),
-                          "front": Out(width), "met": In(1, init=1), "waiting": Out(1)})
+    def __init__(self, *, width: int, depth: int, ahead: int = 0):
+        self.width, self.depth, self.ahead = width, depth, ahead
+        super().__init__({"i": In(stream.Signature(width)),
+                          "o": Out(stream.Signature(width - ahead)),
+                          "front": Out(ahead), "met": In(1, init=1), "waiting": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.storage = storage = Memory(shape=self.width, depth=self.depth + 1, init=[])
-        write, read = storage.write_port(), storage.read_port(domain="comb")
-        level = Signal(range(self.depth + 1))  # without the head
-        some, full = Signal(), Signal()        # of them
-        push, move, heads = Signal(), Signal(), Signal()
-        head = Signal(self.width, reset_less=True)
+        level, full = Signal(range(self.depth + 1)), Signal()  # without the head
+        given = Signal()                                       # there is a `front`
+        push, move, heads, shown = Signal(), Signal(), Signal(), Signal()
+        head = Signal(self.width - self.ahead, reset_less=True)
         m.d.comb += [
             self.i.ready.eq(~full),
             push.eq(self.i.valid & self.i.ready),
-            move.eq(some & ~self.waiting & (~self.o.valid | self.o.ready)),
-            heads.eq(move | self.waiting),
-            write.en.eq(push), write.data.eq(self.i.payload),
-            self.front.eq(read.data), self.o.payload.eq(head),
+            move.eq(given & ~self.waiting & (~self.o.valid | self.o.ready)),
+            heads.eq(move | self.waiting), shown.eq(heads & self.met),
+            self.o.payload.eq(head),
         ]
         with m.If(push & ~move):
-            m.d.sync += [level.eq(level + 1), some.eq(1), full.eq(level == self.depth - 1)]
+            m.d.sync += [level.eq(level + 1), full.eq(level == self.depth - 1)]
         with m.Elif(move & ~push):
-            m.d.sync += [level.eq(level - 1), some.eq(level != 1), full.eq(0)]
-        for port, step, name in ((write, push, "tail"), (read, heads & self.met, "front")):
-            pointer = Signal(range(self.depth + 1), name=f"{name}_pointer")
-            m.d.comb += port.addr.eq(pointer)
-            with m.If(step):
-                m.d.sync += pointer.eq(Mux(pointer == self.depth, 0, pointer + 1))
+            m.d.sync += [level.eq(level - 1), full.eq(0)]
         with m.If(heads):
-            m.d.sync += [self.o.valid.eq(self.met), self.waiting.eq(~self.met), head.eq(read.data)]
+            m.d.sync += [self.o.valid.eq(self.met), self.waiting.eq(~self.met)]
         with m.Elif(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
+
+        tail, some, fetch = self._pointer(m, "tail", push), Signal(), Signal()
+        fetched = self._pointer(m, "fetched", some & fetch)
+        m.d.comb += [some.eq(fetched != tail), fetch.eq(~given | shown)]
+        with m.If(fetch):
+            m.d.sync += given.eq(some)
+        if self.ahead:
+            part = self._memory(m, "ahead", push, tail, fetched, self.i.payload[:self.ahead])
+            with m.If(fetch):
+                m.d.sync += self.front.eq(part)
+        shows = self._pointer(m, "shows", shown)
+        part = self._memory(m, "storage", push, tail, shows, self.i.payload[self.ahead:])
+        with m.If(heads):
+            m.d.sync += head.eq(part)
         return m
+
+    def _pointer(self, m, name, step):
+        """Goes round the entries: one that is not shown takes one besides the `depth`."""
+        pointer = Signal(range(self.depth + 1), name=f"{name}_pointer")
+        with m.If(step):
+            m.d.sync += pointer.eq(Mux(pointer == self.depth, 0, pointer + 1))
+        return pointer
+
+    def _memory(self, m, name, push, tail, place, part):
+        """A part of each entry; gives that of one of them."""
+        m.submodules[name] = memory = Memory(shape=len(part), depth=self.depth + 1, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        m.d.comb += [write.en.eq(push), write.addr.eq(tail), write.data.eq(part),
+                     read.addr.eq(place)]
+        return read.data
 
 
 class Sequencer(wiring.Component):
@@ -291,20 +319,20 @@ class Sequencer(wiring.Component):
         """Queue of one unit, the check of its head's waits, its counters."""
         parts = _parts(unit)
         entry = data.StructLayout({
-            "fields": sum(width for _, width in parts), "tag": TAG_BITS, "counter": 16,
-            "targets": targets.shape()})
-        queue = place(m, platform, f"{unit.name.lower()}_queue",
-                      InstructionQueue(width=entry.size, depth=self.arch.queue_depth),
-                      reset=~self.busy)
+            "fields": sum(width for _, width in parts), "tag": TAG_BITS, "counter": 16})
+        queue = place(m, platform, f"{unit.name.lower()}_queue", InstructionQueue(
+            width=targets.shape().size + entry.size, depth=self.arch.queue_depth,
+            ahead=targets.shape().size), reset=~self.busy)
         head, instructions = data.View(entry, queue.o.payload), self.units[unit]
         # In the next cycle each instruction that is waited for is one of those that completed.
         met = Cat(Cat(done, number) >= Cat(C(1, 1), target) for done, number, target in zip(
-            self.done, completed, data.View(entry, queue.front).targets, strict=False)).all()
+            self.done, completed, data.View(targets.shape(), queue.front), strict=False)).all()
         m.d.comb += [
             queue.met.eq(met),
             queue.i.valid.eq(dispatch & (stage.unit == unit)),
-            queue.i.payload.eq(Cat(*(stage.word[offset:offset + width] for offset, width in parts),
-                                   stage.tag, stage.counter[:16], targets.as_value())),
+            queue.i.payload.eq(Cat(targets.as_value(), *(
+                stage.word[offset:offset + width] for offset, width in parts),
+                stage.tag, stage.counter[:16])),
             instructions.valid.eq(self.busy & queue.o.valid),
             instructions.payload.tag.eq(head.tag),
             instructions.payload.counter.eq(head.counter),
