@@ -2,14 +2,21 @@
 
 import re
 
-from amaranth.hdl import Array, C, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import C, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.checks import ErrorCode, check_counts, check_word, units_of
+from bivit.hw.blocks.checks import (
+    ErrorCode,
+    check_counts,
+    opcodes_of,
+    units_of,
+    word_error,
+    word_faults,
+)
 from bivit.hw.blocks.flow import COUNTER_BITS, Flow, StraightFlow
 from bivit.hw.emit import place
 from bivit.hw.encoding import layout_of
@@ -26,7 +33,8 @@ from bivit.hw.isa import (
     Unit,
 )
 
-__all__ = ["FIRST_DECODE", "QUEUE_CYCLES", "InstructionQueue", "Sequencer"]
+__all__ = ["AGAIN_CYCLES", "FIRST_DECODE", "QUEUE_CYCLES", "REST_CYCLES", "ROOM_CYCLES",
+           "InstructionQueue", "Sequencer"]
 
 FIRST_DECODE = 4
 """Busy cycle in which the first instruction is in the register of the flow that decodes it; an
@@ -35,6 +43,15 @@ instruction is dispatched two cycles after that at the earliest."""
 QUEUE_CYCLES = 2
 """Cycles from a dispatch until the instruction heads its queue at the earliest; it can be popped a
 cycle later."""
+
+ROOM_CYCLES = 2
+"""Cycles from when an instruction heads its queue until another may be dispatched in its place."""
+
+REST_CYCLES = 2
+"""Cycles from the last `done` until a HALT that waits for it ends the frame."""
+
+AGAIN_CYCLES = 1
+"""Cycles that the end of a frame takes if another one follows."""
 
 _FETCH_DEPTH = 4  # cycles from an address until its slot is free again
 _HEADER_BITS = data.StructLayout(HEADER).size
@@ -57,6 +74,8 @@ class InstructionQueue(wiring.Component):
     Members
     -------
     i, o : streams
+    room : ``Out(1)``
+        Whether `i` will be ready in the next cycle.
     front : ``Out(ahead)``
         Of the next head, or of the head that `o` does not show.
     met : ``In(1)``
@@ -69,25 +88,29 @@ class InstructionQueue(wiring.Component):
         self.width, self.depth, self.ahead = width, depth, ahead
         super().__init__({"i": In(stream.Signature(width)),
                           "o": Out(stream.Signature(width - ahead)),
-                          "front": Out(ahead), "met": In(1, init=1), "waiting": Out(1)})
+                          "room": Out(1), "front": Out(ahead),
+                          "met": In(1, init=1), "waiting": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
-        level, full = Signal(range(self.depth + 1)), Signal()  # without the head
-        given = Signal()                                       # there is a `front`
+        level = Signal(range(self.depth + 1))  # without the head
+        ready = Signal(init=1)
+        given = Signal()                       # there is a `front`
         push, move, heads, shown = Signal(), Signal(), Signal(), Signal()
         head = Signal(self.width - self.ahead, reset_less=True)
         m.d.comb += [
-            self.i.ready.eq(~full),
+            self.i.ready.eq(ready),
+            self.room.eq((level != self.depth) & ~(push & (level == self.depth - 1))),
             push.eq(self.i.valid & self.i.ready),
             move.eq(given & ~self.waiting & (~self.o.valid | self.o.ready)),
             heads.eq(move | self.waiting), shown.eq(heads & self.met),
             self.o.payload.eq(head),
         ]
+        m.d.sync += ready.eq(self.room)
         with m.If(push & ~move):
-            m.d.sync += [level.eq(level + 1), full.eq(level == self.depth - 1)]
+            m.d.sync += level.eq(level + 1)
         with m.Elif(move & ~push):
-            m.d.sync += [level.eq(level - 1), full.eq(0)]
+            m.d.sync += level.eq(level - 1)
         with m.If(heads):
             m.d.sync += [self.o.valid.eq(self.met), self.waiting.eq(~self.met)]
         with m.Elif(self.o.ready):
@@ -104,7 +127,7 @@ class InstructionQueue(wiring.Component):
                 m.d.sync += self.front.eq(part)
         shows = self._pointer(m, "shows", shown)
         part = self._memory(m, "storage", push, tail, shows, self.i.payload[self.ahead:])
-        with m.If(heads):
+        with m.If(~self.o.valid | self.o.ready):
             m.d.sync += head.eq(part)
         return m
 
@@ -148,7 +171,8 @@ class Sequencer(wiring.Component):
     cycles : ``Out(32)``
         Cycles with `busy` since the start.
     run, stall, idle : ``Out(32)``, arrays
-        Of these, for each unit: occupied by an instruction; its head waits; nothing to do.
+        Of these, for each unit: occupied by an instruction; its head waits; nothing to do. They
+        are complete a cycle after `busy` falls.
     program_addr, program_data : ``Out``, ``In``
         Program memory, two cycles of latency.
     units : ``Out(stream.Signature(INSTRUCTION))``, array
@@ -186,31 +210,28 @@ class Sequencer(wiring.Component):
         targets, dispatch = Signal(data.ArrayLayout(TAG_BITS, len(units))), Signal()
         stage = Signal(data.StructLayout({
             "valid": 1, "word": INSTR_BITS, "counter": COUNTER_BITS, "tag": TAG_BITS,
-            "error": ErrorCode, "unit": Unit,
-            "goes": 1, "halts": 1}), reset_less=True)  # without error: to a unit, or HALT
-        queues = [self._unit(m, platform, unit, completed, targets, stage, dispatch)
+            "error": ErrorCode, "halts": 1}), reset_less=True)  # without error: HALT
+        to = Signal(len(units))  # the unit that it goes to, if to any
+        queues = [self._unit(m, platform, unit, completed, targets, stage, to[unit])
                   for unit in units]
-        rests = Signal(len(units), init=(1 << len(units)) - 1)  # have completed what was sent
+        sends, rests = Signal(len(units)), Signal(len(units))  # rests: has completed what was sent
+        m.d.comb += [sends.eq(to & Cat(queue.i.ready for queue in queues)),
+                     dispatch.eq(sends.any())]
         for unit in units:
-            sends, done = dispatch & (stage.unit == unit), self.done[unit]
-            following = Signal(TAG_BITS, name=f"following_{unit.name.lower()}")
-            m.d.comb += following.eq(completed[unit] + 1)
-            m.d.sync += sent[unit].eq(sent[unit] + sends)
-            with m.If(done):
-                m.d.sync += completed[unit].eq(following)
-            with m.If(done & ~sends):
-                m.d.sync += rests[unit].eq(following == sent[unit])
-            with m.Elif(sends & ~done):
-                m.d.sync += rests[unit].eq(0)
+            with m.If(sends[unit]):
+                m.d.sync += sent[unit].eq(sent[unit] + 1)
+            with m.If(self.done[unit]):
+                m.d.sync += completed[unit].eq(completed[unit] + 1)
+            m.d.sync += rests[unit].eq((completed[unit] == sent[unit]) & ~sends[unit])
 
-        again = Signal()  # the present frame is over, and another one follows
+        over, again = Signal(), Signal()  # the present frame is, and another one follows
+        m.d.sync += again.eq(over & ~again)
         with m.If(self.busy):
             m.d.sync += [self.cycles.eq(self.cycles + 1),
                          self.frames_left.eq(self.frames_left - again)]
         with m.Elif(self.start & (self.error_code == ErrorCode.NONE)):
             m.d.sync += [self.busy.eq(1), self.finished.eq(0), self.cycles.eq(0),
                          self.frames_left.eq(Mux(self.frames == 0, 0, self.frames - 1))]
-            m.d.sync += rests.eq(-1)
             for unit in units:
                 m.d.sync += [counter.eq(counter.init) for counter in (
                     sent[unit], completed[unit], self.run[unit], self.stall[unit],
@@ -220,41 +241,54 @@ class Sequencer(wiring.Component):
                          for unit in self._of_one_frame()]
         # No instruction waits in a queue while the others are counted from 1 again.
         begun, input_ = Signal(TAG_BITS, init=1), self.units[Unit.LOAD]
-        m.d.sync += begun.eq(Mux(self.busy, begun + (input_.valid & input_.ready), 1))
-        rest = begun == sent[Unit.LOAD] if self.arch.stem_macs else 1
+        with m.If(~self.busy):
+            m.d.sync += begun.eq(1)
+        with m.Elif(input_.valid & input_.ready):
+            m.d.sync += begun.eq(begun + 1)
+        rest = Signal()
+        m.d.sync += rest.eq((begun == sent[Unit.LOAD]) & ~sends[Unit.LOAD]
+                            if self.arch.stem_macs else 1)
 
         flow = place(m, platform, "flow", Flow() if self.arch.loops else StraightFlow(self.arch),
                      reset=~self.busy | again)
-        m.d.comb += flow.last_frame.eq(self.frames_left == 0)
+        last_frame = Signal()  # the first instruction of a frame comes cycles after that changes
+        m.d.sync += last_frame.eq(self.frames_left == 0)
+        m.d.comb += flow.last_frame.eq(last_frame)
         entry = Mux(again, data.View(layout_of(Opcode.HALT), stage.word).entry, 0)
         self._fetch(m, flow, self.busy & ~again, entry)
-        self._check(m, flow.o, stage, dispatch, self.busy & ~again)
-        self._dispatch(m, stage, dispatch, targets, sent, rests,
-                       Array(queue.i.ready for queue in queues)[stage.unit], again, rest)
+        self._check(m, flow.o, stage, to, dispatch, self.busy & ~again,
+                    Cat(queue.room for queue in queues))
+        self._dispatch(m, stage, targets, sent, rests, last_frame, over, rest)
         return m
 
     def _fetch(self, m, flow, running, entry):
         """Program memory, then a short queue in front of the flow."""
         depth, arch = _FETCH_DEPTH, self.arch
-        m.submodules.fetched = fetched = Memory(shape=INSTR_BITS, depth=depth, init=[])
+        faults = word_faults(arch, self.program_data)
+        m.submodules.fetched = fetched = Memory(shape=INSTR_BITS + len(faults), depth=depth,
+                                                init=[])
         write, read = fetched.write_port(), fetched.read_port(domain="comb")
+        word = read.data[:INSTR_BITS]
         address, counter = Signal(COUNTER_BITS), Signal(COUNTER_BITS)
         free, level = Signal(range(depth + 1), init=depth), Signal(range(depth + 1))
         arriving = Signal(2)
         ask, take = Signal(), Signal()
-        error = check_word(m, arch, read.data) if arch.loops else ErrorCode.NONE
+        error = word_error(m, arch, word, read.data[INSTR_BITS:])
         m.d.comb += [
             self.program_addr.eq(address),
             ask.eq(free != 0),
             flow.i.valid.eq(level != 0),
             take.eq(flow.i.valid & flow.i.ready),
-            write.en.eq(arriving[1]), write.data.eq(self.program_data),
-            flow.i.payload.word.eq(read.data), flow.i.payload.counter.eq(counter),
+            write.en.eq(arriving[1]), write.data.eq(Cat(self.program_data, faults)),
+            flow.i.payload.word.eq(word), flow.i.payload.counter.eq(counter),
             flow.i.payload.error.eq(Mux(counter >= arch.program_depth, ErrorCode.OPCODE, error)),
         ]
         with m.If(running & ~flow.jump):
+            with m.If(ask):
+                m.d.sync += address.eq(address + 1)
+            with m.If(take):
+                m.d.sync += counter.eq(counter + 1)
             m.d.sync += [
-                address.eq(address + ask), counter.eq(counter + take),
                 arriving.eq(Cat(ask, arriving)),
                 write.addr.eq(write.addr + arriving[1]), read.addr.eq(read.addr + take),
                 free.eq(free - ask + take), level.eq(level + arriving[1] - take),
@@ -265,27 +299,35 @@ class Sequencer(wiring.Component):
             start = Mux(running, flow.target, entry)
             m.d.sync += [address.eq(start), counter.eq(start)]
 
-    def _check(self, m, summed, stage, dispatch, running):
-        """Counts, then the register that dispatches."""
-        word = summed.payload.word
-        wrong, unit = check_counts(m, self.arch, word), Signal(Unit)
+    def _check(self, m, summed, stage, to, dispatch, running, room):
+        """Counts, then the register that dispatches.
+
+        Whether that is free, which holds up all in front of it, is known a cycle before. One with
+        an error may count as free: the machine stops.
+        """
+        word, free, goes = summed.payload.word, Signal(init=1), Signal.like(to)
+        wrong, owner = check_counts(m, self.arch, word), Signal.like(to)
         with m.Switch(word[:OPCODE_BITS]):
-            for opcode, owner in UNIT_OF.items():
+            for opcode in (opcode for opcode in opcodes_of(self.arch) if opcode in UNIT_OF):
                 with m.Case(opcode.value):
-                    m.d.comb += unit.eq(owner)
+                    m.d.comb += owner[UNIT_OF[opcode]].eq(1)
         good, halt = summed.payload.error == ErrorCode.NONE, word[:OPCODE_BITS] == Opcode.HALT.value
-        m.d.comb += summed.ready.eq(~stage.valid | dispatch)
-        with m.If(summed.valid & summed.ready):
+        m.d.comb += [summed.ready.eq(free), goes.eq(Mux(free, owner, to))]
+        m.d.sync += free.eq((free & ~summed.valid) | (goes & room).any())
+        with m.If(free):
             m.d.sync += [
-                stage.word.eq(word), stage.counter.eq(summed.payload.counter), stage.unit.eq(unit),
+                stage.word.eq(word), stage.counter.eq(summed.payload.counter),
                 stage.error.eq(Mux(good & wrong, ErrorCode.COUNT.value,
                                    summed.payload.error.as_value())),
-                stage.goes.eq(good & ~wrong & ~halt), stage.halts.eq(good & halt),
+                stage.halts.eq(good & halt), stage.valid.eq(summed.valid),
+                to.eq(owner & (summed.valid & good & ~wrong).replicate(len(to))),
             ]
-        m.d.sync += [stage.valid.eq(running & (summed.valid | (stage.valid & ~dispatch))),
-                     stage.tag.eq(Mux(running, stage.tag + dispatch, 0))]
+        with m.If(dispatch):
+            m.d.sync += stage.tag.eq(stage.tag + 1)
+        with m.If(~running):
+            m.d.sync += [free.eq(1), to.eq(0), stage.valid.eq(0), stage.tag.eq(0)]
 
-    def _dispatch(self, m, stage, dispatch, targets, sent, rests, room, again, rest):
+    def _dispatch(self, m, stage, targets, sent, rests, last_frame, over, rest):
         """Turn waits into targets; stop at errors and at the HALT of the last frame."""
         view = data.View(data.StructLayout(HEADER), stage.word[:_HEADER_BITS])
         for unit, number in enumerate(sent):
@@ -299,13 +341,11 @@ class Sequencer(wiring.Component):
             with m.If(stage.error != ErrorCode.NONE):
                 self._stop(m, stage.error, stage.counter)
             with m.Elif(stage.halts):
-                with m.If(self.frames_left != 0):
-                    m.d.comb += again.eq(
+                with m.If(~last_frame):
+                    m.d.comb += over.eq(
                         Cat(rest, *(rests[unit] for unit in self._of_one_frame())).all())
                 with m.Elif(rests.all()):
                     m.d.sync += [self.busy.eq(0), self.finished.eq(1)]
-        # With an error of a unit this goes to no unit any more: the machine is not busy then.
-        m.d.comb += dispatch.eq(self.busy & stage.valid & stage.goes & room)
 
     def _of_one_frame(self):
         """The units that do nothing for the following image."""
@@ -315,7 +355,7 @@ class Sequencer(wiring.Component):
     def _stop(self, m, code, tag):
         m.d.sync += [self.busy.eq(0), self.error_code.eq(code), self.error_tag.eq(tag)]
 
-    def _unit(self, m, platform, unit, completed, targets, stage, dispatch):
+    def _unit(self, m, platform, unit, completed, targets, stage, to):
         """Queue of one unit, the check of its head's waits, its counters."""
         parts = _parts(unit)
         entry = data.StructLayout({
@@ -329,7 +369,7 @@ class Sequencer(wiring.Component):
             self.done, completed, data.View(targets.shape(), queue.front), strict=False)).all()
         m.d.comb += [
             queue.met.eq(met),
-            queue.i.valid.eq(dispatch & (stage.unit == unit)),
+            queue.i.valid.eq(to),
             queue.i.payload.eq(Cat(targets.as_value(), *(
                 stage.word[offset:offset + width] for offset, width in parts),
                 stage.tag, stage.counter[:16])),
@@ -337,15 +377,15 @@ class Sequencer(wiring.Component):
             instructions.payload.tag.eq(head.tag),
             instructions.payload.counter.eq(head.counter),
             instructions.payload.word.eq(_spread(parts, head.fields)),
-            queue.o.ready.eq(self.busy & instructions.ready),
+            queue.o.ready.eq(instructions.ready),
         ]
-        with m.If(self.busy):
-            with m.If(~instructions.ready | instructions.valid):
-                m.d.sync += self.run[unit].eq(self.run[unit] + 1)
-            with m.Elif(queue.waiting):
-                m.d.sync += self.stall[unit].eq(self.stall[unit] + 1)
-            with m.Else():
-                m.d.sync += self.idle[unit].eq(self.idle[unit] + 1)
+        runs = ~instructions.ready | instructions.valid
+        for counter, counts in ((self.run, runs), (self.stall, ~runs & queue.waiting),
+                                (self.idle, ~runs & ~queue.waiting)):
+            one = Signal()
+            m.d.sync += one.eq(self.busy & counts)
+            with m.If(one):
+                m.d.sync += counter[unit].eq(counter[unit] + 1)
         return queue
 
 
