@@ -67,17 +67,17 @@ def _begin(units, most):
 
 
 @numba.njit(cache=True)
-def _send(depth, state, kind, waits):
+def _send(queue, state, kind, waits):
     """An instruction, and by unit the distance of what it waits for, or 0."""
     unit, occupancy, completion, drain = kind[0], kind[1], kind[2], kind[3]
-    number = state.sent[unit]
+    number, (depth, ahead, room) = state.sent[unit], queue
     time, needed = state.common[0] + 1, 0
     for other in range(len(waits)):
         if 0 < waits[other] <= state.sent[other]:
             needed = max(needed, state.done[other, state.sent[other] - waits[other]] + 1)
     if number >= depth:
-        time = max(time, state.moved[unit, number - depth] + 1)
-    head = max(time + 1, state.popped[unit])
+        time = max(time, state.moved[unit, number - depth] + room)
+    head = max(time + ahead, state.popped[unit])
     start = max(head + 1, state.free[unit], needed)
     if drain:
         more = max(state.common[1] - (start - state.free[unit]) - kind[4], 0)
@@ -100,13 +100,14 @@ def _finished(state):
 
 
 @numba.njit(cache=True)
-def follow(depth, kinds, waits, cycles, lines, sends):
+def follow(queue, kinds, waits, cycles, lines, sends):
     """Cycles until all that a program sends is done.
 
     Parameters
     ----------
-    depth : int
-        Of the queues.
+    queue : tuple of int
+        Depth of the queues; cycles from a dispatch until an instruction heads its queue, and from
+        that until another may be dispatched in its place.
     kinds, waits : int arrays (lines, 5) and (lines, units)
         What is sent, as in :class:`Loop`, and by unit the distance of what it waits for, or 0.
     cycles : int array
@@ -117,7 +118,7 @@ def follow(depth, kinds, waits, cycles, lines, sends):
     state = _begin(waits.shape[1], len(lines))
     for step in range(len(lines)):
         if sends[step]:
-            _send(depth, state, kinds[lines[step]], waits[lines[step]])
+            _send(queue, state, kinds[lines[step]], waits[lines[step]])
         else:
             state.common[0] += cycles[lines[step]]
     return _finished(state)
@@ -175,7 +176,7 @@ def _distances(body, stages, loop, units, turns):
 
 
 @numba.njit(cache=True)
-def loop_time(body, late, loop, real, limit, depth, turn_cycles, largest):
+def loop_time(body, late, loop, real, limit, queue, turn_cycles, largest):
     """Cycles until all calls of a loop are done, and the stages; none: there are none.
 
     Parameters
@@ -188,8 +189,9 @@ def loop_time(body, late, loop, real, limit, depth, turn_cycles, largest):
         Fewer iterations than the `real` ones, if these are many.
     limit : int
         Only less than this matters: NEVER stands for more.
-    depth : int
-        Of the queues.
+    queue : tuple of int
+        Depth of the queues; cycles from a dispatch until an instruction heads its queue, and from
+        that until another may be dispatched in its place.
     turn_cycles : int
         What the sequencer takes at the end of a body.
     largest : int
@@ -213,7 +215,7 @@ def loop_time(body, late, loop, real, limit, depth, turn_cycles, largest):
             for stream in body:
                 iteration = turn - stages[stream]
                 if loop.ranges[stream, 0] <= iteration < loop.ranges[stream, 1]:
-                    _send(depth, state, loop.kinds[stream], distances[stream])
+                    _send(queue, state, loop.kinds[stream], distances[stream])
                     left[loop.kinds[stream, 0]] -= loop.kinds[stream, 1]
                 else:
                     state.common[0] += 1
@@ -230,7 +232,7 @@ def loop_time(body, late, loop, real, limit, depth, turn_cycles, largest):
 
 
 @numba.njit(cache=True)
-def next_better(body, late, first, members, skip, limit, loop, real, depth, turn_cycles, largest):
+def next_better(body, late, first, members, skip, limit, loop, real, queue, turn_cycles, largest):
     """The first order that takes less than `limit` in which one group of streams is later, or
     elsewhere, or both.
 
@@ -259,7 +261,7 @@ def next_better(body, late, first, members, skip, limit, loop, real, depth, turn
             other = late.copy()
             for stream in members[first[group]:first[group + 1]]:
                 other[stream] = not late[stream]
-            time, stages = loop_time(body, other, loop, real, limit, depth, turn_cycles,
+            time, stages = loop_time(body, other, loop, real, limit, queue, turn_cycles,
                                      largest)
             if time < limit:
                 return tried, time, body, other, stages
@@ -283,7 +285,7 @@ def next_better(body, late, first, members, skip, limit, loop, real, depth, turn
                 tried += 1
                 if tried <= skip:
                     continue
-                time, stages = loop_time(trial, other, loop, real, limit, depth, turn_cycles,
+                time, stages = loop_time(trial, other, loop, real, limit, queue, turn_cycles,
                                          largest)
                 if time < limit:
                     return tried, time, trial, other, stages

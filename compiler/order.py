@@ -16,7 +16,7 @@ from bivit.compiler.kernels import NEVER, Loop, loop_time, next_better
 from bivit.compiler.pipeline import lags_of
 from bivit.compiler.registers import courses_of, ends_allowed, ends_needed
 from bivit.compiler.structures import Instruction
-from bivit.compiler.timeline import kind_of
+from bivit.compiler.timeline import kind_of, queue_of
 from bivit.hw.arch import Arch
 from bivit.hw.isa import STEPS, Opcode, Unit
 
@@ -124,7 +124,7 @@ class _Model:
     def time(self, body, late, limit=NEVER):
         """Cycles until everything is done, only less than `limit` matters; and the stages, empty if
         there are none."""
-        return loop_time(body, late, self._loop, self._count, limit, self.arch.queue_depth,
+        return loop_time(body, late, self._loop, self._count, limit, queue_of(self.arch),
                          self._between, LARGEST_STAGE)
 
     def next_better(self, body, late, units, limit):
@@ -136,7 +136,7 @@ class _Model:
         while True:
             tried, *found = next_better(
                 body, late, first, members, tried, limit, self._loop, self._count,
-                self.arch.queue_depth, self._between, LARGEST_STAGE)
+                queue_of(self.arch), self._between, LARGEST_STAGE)
             if found[0] >= limit or self.fits(found[1], found[3]):
                 return tried, *found
 

@@ -10,9 +10,10 @@ from bivit.compiler.structures import Instruction, Plan
 from bivit.hw.arch import Arch
 from bivit.hw.blocks import fetch, matmul, softmax, stem, vector
 from bivit.hw.blocks.flow import control_cycles
+from bivit.hw.blocks.sequencer import QUEUE_CYCLES, ROOM_CYCLES
 from bivit.hw.isa import CONTROL, UNIT_OF, Opcode, Unit
 
-__all__ = ["busiest", "duration", "kind_of", "kinds_of", "measure"]
+__all__ = ["busiest", "duration", "kind_of", "kinds_of", "measure", "queue_of"]
 
 _TIMING = {Unit.LOAD: stem.input_timing, Unit.MM: matmul.timing, Unit.SOFTMAX: softmax.timing,
            Unit.VEC: vector.timing, Unit.FETCH: fetch.estimate}
@@ -24,6 +25,12 @@ _DECISIVE = ("n_tiles", "k_words", "a_planes", "b_planes", "add_src", "add2_src"
 def duration(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int]:
     """Occupancy and completion of an instruction, nothing before it."""
     return _TIMING[UNIT_OF[opcode]](arch, opcode, fields)
+
+
+def queue_of(arch: Arch) -> tuple[int, int, int]:
+    """Depth of the queues; cycles from a dispatch until an instruction heads its queue, and from
+    that until another may be dispatched in its place."""
+    return arch.queue_depth, QUEUE_CYCLES, ROOM_CYCLES
 
 
 def kind_of(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int, int, int, int]:
@@ -84,4 +91,4 @@ def measure(arch: Arch, plan: Plan, code: Code, waits: Sequence[dict[Unit, int]]
                 distances[place, unit] = distance
     kinds[list(known)] = kinds_of(arch, list(known.values()))
     places = np.array([place for place, _ in code.steps], np.int64)
-    return follow(arch.queue_depth, kinds, distances, cycles, places, sends)
+    return follow(queue_of(arch), kinds, distances, cycles, places, sends)

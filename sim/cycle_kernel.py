@@ -7,15 +7,18 @@ __all__ = ["follow_exactly"]
 
 
 @numba.njit(cache=True)
-def follow_exactly(depth, begin, settling, kinds, sums, delays, lines, waits):
+def follow_exactly(queue, begin, rest, settling, kinds, sums, delays, lines, waits):
     """Pop and done of each instruction before HALT, cycle of HALT, occupied cycles of each unit.
 
     Parameters
     ----------
-    depth : int
-        Of the queues.
+    queue : tuple of int
+        Depth of the queues; cycles from a dispatch until an instruction heads its queue, and from
+        that until another may be dispatched in its place.
     begin : int
         The cycle in which the first instruction is decoded.
+    rest : int
+        Cycles from the last end until HALT ends the frame.
     settling : tuple of int
         The unit that has sums; cycles from them to an instruction of another kind.
     kinds : int array (instructions, 5)
@@ -29,7 +32,7 @@ def follow_exactly(depth, begin, settling, kinds, sums, delays, lines, waits):
     waits : int array (lines, units)
         Distance of what is waited for, or 0.
     """
-    count, units = len(kinds), waits.shape[1]
+    count, units, (depth, ahead, room) = len(kinds), waits.shape[1], queue
     popped, done = np.empty(count, np.int64), np.empty(count, np.int64)
     most, sent = np.zeros(units, np.int64), np.zeros(units, np.int64)
     for index in range(count):
@@ -52,8 +55,8 @@ def follow_exactly(depth, begin, settling, kinds, sums, delays, lines, waits):
                 needed = max(needed, done[places[other, sent[other] - distance]] + 1)
         number = sent[unit]
         if number >= depth:
-            time = max(time, moved[places[unit, number - depth]] + 1)
-        moved[index] = max(time + 1, latest[unit])
+            time = max(time, moved[places[unit, number - depth]] + room)
+        moved[index] = max(time + ahead, latest[unit])
         ready = max(moved[index] + 1, free[unit], needed)
         pop, occupancy, completion = ready, kinds[index, 1], kinds[index, 2]
         if kinds[index, 3]:  # a product: the drain of the one before
@@ -69,5 +72,5 @@ def follow_exactly(depth, begin, settling, kinds, sums, delays, lines, waits):
         places[unit, number], sent[unit] = index, number + 1
     for unit in range(units):
         if sent[unit]:
-            time = max(time, done[places[unit, sent[unit] - 1]] + 1)
+            time = max(time, done[places[unit, sent[unit] - 1]] + rest)
     return popped, done, time, busy

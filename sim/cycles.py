@@ -11,7 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from bivit.compiler.expand import Execution, frames_of
 from bivit.hw.arch import Arch
 from bivit.hw.blocks import fetch, matmul, softmax, stem, store, vector
-from bivit.hw.blocks.sequencer import FIRST_DECODE
+from bivit.hw.blocks.sequencer import (
+    AGAIN_CYCLES,
+    FIRST_DECODE,
+    QUEUE_CYCLES,
+    REST_CYCLES,
+    ROOM_CYCLES,
+)
 from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit
 
 __all__ = ["CycleReport", "Timing", "executed_cycles", "simulate_cycles", "unit_timings"]
@@ -126,8 +132,8 @@ def executed_cycles(arch: Arch, *frames: Execution,
             kind = UNIT_OF[opcode]
             unit, timing = units[kind], timing_of[kind]
             if len(unit.moved) >= arch.queue_depth:
-                time = max(time, unit.moved[-arch.queue_depth] + 1)
-            unit.moved.append(max(time + 1, unit.popped))
+                time = max(time, unit.moved[-arch.queue_depth] + ROOM_CYCLES)
+            unit.moved.append(max(time + QUEUE_CYCLES, unit.popped))
             ready = max(unit.moved[-1] + 1, unit.free, needed)
             pop = ready
             if timing is vector.timing:
@@ -150,9 +156,11 @@ def executed_cycles(arch: Arch, *frames: Execution,
             popped.append(pop)
             finished.append(pop + completion)
             occupied.append(occupancy)
-        ahead = {Unit.LOAD} if arch.stem_macs and index < len(frames) - 1 else ()
-        time = max(time, *((unit.popped if kind in ahead else unit.done[-1]) + 1
+        more = index < len(frames) - 1
+        ahead = {Unit.LOAD} if arch.stem_macs and more else ()
+        time = max(time, *((unit.popped if kind in ahead else unit.done[-1]) + REST_CYCLES
                            for kind, unit in zip(Unit, units, strict=True) if unit.done), 0)
+        time += AGAIN_CYCLES * more
         for times in (dispatched, popped, finished):
             times.append(time)
         occupied.append(0)

@@ -13,13 +13,13 @@ from bivit.compiler.encode import encode_program
 from bivit.compiler.expand import Executed, Execution
 from bivit.compiler.ir.graph import Graph
 from bivit.compiler.passes import Candidate, choose, uncollected
-from bivit.compiler.timeline import kinds_of
+from bivit.compiler.timeline import kinds_of, queue_of
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import units_of
 from bivit.hw.blocks.fetch import MemoryTiming
 from bivit.hw.blocks.flow import control_cycles
 from bivit.hw.blocks.rows import settling_cycles
-from bivit.hw.blocks.sequencer import FIRST_DECODE
+from bivit.hw.blocks.sequencer import FIRST_DECODE, REST_CYCLES
 from bivit.hw.isa import CONTROL, UNIT_OF, WAIT_FIELDS, Opcode, Unit
 from bivit.hw.memories import constant_order
 from bivit.sim.cycle_kernel import follow_exactly
@@ -116,7 +116,7 @@ def _follow(arch, program, steps, executed):
     lines, delays = np.array([step for _, step in steps], np.int64).T.copy()
     sums = np.array([instruction.opcode is Opcode.ROWS_ADD for instruction in executed])
     pop, done, end, busy = follow_exactly(
-        arch.queue_depth, FIRST_DECODE, (Unit.VEC.value, settling_cycles(arch)),
+        queue_of(arch), FIRST_DECODE, REST_CYCLES, (Unit.VEC.value, settling_cycles(arch)),
         kinds_of(arch, executed[:-1]), sums, delays, lines, waits)
     return pop, done, end + 1, busy
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from bivit.compiler.expand import Execution
 from bivit.compiler.ir.graph import Graph
 from bivit.hw.arch import Arch
+from bivit.hw.blocks.sequencer import QUEUE_CYCLES
 from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit
 from bivit.sim.cycles import executed_cycles
 
@@ -106,7 +107,7 @@ class Frame:
         return [step for step in self.steps if step.unit is Unit.MM]
 
 
-_FIRST_POP = 2
+_FIRST_POP = QUEUE_CYCLES + 1
 """Cycles from a dispatch to the first possible pop."""
 
 

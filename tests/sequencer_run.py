@@ -72,6 +72,7 @@ class Run:
                     self._popped(ctx, unit, cycle, free, ends)
             await ctx.tick()
             cycle += 1
+        await ctx.tick()  # the counters of the units are complete
         self.cycles = ctx.get(dut.cycles)
         self.finished = ctx.get(dut.finished)
         self.error = ctx.get(dut.error_code), ctx.get(dut.error_tag)

@@ -11,6 +11,7 @@ from bivit.hw.isa import (
     CONTROL,
     FORMATS,
     HEADER,
+    INSTR_BITS,
     LEVELS,
     OPCODE_BITS,
     SETS,
@@ -23,8 +24,8 @@ from bivit.hw.isa import (
     Unit,
 )
 
-__all__ = ["ErrorCode", "PART_OF", "check_counts", "check_word", "control_faults", "count_faults",
-           "missing_part", "opcodes_of", "units_of"]
+__all__ = ["ErrorCode", "PART_OF", "check_counts", "control_faults", "count_faults", "missing_part",
+           "opcodes_of", "units_of", "word_error", "word_faults"]
 
 
 PART_OF = {
@@ -128,21 +129,49 @@ def control_faults(arch: Arch, opcode: Opcode, fields):
         yield "target", (fields["call"] != 0) & (fields["target"] >= arch.program_depth)
 
 
-def check_word(m: Module, arch: Arch, word: Value) -> Signal:
+def word_faults(arch: Arch, word: Value) -> Value:
+    """What would be wrong with a word of the program if it had this or that opcode: the first half
+    of its check; the second is :func:`word_error`."""
+    masks = sorted(set(_reserved(arch).values()))
+    alike = {}  # bits that are reserved in the same opcodes
+    for bit in range(INSTR_BITS):
+        alike.setdefault(tuple(mask >> bit & 1 for mask in masks), []).append(word[bit])
+    alike = {where: Cat(bits).any() for where, bits in alike.items()}
+    return Cat(*(Cat(some for where, some in alike.items() if where[index]).any()
+                 for index in range(len(masks))),
+               *(_control_fault(arch, opcode, word) for opcode in _control(arch)))
+
+
+def word_error(m: Module, arch: Arch, word: Value, faults: Value) -> Signal:
     """The first error that a word of the program shows, whatever registers hold, or ``NONE``."""
-    error = Signal(ErrorCode, init=ErrorCode.OPCODE)
+    error, reserved = Signal(ErrorCode, init=ErrorCode.OPCODE), _reserved(arch)
+    masks = sorted(set(reserved.values()))
     with m.Switch(word[:OPCODE_BITS]):
         for opcode in opcodes_of(arch):
             with m.Case(opcode.value):
-                fields, reserved = _fields(opcode, word), reserved_bits(opcode)
-                if opcode in CONTROL:
-                    reserved |= _HEADER_MASK
                 m.d.comb += error.eq(ErrorCode.NONE)
-                with m.If((word & reserved) != 0):
+                if opcode in CONTROL:
+                    with m.If(faults[len(masks) + _control(arch).index(opcode)]):
+                        m.d.comb += error.eq(ErrorCode.COUNT)
+                with m.If(faults[masks.index(reserved[opcode])]):
                     m.d.comb += error.eq(ErrorCode.RESERVED)
-                with m.Elif(Cat(wrong for _, wrong in control_faults(arch, opcode, fields)).any()):
-                    m.d.comb += error.eq(ErrorCode.COUNT)
     return error
+
+
+def _reserved(arch):
+    """Bits that must be zero, of each opcode."""
+    return {opcode: reserved_bits(opcode) | (_HEADER_MASK if opcode in CONTROL else 0)
+            for opcode in opcodes_of(arch)}
+
+
+def _control(arch):
+    """The opcodes of the sequencer itself."""
+    return [opcode for opcode in opcodes_of(arch) if opcode in CONTROL]
+
+
+def _control_fault(arch, opcode, word):
+    """Whether a field of an instruction of the sequencer is wrong."""
+    return Cat(wrong for _, wrong in control_faults(arch, opcode, _fields(opcode, word))).any()
 
 
 def check_counts(m: Module, arch: Arch, word: Value) -> Signal:

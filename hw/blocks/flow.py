@@ -6,7 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.checks import ErrorCode, check_word, opcodes_of
+from bivit.hw.blocks.checks import ErrorCode, opcodes_of
 from bivit.hw.encoding import layout_of
 from bivit.hw.isa import (
     CONTROL,
@@ -99,8 +99,8 @@ class Flow(wiring.Component):
                                  ~control | (step == used))),
             self.i.ready.eq((~valid | leave) & ~self.jump),
         ]
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [now.eq(self.i.payload), valid.eq(1)]
+        with m.If(self.i.ready):
+            m.d.sync += [now.eq(self.i.payload), valid.eq(self.i.valid)]
         with m.Elif(leave):
             m.d.sync += valid.eq(0)
         with m.If(leave):
@@ -112,13 +112,11 @@ class Flow(wiring.Component):
 
         values = self._registers(m, valid & good & (step != used), step, now.word, view,
                                  is_[Opcode.END])
-        with m.If(leave & passes):
-            m.d.sync += [self.o.valid.eq(1), out.eq(now), out.error.eq(error)]
+        with m.If(~self.o.valid | self.o.ready):
+            m.d.sync += [self.o.valid.eq(valid & passes), out.eq(now), out.error.eq(error)]
             for (offset, width, _), value in zip(SLOTS, values, strict=True):
                 field = now.word[offset:offset + width]
                 m.d.sync += out.word[offset:offset + width].eq(field + value)
-        with m.Elif(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
         return m
 
     def _out(self, m):
@@ -215,8 +213,7 @@ class Flow(wiring.Component):
 class StraightFlow(Flow):
     """The same for targets without loops: two registers, no stack, no registers of a program.
 
-    There are no jumps. Words come unchecked but for their counters, and are checked between the
-    two registers.
+    There are no jumps.
     """
 
     def __init__(self, arch: Arch):
@@ -229,11 +226,9 @@ class StraightFlow(Flow):
         valid, leave, skipped = Signal(), Signal(), Signal()
         header, stem = (data.View(layout_of(opcode), now.word)
                         for opcode in (Opcode.HALT, Opcode.STEM))
-        of_word, error = check_word(m, self.arch, now.word), Signal(ErrorCode)
+        error = Signal(ErrorCode)
         with m.If(now.error != ErrorCode.NONE):
             m.d.comb += error.eq(now.error)
-        with m.Elif(of_word != ErrorCode.NONE):
-            m.d.comb += error.eq(of_word)
         with m.Elif((header.stage | header.rest) != 0):
             m.d.comb += error.eq(ErrorCode.STAGE)
         if Opcode.STEM in opcodes_of(self.arch):
@@ -243,12 +238,8 @@ class StraightFlow(Flow):
             leave.eq(valid & (~self.o.valid | self.o.ready | skipped)),
             self.i.ready.eq(~valid | leave),
         ]
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [now.eq(self.i.payload), valid.eq(1)]
-        with m.Elif(leave):
-            m.d.sync += valid.eq(0)
-        with m.If(leave & ~skipped):
-            m.d.sync += [self.o.valid.eq(1), out.eq(now), out.error.eq(error)]
-        with m.Elif(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
+        with m.If(self.i.ready):
+            m.d.sync += [now.eq(self.i.payload), valid.eq(self.i.valid)]
+        with m.If(~self.o.valid | self.o.ready):
+            m.d.sync += [self.o.valid.eq(valid & ~skipped), out.eq(now), out.error.eq(error)]
         return m

@@ -89,6 +89,7 @@ class LoadUnit(wiring.Component):
         fields = Signal(layout_of(Opcode.LOAD))
         # Gathering: `gathered` is CODE_BITS planes of `lanes` bits.
         active = Signal()
+        wants = Signal()  # beats: there are tokens left, and no error
         full = Signal()
         final = Signal()
         gathered = Signal(CODE_BITS * lanes)
@@ -103,6 +104,7 @@ class LoadUnit(wiring.Component):
         writing = Signal()
         writing_final = Signal()
         plane = Signal(range(CODE_BITS))
+        last_plane = Signal()
         planes = Signal(CODE_BITS * lanes)
         write_row = Signal(_FIELDS["row"])
         stride = Signal(_FIELDS["k_words"])
@@ -112,23 +114,22 @@ class LoadUnit(wiring.Component):
 
         m.d.comb += [
             stopped.eq(self.error != 0),
-            move.eq(full & (~writing | (plane == CODE_BITS - 1))),
+            move.eq(full & (~writing | last_plane)),
             row_written.eq(Cat(writing & (write_row == row) for row in range(self.arch.rows))),
-            self.done.eq(writing & writing_final & (plane == CODE_BITS - 1)),
+            self.done.eq(writing & writing_final & last_plane),
             self.busy.eq(active | writing),
             self.instr.ready.eq(~active & (~writing | (plane >= _ACCEPT_PLANE)) & ~stopped),
-            self.s_axis.ready.eq(active & (tokens_left != 0) & (~full | move) & ~stopped),
+            self.s_axis.ready.eq(wants & (~full | ~writing | last_plane)),
             self.imem_data.eq(planes[:lanes].replicate(self.arch.rows)),
             self.imem_we.eq(Cat(bit.replicate(lanes) for bit in row_written)),
         ]
         with m.If(writing):
             m.d.sync += [planes.eq(planes >> lanes), plane.eq(plane + 1),
+                         last_plane.eq(plane == CODE_BITS - 2), writing.eq(~last_plane),
                          self.imem_addr.eq(self.imem_addr + stride)]
-            with m.If(plane == CODE_BITS - 1):
-                m.d.sync += writing.eq(0)
         with m.If(move):
             m.d.sync += [
-                full.eq(0), writing.eq(1), writing_final.eq(final), plane.eq(0),
+                full.eq(0), writing.eq(1), writing_final.eq(final), plane.eq(0), last_plane.eq(0),
                 planes.eq(gathered), write_row.eq(full_row), stride.eq(fields.k_words),
                 self.imem_addr.eq(fields.dst_addr + full_word),
             ]
@@ -140,7 +141,7 @@ class LoadUnit(wiring.Component):
             instruction_done = row_done & (tokens_left == 1)
             m.d.sync += [
                 gathered.eq(self._insert(m, gathered, beat_in_word, pixels_left)),
-                full.eq(word_done), final.eq(instruction_done),
+                full.eq(word_done), final.eq(instruction_done), wants.eq(~instruction_done),
                 full_row.eq(row), full_word.eq(word_in_row),
                 beat_in_word.eq(Mux(word_done, 0, beat_in_word + 1)),
                 word_in_row.eq(Mux(row_done, 0, word_in_row + word_done)),
@@ -148,17 +149,18 @@ class LoadUnit(wiring.Component):
                 row.eq(row + row_done), tokens_left.eq(tokens_left - row_done),
             ]
             with m.If(self.s_axis.p.last & ~(instruction_done & fields.last)):
-                m.d.sync += [self.error.eq(ENDED_EARLY), full.eq(0)]
+                m.d.sync += [self.error.eq(ENDED_EARLY), full.eq(0), wants.eq(0)]
             with m.Elif(~self.s_axis.p.last & instruction_done & fields.last):
-                m.d.sync += [self.error.eq(ENDED_LATE), full.eq(0)]
+                m.d.sync += [self.error.eq(ENDED_LATE), full.eq(0), wants.eq(0)]
         with m.If(self.instr.ready):  # whether it may start or not, which is known late
             m.d.sync += [
-                fields.eq(word), active.eq(self.instr.valid), row.eq(word.row),
+                fields.eq(word), active.eq(self.instr.valid), wants.eq(self.instr.valid),
+                row.eq(word.row),
                 tokens_left.eq(word.tokens), pixels_left.eq(word.pixels),
                 word_in_row.eq(0), beat_in_word.eq(0),
             ]
         with m.If(self.clear):
-            m.d.sync += [active.eq(0), full.eq(0), writing.eq(0), self.error.eq(0)]
+            m.d.sync += [active.eq(0), wants.eq(0), full.eq(0), writing.eq(0), self.error.eq(0)]
         return m
 
     def _insert(self, m, gathered, beat_in_word, pixels_left):

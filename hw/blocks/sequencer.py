@@ -2,14 +2,21 @@
 
 import re
 
-from amaranth.hdl import Array, C, Cat, Const, Module, Mux, Signal
+from amaranth.hdl import C, Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.checks import ErrorCode, check_counts, check_word, units_of
+from bivit.hw.blocks.checks import (
+    ErrorCode,
+    check_counts,
+    opcodes_of,
+    units_of,
+    word_error,
+    word_faults,
+)
 from bivit.hw.blocks.flow import COUNTER_BITS, Flow, StraightFlow
 from bivit.hw.emit import place
 from bivit.hw.encoding import layout_of
@@ -26,11 +33,25 @@ from bivit.hw.isa import (
     Unit,
 )
 
-__all__ = ["FIRST_DECODE", "InstructionQueue", "Sequencer"]
+__all__ = ["AGAIN_CYCLES", "FIRST_DECODE", "QUEUE_CYCLES", "REST_CYCLES", "ROOM_CYCLES",
+           "InstructionQueue", "Sequencer"]
 
 FIRST_DECODE = 4
 """Busy cycle in which the first instruction is in the register of the flow that decodes it; an
 instruction is dispatched two cycles after that at the earliest."""
+
+QUEUE_CYCLES = 2
+"""Cycles from a dispatch until the instruction heads its queue at the earliest; it can be popped a
+cycle later."""
+
+ROOM_CYCLES = 2
+"""Cycles from when an instruction heads its queue until another may be dispatched in its place."""
+
+REST_CYCLES = 2
+"""Cycles from the last `done` until a HALT that waits for it ends the frame."""
+
+AGAIN_CYCLES = 1
+"""Cycles that the end of a frame takes if another one follows."""
 
 _FETCH_DEPTH = 4  # cycles from an address until its slot is free again
 _HEADER_BITS = data.StructLayout(HEADER).size
@@ -39,61 +60,91 @@ _HEADER_BITS = data.StructLayout(HEADER).size
 class InstructionQueue(wiring.Component):
     """Instructions of one unit, in order, with a register at the head.
 
-    An instruction written in cycle t is at the head in cycle t + 2 at the earliest. The queue
-    holds `depth` instructions besides the head. One that is not `met` when its turn comes is the
-    head in all but that `o` does not show it: it stays in the memory, where `met` looks at it.
+    An instruction written in cycle t is at the head in cycle t + ``QUEUE_CYCLES`` + 1 at the
+    earliest. The queue holds `depth` instructions besides the head. One that is not `met` when its
+    turn comes is the head in all but that `o` does not show it.
 
     Parameters
     ----------
     width, depth : int
         Bits of an entry; entries.
+    ahead : int
+        The lowest bits of an entry, which `met` looks at; 0: there is no `front`.
 
     Members
     -------
     i, o : streams
-    front : ``Out(width)``
-        What heads the memory.
+    room : ``Out(1)``
+        Whether `i` will be ready in the next cycle.
+    front : ``Out(ahead)``
+        Of the next head, or of the head that `o` does not show.
     met : ``In(1)``
         Whether `o` may show that in the next cycle.
     waiting : ``Out(1)``
-        It is the head that `o` does not show.
+        There is a head that `o` does not show.
     """
 
-    def __init__(self, *, width: int, depth: int):
-        self.width, self.depth = width, depth
-        super().__init__({"i": In(stream.Signature(width)), "o": Out(stream.Signature(width)),
-                          "front": Out(width), "met": In(1, init=1), "waiting": Out(1)})
+    def __init__(self, *, width: int, depth: int, ahead: int = 0):
+        self.width, self.depth, self.ahead = width, depth, ahead
+        super().__init__({"i": In(stream.Signature(width)),
+                          "o": Out(stream.Signature(width - ahead)),
+                          "room": Out(1), "front": Out(ahead),
+                          "met": In(1, init=1), "waiting": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.storage = storage = Memory(shape=self.width, depth=self.depth + 1, init=[])
-        write, read = storage.write_port(), storage.read_port(domain="comb")
         level = Signal(range(self.depth + 1))  # without the head
-        some, full = Signal(), Signal()        # of them
-        push, move, heads = Signal(), Signal(), Signal()
-        head = Signal(self.width, reset_less=True)
+        ready = Signal(init=1)
+        given = Signal()                       # there is a `front`
+        push, move, heads, shown = Signal(), Signal(), Signal(), Signal()
+        head = Signal(self.width - self.ahead, reset_less=True)
         m.d.comb += [
-            self.i.ready.eq(~full),
+            self.i.ready.eq(ready),
+            self.room.eq((level != self.depth) & ~(push & (level == self.depth - 1))),
             push.eq(self.i.valid & self.i.ready),
-            move.eq(some & ~self.waiting & (~self.o.valid | self.o.ready)),
-            heads.eq(move | self.waiting),
-            write.en.eq(push), write.data.eq(self.i.payload),
-            self.front.eq(read.data), self.o.payload.eq(head),
+            move.eq(given & ~self.waiting & (~self.o.valid | self.o.ready)),
+            heads.eq(move | self.waiting), shown.eq(heads & self.met),
+            self.o.payload.eq(head),
         ]
+        m.d.sync += ready.eq(self.room)
         with m.If(push & ~move):
-            m.d.sync += [level.eq(level + 1), some.eq(1), full.eq(level == self.depth - 1)]
+            m.d.sync += level.eq(level + 1)
         with m.Elif(move & ~push):
-            m.d.sync += [level.eq(level - 1), some.eq(level != 1), full.eq(0)]
-        for port, step, name in ((write, push, "tail"), (read, heads & self.met, "front")):
-            pointer = Signal(range(self.depth + 1), name=f"{name}_pointer")
-            m.d.comb += port.addr.eq(pointer)
-            with m.If(step):
-                m.d.sync += pointer.eq(Mux(pointer == self.depth, 0, pointer + 1))
+            m.d.sync += level.eq(level - 1)
         with m.If(heads):
-            m.d.sync += [self.o.valid.eq(self.met), self.waiting.eq(~self.met), head.eq(read.data)]
+            m.d.sync += [self.o.valid.eq(self.met), self.waiting.eq(~self.met)]
         with m.Elif(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
+
+        tail, some, fetch = self._pointer(m, "tail", push), Signal(), Signal()
+        fetched = self._pointer(m, "fetched", some & fetch)
+        m.d.comb += [some.eq(fetched != tail), fetch.eq(~given | shown)]
+        with m.If(fetch):
+            m.d.sync += given.eq(some)
+        if self.ahead:
+            part = self._memory(m, "ahead", push, tail, fetched, self.i.payload[:self.ahead])
+            with m.If(fetch):
+                m.d.sync += self.front.eq(part)
+        shows = self._pointer(m, "shows", shown)
+        part = self._memory(m, "storage", push, tail, shows, self.i.payload[self.ahead:])
+        with m.If(~self.o.valid | self.o.ready):
+            m.d.sync += head.eq(part)
         return m
+
+    def _pointer(self, m, name, step):
+        """Goes round the entries: one that is not shown takes one besides the `depth`."""
+        pointer = Signal(range(self.depth + 1), name=f"{name}_pointer")
+        with m.If(step):
+            m.d.sync += pointer.eq(Mux(pointer == self.depth, 0, pointer + 1))
+        return pointer
+
+    def _memory(self, m, name, push, tail, place, part):
+        """A part of each entry; gives that of one of them."""
+        m.submodules[name] = memory = Memory(shape=len(part), depth=self.depth + 1, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        m.d.comb += [write.en.eq(push), write.addr.eq(tail), write.data.eq(part),
+                     read.addr.eq(place)]
+        return read.data
 
 
 class Sequencer(wiring.Component):
@@ -120,7 +171,8 @@ class Sequencer(wiring.Component):
     cycles : ``Out(32)``
         Cycles with `busy` since the start.
     run, stall, idle : ``Out(32)``, arrays
-        Of these, for each unit: occupied by an instruction; its head waits; nothing to do.
+        Of these, for each unit: occupied by an instruction; its head waits; nothing to do. They
+        are complete a cycle after `busy` falls.
     program_addr, program_data : ``Out``, ``In``
         Program memory, two cycles of latency.
     units : ``Out(stream.Signature(INSTRUCTION))``, array
@@ -158,31 +210,28 @@ class Sequencer(wiring.Component):
         targets, dispatch = Signal(data.ArrayLayout(TAG_BITS, len(units))), Signal()
         stage = Signal(data.StructLayout({
             "valid": 1, "word": INSTR_BITS, "counter": COUNTER_BITS, "tag": TAG_BITS,
-            "error": ErrorCode, "unit": Unit,
-            "goes": 1, "halts": 1}), reset_less=True)  # without error: to a unit, or HALT
-        queues = [self._unit(m, platform, unit, completed, targets, stage, dispatch)
+            "error": ErrorCode, "halts": 1}), reset_less=True)  # without error: HALT
+        to = Signal(len(units))  # the unit that it goes to, if to any
+        queues = [self._unit(m, platform, unit, completed, targets, stage, to[unit])
                   for unit in units]
-        rests = Signal(len(units), init=(1 << len(units)) - 1)  # have completed what was sent
+        sends, rests = Signal(len(units)), Signal(len(units))  # rests: has completed what was sent
+        m.d.comb += [sends.eq(to & Cat(queue.i.ready for queue in queues)),
+                     dispatch.eq(sends.any())]
         for unit in units:
-            sends, done = dispatch & (stage.unit == unit), self.done[unit]
-            following = Signal(TAG_BITS, name=f"following_{unit.name.lower()}")
-            m.d.comb += following.eq(completed[unit] + 1)
-            m.d.sync += sent[unit].eq(sent[unit] + sends)
-            with m.If(done):
-                m.d.sync += completed[unit].eq(following)
-            with m.If(done & ~sends):
-                m.d.sync += rests[unit].eq(following == sent[unit])
-            with m.Elif(sends & ~done):
-                m.d.sync += rests[unit].eq(0)
+            with m.If(sends[unit]):
+                m.d.sync += sent[unit].eq(sent[unit] + 1)
+            with m.If(self.done[unit]):
+                m.d.sync += completed[unit].eq(completed[unit] + 1)
+            m.d.sync += rests[unit].eq((completed[unit] == sent[unit]) & ~sends[unit])
 
-        again = Signal()  # the present frame is over, and another one follows
+        over, again = Signal(), Signal()  # the present frame is, and another one follows
+        m.d.sync += again.eq(over & ~again)
         with m.If(self.busy):
             m.d.sync += [self.cycles.eq(self.cycles + 1),
                          self.frames_left.eq(self.frames_left - again)]
         with m.Elif(self.start & (self.error_code == ErrorCode.NONE)):
             m.d.sync += [self.busy.eq(1), self.finished.eq(0), self.cycles.eq(0),
                          self.frames_left.eq(Mux(self.frames == 0, 0, self.frames - 1))]
-            m.d.sync += rests.eq(-1)
             for unit in units:
                 m.d.sync += [counter.eq(counter.init) for counter in (
                     sent[unit], completed[unit], self.run[unit], self.stall[unit],
@@ -192,41 +241,54 @@ class Sequencer(wiring.Component):
                          for unit in self._of_one_frame()]
         # No instruction waits in a queue while the others are counted from 1 again.
         begun, input_ = Signal(TAG_BITS, init=1), self.units[Unit.LOAD]
-        m.d.sync += begun.eq(Mux(self.busy, begun + (input_.valid & input_.ready), 1))
-        rest = begun == sent[Unit.LOAD] if self.arch.stem_macs else 1
+        with m.If(~self.busy):
+            m.d.sync += begun.eq(1)
+        with m.Elif(input_.valid & input_.ready):
+            m.d.sync += begun.eq(begun + 1)
+        rest = Signal()
+        m.d.sync += rest.eq((begun == sent[Unit.LOAD]) & ~sends[Unit.LOAD]
+                            if self.arch.stem_macs else 1)
 
         flow = place(m, platform, "flow", Flow() if self.arch.loops else StraightFlow(self.arch),
                      reset=~self.busy | again)
-        m.d.comb += flow.last_frame.eq(self.frames_left == 0)
+        last_frame = Signal()  # the first instruction of a frame comes cycles after that changes
+        m.d.sync += last_frame.eq(self.frames_left == 0)
+        m.d.comb += flow.last_frame.eq(last_frame)
         entry = Mux(again, data.View(layout_of(Opcode.HALT), stage.word).entry, 0)
         self._fetch(m, flow, self.busy & ~again, entry)
-        self._check(m, flow.o, stage, dispatch, self.busy & ~again)
-        self._dispatch(m, stage, dispatch, targets, sent, rests,
-                       Array(queue.i.ready for queue in queues)[stage.unit], again, rest)
+        self._check(m, flow.o, stage, to, dispatch, self.busy & ~again,
+                    Cat(queue.room for queue in queues))
+        self._dispatch(m, stage, targets, sent, rests, last_frame, over, rest)
         return m
 
     def _fetch(self, m, flow, running, entry):
         """Program memory, then a short queue in front of the flow."""
         depth, arch = _FETCH_DEPTH, self.arch
-        m.submodules.fetched = fetched = Memory(shape=INSTR_BITS, depth=depth, init=[])
+        faults = word_faults(arch, self.program_data)
+        m.submodules.fetched = fetched = Memory(shape=INSTR_BITS + len(faults), depth=depth,
+                                                init=[])
         write, read = fetched.write_port(), fetched.read_port(domain="comb")
+        word = read.data[:INSTR_BITS]
         address, counter = Signal(COUNTER_BITS), Signal(COUNTER_BITS)
         free, level = Signal(range(depth + 1), init=depth), Signal(range(depth + 1))
         arriving = Signal(2)
         ask, take = Signal(), Signal()
-        error = check_word(m, arch, read.data) if arch.loops else ErrorCode.NONE
+        error = word_error(m, arch, word, read.data[INSTR_BITS:])
         m.d.comb += [
             self.program_addr.eq(address),
             ask.eq(free != 0),
             flow.i.valid.eq(level != 0),
             take.eq(flow.i.valid & flow.i.ready),
-            write.en.eq(arriving[1]), write.data.eq(self.program_data),
-            flow.i.payload.word.eq(read.data), flow.i.payload.counter.eq(counter),
+            write.en.eq(arriving[1]), write.data.eq(Cat(self.program_data, faults)),
+            flow.i.payload.word.eq(word), flow.i.payload.counter.eq(counter),
             flow.i.payload.error.eq(Mux(counter >= arch.program_depth, ErrorCode.OPCODE, error)),
         ]
         with m.If(running & ~flow.jump):
+            with m.If(ask):
+                m.d.sync += address.eq(address + 1)
+            with m.If(take):
+                m.d.sync += counter.eq(counter + 1)
             m.d.sync += [
-                address.eq(address + ask), counter.eq(counter + take),
                 arriving.eq(Cat(ask, arriving)),
                 write.addr.eq(write.addr + arriving[1]), read.addr.eq(read.addr + take),
                 free.eq(free - ask + take), level.eq(level + arriving[1] - take),
@@ -237,27 +299,35 @@ class Sequencer(wiring.Component):
             start = Mux(running, flow.target, entry)
             m.d.sync += [address.eq(start), counter.eq(start)]
 
-    def _check(self, m, summed, stage, dispatch, running):
-        """Counts, then the register that dispatches."""
-        word = summed.payload.word
-        wrong, unit = check_counts(m, self.arch, word), Signal(Unit)
+    def _check(self, m, summed, stage, to, dispatch, running, room):
+        """Counts, then the register that dispatches.
+
+        Whether that is free, which holds up all in front of it, is known a cycle before. One with
+        an error may count as free: the machine stops.
+        """
+        word, free, goes = summed.payload.word, Signal(init=1), Signal.like(to)
+        wrong, owner = check_counts(m, self.arch, word), Signal.like(to)
         with m.Switch(word[:OPCODE_BITS]):
-            for opcode, owner in UNIT_OF.items():
+            for opcode in (opcode for opcode in opcodes_of(self.arch) if opcode in UNIT_OF):
                 with m.Case(opcode.value):
-                    m.d.comb += unit.eq(owner)
+                    m.d.comb += owner[UNIT_OF[opcode]].eq(1)
         good, halt = summed.payload.error == ErrorCode.NONE, word[:OPCODE_BITS] == Opcode.HALT.value
-        m.d.comb += summed.ready.eq(~stage.valid | dispatch)
-        with m.If(summed.valid & summed.ready):
+        m.d.comb += [summed.ready.eq(free), goes.eq(Mux(free, owner, to))]
+        m.d.sync += free.eq((free & ~summed.valid) | (goes & room).any())
+        with m.If(free):
             m.d.sync += [
-                stage.word.eq(word), stage.counter.eq(summed.payload.counter), stage.unit.eq(unit),
+                stage.word.eq(word), stage.counter.eq(summed.payload.counter),
                 stage.error.eq(Mux(good & wrong, ErrorCode.COUNT.value,
                                    summed.payload.error.as_value())),
-                stage.goes.eq(good & ~wrong & ~halt), stage.halts.eq(good & halt),
+                stage.halts.eq(good & halt), stage.valid.eq(summed.valid),
+                to.eq(owner & (summed.valid & good & ~wrong).replicate(len(to))),
             ]
-        m.d.sync += [stage.valid.eq(running & (summed.valid | (stage.valid & ~dispatch))),
-                     stage.tag.eq(Mux(running, stage.tag + dispatch, 0))]
+        with m.If(dispatch):
+            m.d.sync += stage.tag.eq(stage.tag + 1)
+        with m.If(~running):
+            m.d.sync += [free.eq(1), to.eq(0), stage.valid.eq(0), stage.tag.eq(0)]
 
-    def _dispatch(self, m, stage, dispatch, targets, sent, rests, room, again, rest):
+    def _dispatch(self, m, stage, targets, sent, rests, last_frame, over, rest):
         """Turn waits into targets; stop at errors and at the HALT of the last frame."""
         view = data.View(data.StructLayout(HEADER), stage.word[:_HEADER_BITS])
         for unit, number in enumerate(sent):
@@ -271,13 +341,11 @@ class Sequencer(wiring.Component):
             with m.If(stage.error != ErrorCode.NONE):
                 self._stop(m, stage.error, stage.counter)
             with m.Elif(stage.halts):
-                with m.If(self.frames_left != 0):
-                    m.d.comb += again.eq(
+                with m.If(~last_frame):
+                    m.d.comb += over.eq(
                         Cat(rest, *(rests[unit] for unit in self._of_one_frame())).all())
                 with m.Elif(rests.all()):
                     m.d.sync += [self.busy.eq(0), self.finished.eq(1)]
-        # With an error of a unit this goes to no unit any more: the machine is not busy then.
-        m.d.comb += dispatch.eq(self.busy & stage.valid & stage.goes & room)
 
     def _of_one_frame(self):
         """The units that do nothing for the following image."""
@@ -287,37 +355,37 @@ class Sequencer(wiring.Component):
     def _stop(self, m, code, tag):
         m.d.sync += [self.busy.eq(0), self.error_code.eq(code), self.error_tag.eq(tag)]
 
-    def _unit(self, m, platform, unit, completed, targets, stage, dispatch):
+    def _unit(self, m, platform, unit, completed, targets, stage, to):
         """Queue of one unit, the check of its head's waits, its counters."""
         parts = _parts(unit)
         entry = data.StructLayout({
-            "fields": sum(width for _, width in parts), "tag": TAG_BITS, "counter": 16,
-            "targets": targets.shape()})
-        queue = place(m, platform, f"{unit.name.lower()}_queue",
-                      InstructionQueue(width=entry.size, depth=self.arch.queue_depth),
-                      reset=~self.busy)
+            "fields": sum(width for _, width in parts), "tag": TAG_BITS, "counter": 16})
+        queue = place(m, platform, f"{unit.name.lower()}_queue", InstructionQueue(
+            width=targets.shape().size + entry.size, depth=self.arch.queue_depth,
+            ahead=targets.shape().size), reset=~self.busy)
         head, instructions = data.View(entry, queue.o.payload), self.units[unit]
         # In the next cycle each instruction that is waited for is one of those that completed.
         met = Cat(Cat(done, number) >= Cat(C(1, 1), target) for done, number, target in zip(
-            self.done, completed, data.View(entry, queue.front).targets, strict=False)).all()
+            self.done, completed, data.View(targets.shape(), queue.front), strict=False)).all()
         m.d.comb += [
             queue.met.eq(met),
-            queue.i.valid.eq(dispatch & (stage.unit == unit)),
-            queue.i.payload.eq(Cat(*(stage.word[offset:offset + width] for offset, width in parts),
-                                   stage.tag, stage.counter[:16], targets.as_value())),
+            queue.i.valid.eq(to),
+            queue.i.payload.eq(Cat(targets.as_value(), *(
+                stage.word[offset:offset + width] for offset, width in parts),
+                stage.tag, stage.counter[:16])),
             instructions.valid.eq(self.busy & queue.o.valid),
             instructions.payload.tag.eq(head.tag),
             instructions.payload.counter.eq(head.counter),
             instructions.payload.word.eq(_spread(parts, head.fields)),
-            queue.o.ready.eq(self.busy & instructions.ready),
+            queue.o.ready.eq(instructions.ready),
         ]
-        with m.If(self.busy):
-            with m.If(~instructions.ready | instructions.valid):
-                m.d.sync += self.run[unit].eq(self.run[unit] + 1)
-            with m.Elif(queue.waiting):
-                m.d.sync += self.stall[unit].eq(self.stall[unit] + 1)
-            with m.Else():
-                m.d.sync += self.idle[unit].eq(self.idle[unit] + 1)
+        runs = ~instructions.ready | instructions.valid
+        for counter, counts in ((self.run, runs), (self.stall, ~runs & queue.waiting),
+                                (self.idle, ~runs & ~queue.waiting)):
+            one = Signal()
+            m.d.sync += one.eq(self.busy & counts)
+            with m.If(one):
+                m.d.sync += counter[unit].eq(counter[unit] + 1)
         return queue
 
 
