@@ -1,11 +1,11 @@
 """LayerNorm of one row: sums, variance and square root, then a comparison, a code or a number.
 
 Stages count from the cycle that puts an address on the RESID port (stage 0); the numbers are there
-in stage 2. The first pass: squares (2), sums (3), the partial products of ``N sum(x^2)`` and
-``sum(x)^2`` (4), their sums (5), square root (6 on). The second pass: ``N x`` (2),
-``d = N x - sum`` (3), then for bits ``sigma k`` (3 and 4) and the comparison (5); for codes and
-numbers ``d mantissa`` (4 and 5), ``n``, shifted (6) and rounded (7), ``n scale`` (8 and 9), plus
-the bias (10) and the result (11).
+in stage 2. Each product takes registered factors. The first pass: squares (3), their sum (4; that
+of the numbers in 3), the partial products of ``N sum(x^2)`` and ``sum(x)^2`` (5), their sums (6),
+square root (7 on). The second pass: ``N x`` (3), ``d = N x - sum`` (4), then for bits ``sigma k``
+beside it (4 and 5) and the comparison (6); for codes and numbers ``d mantissa`` (5 and 6), ``n``,
+shifted (7) and rounded (8), ``n scale`` (9 and 10), plus the bias (11) and the result (12).
 """
 
 import dataclasses
@@ -47,11 +47,11 @@ __all__ = ["BITS_STAGE", "NORMALISED_STAGE", "NUMBER_STAGE", "NormColumn", "Norm
 PARAMETER = data.StructLayout({"scale": signed(SCALE_BITS), "bias": signed(BIAS_BITS)})
 """One column of a NORM word."""
 
-ROOT_STAGE = 6
+ROOT_STAGE = 7
 """The stage of the first pass in which the square root starts."""
-BITS_STAGE = 3 + PRODUCT_CYCLES
+BITS_STAGE = 4 + PRODUCT_CYCLES
 """The stage of the second pass in which a bit is taken."""
-NORMALISED_STAGE = 4 + PRODUCT_CYCLES + 1
+NORMALISED_STAGE = 5 + PRODUCT_CYCLES + 1
 """The stage in which a normalised number is rounded."""
 NUMBER_STAGE = NORMALISED_STAGE + 1 + PRODUCT_CYCLES + 1
 """The stage in which a code or a number is taken."""
@@ -145,12 +145,11 @@ def control_layout(arch: Arch) -> data.StructLayout:
     channels = NormWidths(arch).channels
     return data.StructLayout({
         "centre": 1,       # stage 2: multiply by N instead of by itself
-        "accumulate": 1,   # stage 3 of the first pass
-        "restart": 1,      # stage 3 of its first word
+        "accumulate": 2,   # stages 3 and 4 of the first pass: numbers, squares
+        "restart": 2,      # the same of its first word
         "finish": 1,       # `ROOT_STAGE` of its last word
         "take": 1,         # the second pass: take the parameters, in stage 2 for bits
-        "second": 1,       # `NORMALISED_STAGE`: the normalised number is multiplied next
-        "by_scale": 1,     # the second multiplier has the scale, not the mantissa
+        "second": 1,       # `NORMALISED_STAGE`: the normalised number, and the scale, are next
         "load": 1,         # `BITS_STAGE` or `NUMBER_STAGE` of the second pass: take the result
         "channels": channels,          # of the first pass
         "eps": _FIELDS["eps"],
@@ -205,7 +204,7 @@ class NormColumn(wiring.Component):
     control : what happens in this cycle
     number, valid, parameter : stage 2; an invalid number counts as zero and gives zero bits
     total, sigma, mantissa, shift : of the row
-    summand, square : stage 3 of the first pass
+    summand, square : stages 3 and 4 of the first pass
     result : a bit, a number, or a code that is shifted right in every cycle after the first
     """
 
@@ -229,31 +228,34 @@ class NormColumn(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         arch, control = self.arch, self.control
-        # Stage 2: x * x or x * N.
+        # Stage 3: x * x or x * N.
         number_bits, factor_bits, _ = number_products(arch)[0]
-        masked = Signal(signed(number_bits))
-        factor = Signal(signed(factor_bits))
+        masked = Signal(signed(number_bits), reset_less=True)
+        factor = Signal(signed(factor_bits), reset_less=True)
         multiple = Signal(signed(number_bits + factor_bits), reset_less=True)
-        m.d.comb += [
+        m.d.sync += [
             masked.eq(Mux(self.valid, self.number, 0)),
             factor.eq(Mux(control.centre, control.norm_channels, self.number)),
-            self.square.eq(multiple),
+            multiple.eq(masked * factor),
         ]
-        m.d.sync += [self.summand.eq(masked), multiple.eq(masked * factor)]
+        m.d.comb += [self.summand.eq(masked), self.square.eq(multiple)]
         scale, bias = self._parameters(m)
-        # Stage 3; and the normalised number, for the second multiplier.
+        # The second multiplier: sigma * k, or d * mantissa (stage 5) and then n * scale.
         left = Signal(signed(NormWidths(arch).numerator), reset_less=True)
-        right = Signal(signed(MANTISSA_BITS + 1))
-        # The second multiplier: sigma * k, or d * mantissa and then n * scale.
-        m.d.comb += right.eq(Mux(control.by_scale, scale, self.mantissa))
-        second = product(m, Mux(control.normalise, left, self.sigma).as_signed(), right,
-                         name="second_product")
+        right = Signal(signed(MANTISSA_BITS + 1), reset_less=True)
+        second = product(m, left, right, name="second_product")
+        centred = Signal(signed(NormWidths(arch).centred))
+        m.d.comb += centred.eq(multiple - self.total)
         normalised = self._normalise(m, second)
-        m.d.sync += left.eq(Mux(control.second, normalised, multiple - self.total))
+        m.d.sync += [
+            left.eq(Mux(control.second, normalised,
+                        Mux(control.normalise, centred, self.sigma).as_signed())),
+            right.eq(Mux(control.normalise & ~control.second, self.mantissa, scale)),
+        ]
         # Results.
         # Kind 0: at least, kind 1: at most, which is not greater than; 2 and 3: always 0 and 1.
-        kind = delayed(m, bias[:2], PRODUCT_CYCLES, name="kind")
-        scaled = delayed(m, left, PRODUCT_CYCLES - 1, name="centred") << THRESHOLD_FRACTION
+        kind = delayed(m, bias[:2], BITS_STAGE - 3, name="kind")
+        scaled = delayed(m, centred, BITS_STAGE - 4, name="centred") << THRESHOLD_FRACTION
         reached = Cat(~kind[0], scaled).as_signed() >= Cat(1, second).as_signed()
         bit = Mux(kind[1], kind[0], reached ^ kind[0])
         # Only the lowest bit counts of what is a bit.
@@ -344,16 +346,14 @@ class NormLane(wiring.Component):
                    for index in range(self.arch.cols)]
         root = place(m, platform, "square_root", SquareRoot(width=widths.radicand))
         reciprocal = place(m, platform, "reciprocal", Reciprocal(width=widths.sigma))
-        # First pass, stage 3: the sums. They stay until the second pass has gone through stage 3.
+        # The sums of the first pass; that of the numbers stays until the second pass has used it.
         total = Signal(signed(widths.total), reset_less=True)
         squares = Signal(unsigned(widths.squares), reset_less=True)
-        with m.If(control.accumulate):
-            m.d.sync += [
-                total.eq(Mux(control.restart, 0, total)
-                         + tree([column.summand for column in columns])),
-                squares.eq(Mux(control.restart, 0, squares)
-                           + tree([column.square for column in columns])),
-            ]
+        for index, (register, terms) in enumerate((
+                (total, [column.summand for column in columns]),
+                (squares, [column.square for column in columns]))):
+            with m.If(control.accumulate[index]):
+                m.d.sync += register.eq(Mux(control.restart[index], 0, register) + tree(terms))
         first_term, second_term = (
             delayed(m, term[:widths.radicand], 1, name=name) for name, term in
             (("first_term", self._multiple(m, squares)), ("second_term", self._square(m, total))))
@@ -384,7 +384,7 @@ class NormLane(wiring.Component):
         return m
 
     def _multiple(self, m: Module, squares: Value) -> Value:
-        """``N`` times the sum of squares, a cycle later: of pieces, every other one side by side."""
+        """``N`` times the sum of squares, a cycle later: of pieces, every other side by side."""
         pieces, place = [], 0
         for index, bits in enumerate(_pieces(len(squares))):
             pieces.append(delayed(m, squares[place:place + bits] * self.control.channels, 1,

@@ -222,7 +222,7 @@ class Normaliser(wiring.Component):
                 last_phase.eq(_of(word.opcode, {kind: cycles - 1 for kind, cycles in
                                                 _CYCLES.items()})),
                 tail.eq(_of(word.opcode, {kind: _tail(kind) - 1 for kind in _CYCLES})),
-                tail_done.eq(word.opcode == Opcode.NORM_BITS),
+                tail_done.eq(_of(word.opcode, {kind: int(_tail(kind) == 1) for kind in _CYCLES})),
                 self.address.eq(word.src_addr), group_address.eq(word.src_addr),
                 self.norm_addr.eq(word.param_addr),
                 tiles_left.eq(word.n_tiles - 1), columns_left.eq(word.span),
@@ -233,12 +233,13 @@ class Normaliser(wiring.Component):
 
         # Stages of the first pass, then of the second with its own copy of the instruction.
         valid = Cat(columns_left > column for column in range(arch.cols))
-        sums = _stages(m, "sum", summing, 3)
+        sums = _stages(m, "sum", summing, 4)
+        restarts = _stages(m, "restart", summing & first_tile, 4)
         norms = _stages(m, "norm", normalising, WRITE_STAGE)
         write_stage = Mux(control.normalise, norms[WRITE_STAGE], norms[BITS_WRITE_STAGE])
         m.d.comb += [
-            control.accumulate.eq(sums[3]),
-            control.restart.eq(_stages(m, "restart", summing & first_tile, 3)[3]),
+            control.accumulate.eq(Cat(sums[3:])),
+            control.restart.eq(Cat(restarts[3:])),
             control.finish.eq(_stages(m, "finish", summing & last_tile, ROOT_STAGE)[ROOT_STAGE]),
             control.channels.eq(fields.channels),
             control.eps.eq(fields.eps),
@@ -253,7 +254,6 @@ class Normaliser(wiring.Component):
             writer.instr_tag.eq(tag),
             writer.write.eq(write_stage),
         ]
-        m.d.sync += control.by_scale.eq(~control.normalise | norms[NORMALISED_STAGE])
         with m.If(begin):
             sat = data.View(layout_of(Opcode.NORM_NUMBERS), fields.as_value()).sat
             m.d.sync += [control.norm_channels.eq(fields.channels), control.normalise.eq(~is_bits),

@@ -1,4 +1,4 @@
-"""Arithmetic that blocks share: products, shifts of a rescale, limits, clipping, sums, multiples."""
+"""Arithmetic that blocks share: products, shifts of a rescale, limits, clipping and sums."""
 
 from amaranth.hdl import Array, C, Cat, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import data
