@@ -3,7 +3,7 @@
 Stages count from the cycle that puts an address on the RESID port (stage 0); the numbers are there
 in stage 2. Each product takes registered factors. The first pass: squares (3), their sum (4; that
 of the numbers in 3), the partial products of ``N sum(x^2)`` and ``sum(x)^2`` (5), their sums (6),
-square root (7 on). The second pass: ``N x`` (3), ``d = N x - sum`` (4), then for bits ``sigma k``
+square root (7 on). The second pass: ``N x`` (3), ``d = N x - sum`` (4), for bits ``sigma k``
 beside it (4 and 5) and the comparison (6); for codes and numbers ``d mantissa`` (5 and 6), ``n``,
 shifted (7) and rounded (8), ``n scale`` (9 and 10), plus the bias (11) and the result (12).
 """
