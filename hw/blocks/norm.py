@@ -1,10 +1,11 @@
 """LayerNorm of one row: sums, variance and square root, then a comparison, a code or a number.
 
 Stages count from the cycle that puts an address on the RESID port (stage 0); the numbers are there
-in stage 2. The first pass: squares (2), sums (3), their squares (4), square root (5 on). The second
-pass: ``N x`` (2), ``d = N x - sum`` (3), then for bits ``sigma k`` beside it (3) and the
-comparison (4); for codes and numbers ``d mantissa`` (4), ``n`` (5), ``n scale`` (6) and the
-result (7).
+in stage 2. Each product takes registered factors. The first pass: squares (3), their sum (4; that
+of the numbers in 3), the partial products of ``N sum(x^2)`` and ``sum(x)^2`` (5), their sums (6),
+square root (7 on). The second pass: ``N x`` (3), ``d = N x - sum`` (4), for bits ``sigma k``
+beside it (4 and 5) and the comparison (6); for codes and numbers ``d mantissa`` (5 and 6), ``n``,
+shifted (7) and rounded (8), ``n scale`` (9 and 10), plus the bias (11) and the result (12).
 """
 
 import dataclasses
@@ -23,23 +24,43 @@ from bivit.compiler.ir.numeric import (
     THRESHOLD_FRACTION,
 )
 from bivit.hw.arch import Arch
+from bivit.hw.blocks.lanes import delayed
 from bivit.hw.blocks.root import MANTISSA_BITS, RECIPROCAL_CYCLES, Reciprocal, SquareRoot
 from bivit.hw.blocks.root import root_cycles as iterations_of_root
-from bivit.hw.blocks.rounding import aligned, clip, limits_layout, tree
+from bivit.hw.blocks.rounding import (
+    FACTOR_BITS,
+    PRODUCT_CYCLES,
+    aligned,
+    clip,
+    limits_layout,
+    product,
+    tree,
+)
 from bivit.hw.emit import place
 from bivit.hw.isa import FORMATS, Opcode
 from bivit.hw.memories import BIAS_BITS, SCALE_BITS
 
-__all__ = ["NormColumn", "NormLane", "NormWidths", "PARAMETER", "control_layout",
-           "number_products", "result_shape", "row_products"]
+__all__ = ["BITS_STAGE", "NORMALISED_STAGE", "NUMBER_STAGE", "NormColumn", "NormLane",
+           "NormWidths", "PARAMETER", "ROOT_STAGE", "control_layout", "number_products",
+           "result_shape", "row_products"]
 
 PARAMETER = data.StructLayout({"scale": signed(SCALE_BITS), "bias": signed(BIAS_BITS)})
 """One column of a NORM word."""
+
+ROOT_STAGE = 7
+"""The stage of the first pass in which the square root starts."""
+BITS_STAGE = 4 + PRODUCT_CYCLES
+"""The stage of the second pass in which a bit is taken."""
+NORMALISED_STAGE = 5 + PRODUCT_CYCLES + 1
+"""The stage in which a normalised number is rounded."""
+NUMBER_STAGE = NORMALISED_STAGE + 1 + PRODUCT_CYCLES + 1
+"""The stage in which a code or a number is taken."""
 
 _FIELDS = FORMATS[Opcode.NORM_CODES]
 _NORMALISED_BITS = 16
 _SHIFT = 16 - NORM_FRACTION - 1
 """Places by which a product with the mantissa is shifted besides the exponent, but for one."""
+_LOW_BITS = FACTOR_BITS - 1  # of the pieces of an unsigned factor
 FINE = 8
 """Shifts by less are made behind those by multiples of it."""
 
@@ -94,6 +115,11 @@ class NormWidths:
         return self.total + 1
 
     @property
+    def numerator(self) -> int:
+        """Bits of the first signed factor of the second multiplier: d, sigma or n."""
+        return max(self.centred, self.sigma + 1, _NORMALISED_BITS)
+
+    @property
     def root_cycles(self) -> int:
         """Iterations of the square root."""
         return iterations_of_root(self.radicand)
@@ -101,7 +127,7 @@ class NormWidths:
     @property
     def wait_for_bits(self) -> int:
         """Cycles between the last read of the first pass and the first of the second."""
-        return self.root_cycles + 2
+        return self.root_cycles + ROOT_STAGE - 3
 
     @property
     def wait_for_codes(self) -> int:
@@ -119,12 +145,12 @@ def control_layout(arch: Arch) -> data.StructLayout:
     channels = NormWidths(arch).channels
     return data.StructLayout({
         "centre": 1,       # stage 2: multiply by N instead of by itself
-        "accumulate": 1,   # stage 3 of the first pass
-        "restart": 1,      # stage 3 of its first word
-        "finish": 1,       # stage 4 of its last word
-        "second": 1,       # stage 5 of codes and numbers: the normalised number is multiplied next
-        "by_scale": 1,     # the second multiplier has the scale, not the mantissa
-        "load": 1,         # stage 4 (bits) or 7 of the second pass: take the result
+        "accumulate": 2,   # stages 3 and 4 of the first pass: numbers, squares
+        "restart": 2,      # the same of its first word
+        "finish": 1,       # `ROOT_STAGE` of its last word
+        "take": 1,         # the second pass: take the parameters, in stage 2 for bits
+        "second": 1,       # `NORMALISED_STAGE`: the normalised number, and the scale, are next
+        "load": 1,         # `BITS_STAGE` or `NUMBER_STAGE` of the second pass: take the result
         "channels": channels,          # of the first pass
         "eps": _FIELDS["eps"],
         "norm_channels": channels,     # of the second pass
@@ -137,23 +163,33 @@ def control_layout(arch: Arch) -> data.StructLayout:
 def shift_layout(arch: Arch) -> data.StructLayout:
     """The shift by the exponent of a row: by multiples of ``FINE`` and by what is left, one-hot;
     which bits of a product are the sign of a number that is in range, whatever the shift."""
-    left, right, _ = number_products(arch)[1]
+    bits = NormWidths(arch).numerator + MANTISSA_BITS + 1
     return data.StructLayout({
         "coarse": NormWidths(arch).sigma // FINE + 1, "fine": FINE,
-        "beyond": left + right - 1 - (_SHIFT + _NORMALISED_BITS)})
+        "beyond": bits - 1 - (_SHIFT + _NORMALISED_BITS)})
+
+
+def _pieces(width: int) -> list[int]:
+    """Bits of the factors of one multiplier each that an unsigned number is cut into."""
+    return [min(_LOW_BITS, width - first) for first in range(0, width, _LOW_BITS)]
 
 
 def row_products(arch: Arch) -> tuple[tuple[int, int, bool], ...]:
     """Bits of the operands of the products of :class:`NormLane`, and whether they are signed."""
     widths = NormWidths(arch)
-    return (widths.squares, widths.channels, False), (widths.total, widths.total, True)
+    low = min(_LOW_BITS, widths.total - 1)
+    high = widths.total - low
+    return (*((bits, widths.channels, False) for bits in _pieces(widths.squares)),
+            (low, low, False), (low + 1, high, True), (high, high, True))
 
 
 def number_products(arch: Arch) -> tuple[tuple[int, int, bool], ...]:
     """The same of :class:`NormColumn`."""
     widths = NormWidths(arch)
-    return ((arch.resid_bits, max(arch.resid_bits, widths.channels + 1), True),
-            (max(widths.centred, widths.sigma + 1, _NORMALISED_BITS), MANTISSA_BITS + 1, True))
+    left, right = widths.numerator, MANTISSA_BITS + 1
+    seconds = [(left, right, True)] if left <= FACTOR_BITS else [
+        (FACTOR_BITS, right, True), (left - _LOW_BITS, right, True)]
+    return ((arch.resid_bits, max(arch.resid_bits, widths.channels + 1), True), *seconds)
 
 
 class NormColumn(wiring.Component):
@@ -168,7 +204,7 @@ class NormColumn(wiring.Component):
     control : what happens in this cycle
     number, valid, parameter : stage 2; an invalid number counts as zero and gives zero bits
     total, sigma, mantissa, shift : of the row
-    summand, square : stage 3 of the first pass
+    summand, square : stages 3 and 4 of the first pass
     result : a bit, a number, or a code that is shifted right in every cycle after the first
     """
 
@@ -192,44 +228,38 @@ class NormColumn(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         arch, control = self.arch, self.control
-        # Stage 2: x * x or x * N.
-        (number_bits, factor_bits, _), (left_bits, right_bits, _) = number_products(arch)
-        masked = Signal(signed(number_bits))
-        factor = Signal(signed(factor_bits))
-        product = Signal(signed(number_bits + factor_bits))
-        scale = Signal(signed(SCALE_BITS))
-        bias = Signal(signed(BIAS_BITS + 1))  # and a half
-        half = C(1 << (BIAS_FRACTION - 1))
-        m.d.comb += [
+        # Stage 3: x * x or x * N.
+        number_bits, factor_bits, _ = number_products(arch)[0]
+        masked = Signal(signed(number_bits), reset_less=True)
+        factor = Signal(signed(factor_bits), reset_less=True)
+        multiple = Signal(signed(number_bits + factor_bits), reset_less=True)
+        m.d.sync += [
             masked.eq(Mux(self.valid, self.number, 0)),
             factor.eq(Mux(control.centre, control.norm_channels, self.number)),
+            multiple.eq(masked * factor),
         ]
-        m.d.sync += [self.summand.eq(masked), product.eq(masked * factor)]
-        with m.If(self.valid):
-            m.d.sync += [scale.eq(self.parameter.scale), bias.eq(self.parameter.bias + half)]
-        with m.Else():  # always 0: kind 2; and as the bias of a code 2 / 256, which rounds to 0
-            m.d.sync += [scale.eq(0), bias.eq(C(2) + half)]
-        m.d.comb += self.square.eq(product)
-        # Stage 3; and the normalised number, for the second multiplier.
-        kind = Signal(2)
-        left = Signal(signed(left_bits))
-        second_product = Signal(signed(left_bits + right_bits))
-        m.d.sync += kind.eq(bias[:2])
-        with m.If(control.second):
-            m.d.sync += left.eq(self._normalise(m, second_product))
-        with m.Else():
-            m.d.sync += left.eq(product - self.total)
-        # The second multiplier: sigma * k, or d * mantissa and then n * scale.
-        right = Signal(signed(right_bits))
-        m.d.comb += right.eq(Mux(control.by_scale, scale, self.mantissa))
-        m.d.sync += second_product.eq(Mux(control.normalise, left, self.sigma).as_signed() * right)
+        m.d.comb += [self.summand.eq(masked), self.square.eq(multiple)]
+        scale, bias = self._parameters(m)
+        # The second multiplier: sigma * k, or d * mantissa (stage 5) and then n * scale.
+        left = Signal(signed(NormWidths(arch).numerator), reset_less=True)
+        right = Signal(signed(MANTISSA_BITS + 1), reset_less=True)
+        second = product(m, left, right, name="second_product")
+        centred = Signal(signed(NormWidths(arch).centred))
+        m.d.comb += centred.eq(multiple - self.total)
+        normalised = self._normalise(m, second)
+        m.d.sync += [
+            left.eq(Mux(control.second, normalised,
+                        Mux(control.normalise, centred, self.sigma).as_signed())),
+            right.eq(Mux(control.normalise & ~control.second, self.mantissa, scale)),
+        ]
         # Results.
         # Kind 0: at least, kind 1: at most, which is not greater than; 2 and 3: always 0 and 1.
-        scaled = left << THRESHOLD_FRACTION
-        reached = Cat(~kind[0], scaled).as_signed() >= Cat(1, second_product).as_signed()
+        kind = delayed(m, bias[:2], BITS_STAGE - 3, name="kind")
+        scaled = delayed(m, centred, BITS_STAGE - 4, name="centred") << THRESHOLD_FRACTION
+        reached = Cat(~kind[0], scaled).as_signed() >= Cat(1, second).as_signed()
         bit = Mux(kind[1], kind[0], reached ^ kind[0])
         # Only the lowest bit counts of what is a bit.
-        number = self._rescale(m, second_product, bias)
+        number = self._rescale(m, second, bias)
         with m.If(control.load):
             m.d.sync += self.result.eq(
                 Cat(Mux(control.normalise, number[0], bit), number[1:]).as_signed())
@@ -237,29 +267,43 @@ class NormColumn(wiring.Component):
             m.d.sync += self.result.eq(self.result >> 1)
         return m
 
-    def _normalise(self, m: Module, product: Value) -> Value:
-        """``saturate(round_shift(product, 6 + exponent), 16)``."""
+    def _parameters(self, m: Module) -> tuple[Value, Value]:
+        """Scale, and bias with a half."""
+        scale = Signal(signed(SCALE_BITS), reset_less=True)
+        bias = Signal(signed(BIAS_BITS + 1), reset_less=True)
+        half = C(1 << (BIAS_FRACTION - 1))
+        with m.If(self.control.take):
+            with m.If(self.valid):
+                m.d.sync += [scale.eq(self.parameter.scale), bias.eq(self.parameter.bias + half)]
+            with m.Else():  # always 0: kind 2; and as the bias of a code 2 / 256, rounded to 0
+                m.d.sync += [scale.eq(0), bias.eq(C(2) + half)]
+        return scale, bias
+
+    def _normalise(self, m: Module, number: Value) -> Value:
+        """``saturate(round_shift(number, 6 + exponent), 16)``, a cycle later."""
         # Shift by all but one place, then add the half and shift by the last one. Whether a number
         # of one bit more is left is seen before the shift.
-        shift, sign, width = self.shift, product[-1], _NORMALISED_BITS + 1
-        outside = ((product[_SHIFT + width - 1:-1] ^ sign.replicate(len(shift.beyond)))
-                   & shift.beyond).any()
-        coarse = _chosen(product[_SHIFT:].as_signed(), shift.coarse, FINE, width + FINE - 1)
-        shifted = _chosen(coarse, shift.fine, 1, width)
+        shift, width = self.shift, _NORMALISED_BITS + 1
+        beyond = ((number[_SHIFT + width - 1:-1] ^ number[-1].replicate(len(shift.beyond)))
+                  & shift.beyond).any()
+        coarse = _chosen(number[_SHIFT:].as_signed(), shift.coarse, FINE, width + FINE - 1)
+        shifted = delayed(m, _chosen(coarse, shift.fine, 1, width), 1, name="shifted")
+        outside = delayed(m, beyond, 1, name="outside")
+        sign = delayed(m, number[-1], 1, name="sign")
         rounded = Signal(_NORMALISED_BITS)
         m.d.comb += rounded.eq(shifted[1:] + shifted[0])  # may wrap from the greatest number on
         above = rounded[-1] & ~sign
         return Mux(outside, Cat((~sign).replicate(_NORMALISED_BITS - 1), sign), Cat(
             rounded[:-1] | above.replicate(_NORMALISED_BITS - 1), rounded[-1] & sign)).as_signed()
 
-    def _rescale(self, m: Module, product: Value, bias: Value) -> Value:
-        """``rescale(n, scale, bias, shift)`` of ``product = n * scale``, within its limits."""
+    def _rescale(self, m: Module, scaled: Value, bias: Value) -> Value:
+        """``rescale(n, scale, bias, shift)`` of ``scaled = n * scale``, within its limits, a cycle
+        later."""
         shift, bounds = (Signal.like(self.control[name], name=f"own_{name}")
                          for name in ("shift", "limits"))  # of the column: they go far
         m.d.sync += [shift.eq(self.control.shift), bounds.eq(self.control.limits)]
-        number = product[:_NORMALISED_BITS + SCALE_BITS].as_signed()
-        total = aligned(number, shift) + bias
-        return clip(total[BIAS_FRACTION:].as_signed(), bounds)
+        total = aligned(scaled[:_NORMALISED_BITS + SCALE_BITS].as_signed(), shift) + bias
+        return clip(delayed(m, total[BIAS_FRACTION:], 1, name="rescaled").as_signed(), bounds)
 
 
 def _chosen(number: Value, chosen: Value, step: int, width: int) -> Value:
@@ -302,25 +346,19 @@ class NormLane(wiring.Component):
                    for index in range(self.arch.cols)]
         root = place(m, platform, "square_root", SquareRoot(width=widths.radicand))
         reciprocal = place(m, platform, "reciprocal", Reciprocal(width=widths.sigma))
-        # First pass, stage 3: the sums.
-        total = Signal(signed(widths.total))
-        squares = Signal(unsigned(widths.squares))
-        with m.If(control.accumulate):
-            m.d.sync += [
-                total.eq(Mux(control.restart, 0, total)
-                         + tree([column.summand for column in columns])),
-                squares.eq(Mux(control.restart, 0, squares)
-                           + tree([column.square for column in columns])),
-            ]
-        # Stage 4: N * sum(x^2) and sum(x)^2; stage 5: their difference starts the square root.
-        row_total = Signal(signed(widths.total))
-        first_term = Signal(widths.radicand)
-        second_term = Signal(widths.radicand)
-        with m.If(control.finish):
-            m.d.sync += [row_total.eq(total), first_term.eq(squares * control.channels),
-                         second_term.eq(total * total)]
-        m.d.sync += root.start.eq(control.finish)
-        m.d.comb += root.radicand.eq(first_term - second_term + control.eps)
+        # The sums of the first pass; that of the numbers stays until the second pass has used it.
+        total = Signal(signed(widths.total), reset_less=True)
+        squares = Signal(unsigned(widths.squares), reset_less=True)
+        for index, (register, terms) in enumerate((
+                (total, [column.summand for column in columns]),
+                (squares, [column.square for column in columns]))):
+            with m.If(control.accumulate[index]):
+                m.d.sync += register.eq(Mux(control.restart[index], 0, register) + tree(terms))
+        first_term, second_term = (
+            delayed(m, term[:widths.radicand], 1, name=name) for name, term in
+            (("first_term", self._multiple(m, squares)), ("second_term", self._square(m, total))))
+        m.d.comb += [root.start.eq(control.finish),
+                     root.radicand.eq(first_term - second_term + control.eps)]
         root_ready = Signal(widths.root_cycles)
         m.d.sync += [root_ready.eq(Cat(root.start, root_ready)),
                      reciprocal.start.eq(root_ready[-1])]
@@ -337,7 +375,7 @@ class NormLane(wiring.Component):
                 column.number.eq(self.numbers[index]),
                 column.valid.eq(self.valid[index]),
                 column.parameter.eq(self.parameters[index]),
-                column.total.eq(row_total),
+                column.total.eq(total),
                 column.sigma.eq(root.root),
                 column.mantissa.eq(reciprocal.mantissa),
                 column.shift.eq(shift),
@@ -345,3 +383,23 @@ class NormLane(wiring.Component):
             ]
         return m
 
+    def _multiple(self, m: Module, squares: Value) -> Value:
+        """``N`` times the sum of squares, a cycle later: of pieces, every other side by side."""
+        pieces, place = [], 0
+        for index, bits in enumerate(_pieces(len(squares))):
+            pieces.append(delayed(m, squares[place:place + bits] * self.control.channels, 1,
+                                  name=f"piece_{index}"))
+            place += bits
+        width = 2 * _LOW_BITS
+        even, odd = (Cat(Cat(piece, C(0, width))[:width] for piece in pieces[first::2])
+                     for first in (0, 1))
+        return even + (odd << _LOW_BITS)
+
+    def _square(self, m: Module, total: Value) -> Value:
+        """The square of the sum, a cycle later."""
+        low_bits = min(_LOW_BITS, len(total) - 1)
+        low, high = total[:low_bits], total[low_bits:].as_signed()
+        squares = Cat(*(delayed(m, (part * part)[:2 * low_bits], 1, name=f"square_{index}")
+                        for index, part in enumerate((low, high))), C(0, 1))
+        both = delayed(m, Cat(low, C(0, 1)).as_signed() * high, 1, name="both")
+        return squares.as_signed() + (both << low_bits + 1)

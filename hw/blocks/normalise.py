@@ -6,7 +6,16 @@ from amaranth.lib.wiring import In, Out
 
 from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.norm import PARAMETER, NormLane, NormWidths, control_layout
+from bivit.hw.blocks.norm import (
+    BITS_STAGE,
+    NORMALISED_STAGE,
+    NUMBER_STAGE,
+    PARAMETER,
+    ROOT_STAGE,
+    NormLane,
+    NormWidths,
+    control_layout,
+)
 from bivit.hw.blocks.rounding import limits
 from bivit.hw.blocks.writeback import NormWriter
 from bivit.hw.emit import place
@@ -16,26 +25,36 @@ from bivit.hw.memories import memories
 
 __all__ = ["Normaliser", "norm_timing"]
 
-BITS_WRITE_STAGE = 5
-WRITE_STAGE = 8
+BITS_WRITE_STAGE = BITS_STAGE + 1
+WRITE_STAGE = NUMBER_STAGE + 1
 """Of codes and numbers."""
-CODES_TAIL = 3
-"""Cycles after the last read of codes in which nothing new starts, for the order of `done`."""
+OVERLAP = 5
+"""Cycles in which the next instruction may run before `done`, which no other one's overtakes."""
 NUMBER_CYCLES = 5
 """Cycles of a tile of numbers: its parameters stay until the last stage needs them."""
+PARAMETER_STAGE = 2 + NUMBER_CYCLES - 1
+"""Stage in which the parameters of codes and numbers are taken, the last one that has them."""
+
+
+_CYCLES = {Opcode.NORM_BITS: 1, Opcode.NORM_CODES: CODE_BITS, Opcode.NORM_NUMBERS: NUMBER_CYCLES}
+"""Cycles of a tile in the second pass."""
 
 
 def norm_timing(arch: Arch, opcode: Opcode, *, n_tiles: int, groups: int) -> tuple[int, int]:
     """Occupancy and completion of NORM_* (see ``docs/architecture.md``, section 1)."""
     widths = NormWidths(arch)
+    wait = widths.wait_for_bits if opcode is Opcode.NORM_BITS else widths.wait_for_codes
+    last_cycle = groups * (n_tiles + wait + _CYCLES[opcode] * n_tiles)
+    tail = _tail(opcode)
+    return last_cycle + tail, last_cycle + tail + OVERLAP
+
+
+def _tail(opcode):
+    """Cycles after the last one of a second pass before another instruction may start."""
     if opcode is Opcode.NORM_BITS:
-        last_read = groups * (n_tiles + widths.wait_for_bits + n_tiles)
-        return last_read, last_read + BITS_WRITE_STAGE
-    if opcode is Opcode.NORM_CODES:
-        last_cycle = groups * (n_tiles + widths.wait_for_codes + CODE_BITS * n_tiles)
-        return last_cycle + CODES_TAIL, last_cycle + WRITE_STAGE
-    last_cycle = groups * (n_tiles + widths.wait_for_codes + NUMBER_CYCLES * n_tiles)
-    return last_cycle, last_cycle + WRITE_STAGE - (NUMBER_CYCLES - 1)
+        return BITS_WRITE_STAGE - OVERLAP
+    behind = 0 if opcode is Opcode.NORM_CODES else NUMBER_CYCLES - 1  # the first cycle of a tile
+    return WRITE_STAGE - behind - OVERLAP
 
 
 class Normaliser(wiring.Component):
@@ -125,7 +144,7 @@ class Normaliser(wiring.Component):
         wait = Signal(range(widths.wait_for_codes))
         phase = Signal(range(CODE_BITS))
         last_phase = Signal(range(CODE_BITS))
-        tail = Signal(range(CODES_TAIL))
+        tail = Signal(range(max(map(_tail, _CYCLES))))
         first_tile = Signal()
         summing = Signal()
         normalising = Signal()
@@ -135,6 +154,7 @@ class Normaliser(wiring.Component):
         last_tile = Signal()   # nothing in tiles_left
         last_group = Signal()  # nothing in groups_left
         phase_done = Signal()  # the last phase of a tile
+        tail_done = Signal()   # the last cycle of the instruction
 
         def follow():
             with m.If(self.start):
@@ -172,16 +192,12 @@ class Normaliser(wiring.Component):
                         ]
                         with m.If(~last_group):
                             m.next = "SUM"
-                        with m.Elif(is_codes):
-                            m.next = "TAIL"
                         with m.Else():
-                            m.d.comb += self.last.eq(1)
-                            follow()
+                            m.next = "TAIL"
             with m.State("TAIL"):
-                m.d.sync += tail.eq(tail + 1)
-                with m.If(tail == CODES_TAIL - 1):
-                    m.d.sync += tail.eq(0)
-                    m.d.comb += self.last.eq(1)
+                m.d.comb += self.last.eq(tail_done)
+                m.d.sync += [tail.eq(tail - 1), tail_done.eq(tail == 1)]
+                with m.If(tail_done):
                     follow()
         # One word after the other.
         with m.If(tile_done):
@@ -203,9 +219,10 @@ class Normaliser(wiring.Component):
                 fields.eq(word), tag.eq(self.instr_tag),
                 is_bits.eq(word.opcode == Opcode.NORM_BITS),
                 is_codes.eq(word.opcode == Opcode.NORM_CODES),
-                last_phase.eq(Mux(word.opcode == Opcode.NORM_BITS, 0,
-                                  Mux(word.opcode == Opcode.NORM_CODES, CODE_BITS - 1,
-                                      NUMBER_CYCLES - 1))),
+                last_phase.eq(_of(word.opcode, {kind: cycles - 1 for kind, cycles in
+                                                _CYCLES.items()})),
+                tail.eq(_of(word.opcode, {kind: _tail(kind) - 1 for kind in _CYCLES})),
+                tail_done.eq(_of(word.opcode, {kind: int(_tail(kind) == 1) for kind in _CYCLES})),
                 self.address.eq(word.src_addr), group_address.eq(word.src_addr),
                 self.norm_addr.eq(word.param_addr),
                 tiles_left.eq(word.n_tiles - 1), columns_left.eq(word.span),
@@ -216,19 +233,20 @@ class Normaliser(wiring.Component):
 
         # Stages of the first pass, then of the second with its own copy of the instruction.
         valid = Cat(columns_left > column for column in range(arch.cols))
-        sums = _stages(m, "sum", summing, 3)
+        sums = _stages(m, "sum", summing, 4)
+        restarts = _stages(m, "restart", summing & first_tile, 4)
         norms = _stages(m, "norm", normalising, WRITE_STAGE)
         write_stage = Mux(control.normalise, norms[WRITE_STAGE], norms[BITS_WRITE_STAGE])
         m.d.comb += [
-            control.accumulate.eq(sums[3]),
-            control.restart.eq(_stages(m, "restart", summing & first_tile, 3)[3]),
-            control.finish.eq(_stages(m, "finish", summing & last_tile, 4)[4]),
+            control.accumulate.eq(Cat(sums[3:])),
+            control.restart.eq(Cat(restarts[3:])),
+            control.finish.eq(_stages(m, "finish", summing & last_tile, ROOT_STAGE)[ROOT_STAGE]),
             control.channels.eq(fields.channels),
             control.eps.eq(fields.eps),
             control.centre.eq(norms[2]),
-            control.second.eq(norms[5] & control.normalise),
-            control.load.eq(Mux(control.normalise, norms[WRITE_STAGE - 1],
-                                norms[BITS_WRITE_STAGE - 1])),
+            control.take.eq(~control.normalise | norms[PARAMETER_STAGE]),
+            control.second.eq(norms[NORMALISED_STAGE] & control.normalise),
+            control.load.eq(Mux(control.normalise, norms[NUMBER_STAGE], norms[BITS_STAGE])),
             writer.begin.eq(begin),
             writer.fields.eq(fields),
             writer.group.eq(group),
@@ -236,7 +254,6 @@ class Normaliser(wiring.Component):
             writer.instr_tag.eq(tag),
             writer.write.eq(write_stage),
         ]
-        m.d.sync += control.by_scale.eq(~control.normalise | norms[5])
         with m.If(begin):
             sat = data.View(layout_of(Opcode.NORM_NUMBERS), fields.as_value()).sat
             m.d.sync += [control.norm_channels.eq(fields.channels), control.normalise.eq(~is_bits),
@@ -244,6 +261,13 @@ class Normaliser(wiring.Component):
                          control.limits.eq(limits(control.limits.shape(), is_codes, sat))]
         from_vmem = fields.src == NumberSource.VMEM
         return _stages(m, "valid", valid, 2)[2], _stages(m, "source", from_vmem, 2)[2]
+
+
+def _of(opcode: Value, values: dict[Opcode, int]) -> Value:
+    """The value of a NORM instruction's opcode."""
+    bits, codes, numbers = (values[kind] for kind in (
+        Opcode.NORM_BITS, Opcode.NORM_CODES, Opcode.NORM_NUMBERS))
+    return Mux(opcode == Opcode.NORM_BITS, bits, Mux(opcode == Opcode.NORM_CODES, codes, numbers))
 
 
 def _stages(m: Module, name: str, value: Value, stages: int) -> list[Value]:

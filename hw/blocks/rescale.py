@@ -1,25 +1,22 @@
 """Rescaling and bending of a number: multiply, add, shift, clip."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from bivit.compiler.ir.numeric import BIAS_FRACTION, RESCALE_SHIFTS
 from bivit.hw.blocks.lanes import delayed, saturated
-from bivit.hw.blocks.rounding import aligned
+from bivit.hw.blocks.rounding import FACTOR_BITS, PRODUCT_CYCLES, aligned, product
 from bivit.hw.emit import place
 from bivit.hw.memories import BIAS_BITS, CLIPPED_BITS, SCALE_BITS
 
 __all__ = ["BEND_LATENCY", "RESCALE_LATENCY", "Bend", "Rescale"]
 
-RESCALE_LATENCY = 4
+RESCALE_LATENCY = PRODUCT_CYCLES + 2
 """Cycles from the operands of a :class:`Rescale` to its result."""
 
 BEND_LATENCY = 2 + RESCALE_LATENCY
 """Cycles from the operands of a :class:`Bend` to its result."""
-
-_FACTOR_BITS = 18
-"""Bits of a signed factor that one multiplier takes."""
 
 
 class Rescale(wiring.Component):
@@ -39,8 +36,8 @@ class Rescale(wiring.Component):
     """
 
     def __init__(self, width: int):
-        if width >= 2 * _FACTOR_BITS:
-            raise ValueError(f"width must be at most {2 * _FACTOR_BITS - 1}, not {width}")
+        if width >= 2 * FACTOR_BITS:
+            raise ValueError(f"width must be at most {2 * FACTOR_BITS - 1}, not {width}")
         self.width = width
         super().__init__({
             "number": In(signed(width)),
@@ -55,7 +52,8 @@ class Rescale(wiring.Component):
         # A bias has BIAS_FRACTION bits below one, so half is 1 << (BIAS_FRACTION - 1) beside it.
         half = Signal(signed(BIAS_BITS + 1), reset_less=True)
         m.d.sync += half.eq(self.bias + Const(1 << (BIAS_FRACTION - 1)))
-        total = aligned(self._product(m), delayed(m, self.shift, 1, name="shift_after")) + half
+        exact = product(m, self.number, self.scale, name="product")
+        total = aligned(exact, delayed(m, self.shift, 1, name="shift_after")) + half
         shifted = Signal(signed(len(total) - BIAS_FRACTION), reset_less=True)
         m.d.sync += shifted.eq(total >> BIAS_FRACTION)
         largest = Const((1 << (CLIPPED_BITS - 1)) - 1, CLIPPED_BITS - 1)
@@ -63,19 +61,6 @@ class Rescale(wiring.Component):
         m.d.sync += result.eq(saturated(shifted, largest))
         m.d.comb += self.result.eq(result)
         return m
-
-    def _product(self, m):
-        """Number times scale, two cycles after them."""
-        product = Signal(signed(self.width + SCALE_BITS), reset_less=True)
-        if self.width <= _FACTOR_BITS:
-            m.d.sync += product.eq(delayed(m, self.number * self.scale, 1, name="whole"))
-            return product
-        low_bits = _FACTOR_BITS - 1  # without a sign
-        low, high = (
-            delayed(m, factor.as_signed() * self.scale, 1, name=name) for name, factor in
-            (("low", Cat(self.number[:low_bits], Const(0, 1))), ("high", self.number[low_bits:])))
-        m.d.sync += product.eq(Cat(low[:low_bits], high + (low >> low_bits)).as_signed())
-        return product
 
 
 class Bend(wiring.Component):

@@ -49,28 +49,51 @@ class SquareRoot(wiring.Component):
         remainder = Signal(root_bits + 1)
         root = Signal(root_bits)
         left = Signal(range(cycles + 1))
-        next_remainder, next_root, next_pending = remainder, root, pending
-        for step in range(BITS_PER_CYCLE):
-            next_remainder, next_root = self._step(
-                m, step, next_pending[-2:], next_remainder, next_root)
-            next_pending = next_pending << 2
-            next_pending = next_pending[:2 * root_bits]
+        # Each step brings down two bits of the radicand, for one bit of the root.
+        next_remainder, digits = _two_steps(
+            m, Cat(pending[-2:], remainder), pending[-4:-2], len(remainder),
+            *(Cat(C(1, 2), *last, root) for last in ((), (C(0, 1),), (C(1, 1),))))
         with m.If(self.start):
             m.d.sync += [pending.eq(self.radicand), remainder.eq(0), root.eq(0), left.eq(cycles)]
         with m.Elif(left != 0):
-            m.d.sync += [pending.eq(next_pending), remainder.eq(next_remainder),
-                         root.eq(next_root), left.eq(left - 1)]
+            m.d.sync += [pending.eq(pending << 2 * BITS_PER_CYCLE), remainder.eq(next_remainder),
+                         root.eq(Cat(digits, root)), left.eq(left - 1)]
         m.d.comb += self.root.eq(root)
         return m
 
-    def _step(self, m: Module, step: int, digits: Value, remainder: Value, root: Value):
-        """Bring down two bits of the radicand, decide one bit of the root."""
-        widened = Cat(digits, remainder)
-        difference = Signal(len(widened) + 1, name=f"difference_{step}")
-        m.d.comb += difference.eq(widened - Cat(C(1, 2), root))
-        fits = ~difference[-1]
-        left_over = Mux(fits, difference, widened)[:len(remainder)]
-        return left_over, Cat(fits, root)[:len(root)]
+
+def _two_steps(m: Module, number: Value, brought: Value, width: int, trial: Value,
+               trial_without: Value, trial_with: Value) -> tuple[Value, Value]:
+    """Two steps of a serial division, the second one for both outcomes of the first.
+
+    Parameters
+    ----------
+    m : Module
+    number : Value
+        What the first step takes `trial` from, if it fits.
+    brought : Value
+        Digits brought down behind what is left.
+    width : int
+        Bits of a remainder.
+    trial, trial_without, trial_with : Value
+        Of the first step; of the second if that of the first did not fit, and if it did.
+
+    Returns
+    -------
+    tuple of Value
+        The remainder of `width` bits, and whether the second and the first trial fitted.
+    """
+    first = Signal(len(number) + 1)
+    m.d.comb += first.eq(number - trial)
+    left, fits = [], []
+    for before, subtrahend, name in (
+            (number, trial_without, "without"), (first, trial_with, "with")):
+        widened = Cat(brought, before[:width])
+        difference = Signal(len(widened) + 1, name=f"second_{name}")
+        m.d.comb += difference.eq(widened - subtrahend)
+        left.append(Mux(difference[-1], widened, difference)[:width])
+        fits.append(~difference[-1])
+    return Mux(first[-1], *left), Cat(Mux(first[-1], *fits), ~first[-1])
 
 
 class Reciprocal(wiring.Component):
@@ -116,20 +139,14 @@ class Reciprocal(wiring.Component):
         first_remainder = 2 ** (32 - DIVISION_CYCLES * BITS_PER_CYCLE) - 1
         remainder = Signal(LEADING_BITS)
         left = Signal(range(DIVISION_CYCLES + 1))
-        next_remainder, next_mantissa = remainder, self.mantissa
-        for step in range(BITS_PER_CYCLE):
-            widened = Cat(C(1, 1), next_remainder)
-            difference = Signal(len(widened) + 1, name=f"difference_{step}")
-            m.d.comb += difference.eq(widened - divisor)
-            fits = ~difference[-1]
-            next_remainder = Mux(fits, difference, widened)[:LEADING_BITS]
-            next_mantissa = Cat(fits, next_mantissa)[:MANTISSA_BITS]
+        next_remainder, digits = _two_steps(m, Cat(C(1, 1), remainder), C(1, 1), LEADING_BITS,
+                                            divisor, divisor, divisor)
         with m.If(self.start):
             m.d.sync += [self.exponent.eq(length), divisor.eq(leading),
                          remainder.eq(first_remainder), self.mantissa.eq(0),
                          left.eq(DIVISION_CYCLES)]
         with m.Elif(left != 0):
-            m.d.sync += [remainder.eq(next_remainder), self.mantissa.eq(next_mantissa),
+            m.d.sync += [remainder.eq(next_remainder), self.mantissa.eq(Cat(digits, self.mantissa)),
                          left.eq(left - 1)]
         return m
 

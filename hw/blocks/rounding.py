@@ -1,12 +1,42 @@
-"""Arithmetic that blocks share: shifts of a rescale, limits, clipping, sums, multiples."""
+"""Arithmetic that blocks share: products, shifts of a rescale, limits, clipping and sums."""
 
-from amaranth.hdl import Array, C, Cat, Mux, Shape, Value
+from amaranth.hdl import Array, C, Cat, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import data
 
 from bivit.compiler.ir.numeric import BIAS_FRACTION, CODE_BITS, RESCALE_SHIFTS
-from bivit.hw.blocks.lanes import saturated
+from bivit.hw.blocks.lanes import delayed, saturated
 
-__all__ = ["aligned", "clip", "limits", "limits_layout", "times", "tree"]
+__all__ = ["FACTOR_BITS", "PRODUCT_CYCLES", "aligned", "clip", "limits", "limits_layout",
+           "product", "times", "tree"]
+
+FACTOR_BITS = 18
+"""Bits of a signed factor that one multiplier takes."""
+
+PRODUCT_CYCLES = 2
+"""Cycles from factors to their :func:`product`."""
+
+
+def product(m: Module, left: Value, right: Value, *, name: str) -> Value:
+    """Product of signed factors, ``PRODUCT_CYCLES`` later.
+
+    Parameters
+    ----------
+    m : Module
+    left, right : Value
+        At most ``2 * FACTOR_BITS - 1`` bits, of two multipliers if more than ``FACTOR_BITS``; and
+        at most ``FACTOR_BITS``.
+    name : str
+        Of the product.
+    """
+    if len(left) <= FACTOR_BITS:
+        return delayed(m, left * right, PRODUCT_CYCLES, name=name)
+    low_bits = FACTOR_BITS - 1  # without a sign
+    low, high = (
+        delayed(m, factor.as_signed() * right, 1, name=f"{name}_{part}") for part, factor in
+        (("low", Cat(left[:low_bits], C(0, 1))), ("high", left[low_bits:])))
+    result = Signal(signed(len(left) + len(right)), name=name, reset_less=True)
+    m.d.sync += result.eq(Cat(low[:low_bits], high + (low >> low_bits)).as_signed())
+    return result
 
 
 def aligned(number: Value, shift: Value) -> Value:

@@ -20,9 +20,10 @@ from bivit.hw.memories import MEM_LATENCY, address_bits, score_shape, score_shif
 
 __all__ = ["SoftmaxThreshold", "timing"]
 
-NEAR_STAGE = MEM_LATENCY
-"""Cycles from the address of scores to the write of their bits: RELATIVE and LIMIT."""
-FAR_STAGE = MEM_LATENCY + SHARE_STAGES
+NEAR_STAGE = 1 + MEM_LATENCY
+"""Cycles from a step of the walk, whose address of scores comes a cycle later, to the write of
+their bits: RELATIVE and LIMIT."""
+FAR_STAGE = NEAR_STAGE + SHARE_STAGES
 """The same for ABSOLUTE."""
 TAIL = FAR_STAGE - NEAR_STAGE
 """Cycles without a read after ABSOLUTE, for the order of writes."""
@@ -32,14 +33,14 @@ def _pause(arch):
     """Cycles between the two passes of ABSOLUTE.
 
     The last exponentials of the first pass reach the sums ``FAR_STAGE + sum_stages + 1`` cycles
-    after their address, the product takes ``THRESHOLD_BITS``, and the second pass needs it
-    ``FAR_STAGE`` cycles after its first address.
+    after their step, the product takes ``THRESHOLD_BITS``, and the second pass needs it
+    ``FAR_STAGE`` cycles after its first step.
     """
     return sum_stages(arch) + THRESHOLD_BITS
 
 
 def timing(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int]:
-    """Occupancy and completion of a SOFTMAX instruction; the first tile is read at the pop."""
+    """Occupancy and completion of a SOFTMAX instruction; its first step is that of the pop."""
     if fields["mode"] != SoftmaxMode.ABSOLUTE.value:
         return fields["n_tiles"], fields["n_tiles"] - 1 + NEAR_STAGE
     reads = 2 * fields["n_tiles"] * arch.drain_cycles + _pause(arch)
@@ -53,7 +54,7 @@ class SoftmaxThreshold(wiring.Component):
     ``score <= delta``. ABSOLUTE takes a row group of a tile a cycle, and goes through the tiles
     twice, for the sum of the exponentials and for the bits.
 
-    The first tile is read in the cycle of the pop, so instructions follow each other without a
+    The first step is in the cycle of the pop, so instructions follow each other without a
     bubble, but for the `TAIL` of ABSOLUTE; see :func:`timing`.
 
     Members
@@ -97,9 +98,10 @@ class SoftmaxThreshold(wiring.Component):
         base = [Signal(score_shape(arch), name=f"base_{row}", reset_less=True)
                 for row in range(arch.rows)]
         for row, number in enumerate(base):
-            minimum = Array(slot[row] for slot in self.minima)[now.slot]
-            m.d.sync += number.eq(Mux(now.mode == SoftmaxMode.LIMIT, 0, minimum))
-        next_read = delayed(m, read, 1, name="read")
+            minimum = Array(slot[row] for slot in self.minima)[held.slot]
+            m.d.sync += number.eq(Mux(held.mode == SoftmaxMode.LIMIT, 0, minimum))
+        m.d.sync += self.score_addr.eq(read.address)
+        next_read = delayed(m, read, NEAR_STAGE - 1, name="read")
         valid = Signal(arch.keys_per_group, reset_less=True)
         m.d.sync += [bit.eq(column < next_read.keys) for column, bit in enumerate(valid)]
         scores = [list(self.score_data)[row * arch.cols:][:arch.keys_per_group]
@@ -169,11 +171,12 @@ class SoftmaxThreshold(wiring.Component):
         after = Signal(place_layout, reset_less=True)
         running, second, issue, ends = Signal(), Signal(), Signal(), Signal()
         pause = Signal(range(max(_pause(arch), TAIL) + 1))
+        pausing = Signal()
         taken = self.instr.valid & self.instr.ready
         word = data.View(layout_of(Opcode.SOFTMAX), self.instr.payload.word)
         fields = Cat(Value.cast(word[name]) for name in FORMATS[Opcode.SOFTMAX])
         m.d.comb += [
-            self.instr.ready.eq(~running & (pause == 0)),
+            self.instr.ready.eq(~running & ~pausing),
             issue.eq(running | taken),
             # What heads the queue is looked at whether it may start or not, which is known late.
             now.eq(Mux(self.instr.ready, Cat(fields, self.instr.payload.tag), held)),
@@ -183,7 +186,6 @@ class SoftmaxThreshold(wiring.Component):
             start.keys.eq(now.keys),
             start.dst_addr.eq(now.dst_addr),
             read.eq(Mux(self.instr.ready, start, after)),
-            self.score_addr.eq(read.address),
         ]
         absolute = self._is_absolute(now)
         full, last_group = arch.keys_per_group, arch.drain_cycles - 1
@@ -203,24 +205,27 @@ class SoftmaxThreshold(wiring.Component):
             ]
         with m.Else():
             m.d.sync += after.group.eq(read.group + 1)
-        with m.If(ends & absolute):
-            m.d.sync += [after.eq(start), second.eq(~second),
-                         pause.eq(Mux(second, TAIL, _pause(arch)))]
-        with m.Elif(pause != 0):
-            m.d.sync += [pause.eq(pause - 1), running.eq(second & (pause == 1)), after.eq(after)]
+        if arch.exponentials:
+            with m.If(ends & absolute):
+                m.d.sync += [after.eq(start), second.eq(~second), pausing.eq(1),
+                             pause.eq(Mux(second, TAIL, _pause(arch)))]
+            with m.Elif(pausing):
+                m.d.sync += [pause.eq(pause - 1), pausing.eq(pause != 1),
+                             running.eq(second & (pause == 1)), after.eq(after)]
         return now, held, read, issue, second, ends
 
     def _near(self, m, scores, valid, base, held):
-        """Bits of RELATIVE and LIMIT, `NEAR_STAGE` cycles after the address."""
+        """Bits of RELATIVE and LIMIT, `NEAR_STAGE` cycles after the step."""
         biases, shape = self.arch.score_biases, score_shape(self.arch)
         bits = shape.width + (not shape.signed)
         least, greatest = -(1 << (bits - 1)), (1 << (bits - 1)) - 1 - biases  # masked: one more
         negative = held.delta[-1] & (held.mode == SoftmaxMode.LIMIT)
+        delta = (delayed(m, Cat(held.delta, negative), 1, name="delta").as_signed()
+                 >> score_shift(self.arch))
         found = []
         for row, number in enumerate(base):
             limit = Signal(signed(bits), name=f"limit_{row}", reset_less=True)
             total = Signal(signed(max(bits, len(held.delta) + 1) + 1), name=f"total_{row}")
-            delta = Cat(held.delta, negative).as_signed() >> score_shift(self.arch)
             m.d.comb += total.eq(number + delta)
             m.d.sync += limit.eq(Mux(total > greatest, greatest,
                                      Mux(total < least, least, total)))
@@ -229,14 +234,14 @@ class SoftmaxThreshold(wiring.Component):
 
     def _far(self, m, platform, scores, valid, base, held, group, *, first_pass, second_pass,
              restart, summed):
-        """Bits of ABSOLUTE, `FAR_STAGE` cycles after the address; the row group takes its turn."""
+        """Bits of ABSOLUTE, `FAR_STAGE` cycles after the step; the row group takes its turn."""
         arch = self.arch
         reach = FAR_STAGE + sum_stages(arch)
         add = delayed(m, first_pass, reach, name="add", init=0)
         restart = delayed(m, restart, reach, name="restart")
         compare = delayed(m, second_pass, FAR_STAGE, name="compare", init=0)
         begin = delayed(m, summed, reach, name="begin", init=0)
-        flip = delayed(m, held.flip, 1, name="flip")  # the next instruction may be there
+        flip = delayed(m, held.flip, NEAR_STAGE - 1, name="flip")  # the next one may be there
         digits = Signal(THRESHOLD_BITS, reset_less=True)
         left = Signal(range(THRESHOLD_BITS + 1))
         with m.If(begin):

@@ -166,7 +166,7 @@ def test_prediction():
     assert found["systolic_array"] == {"luts": 3, "block_ram": 0, "multipliers": 0,
                                        "registers": (4 * 2 + 4 * 2) * 64}
     assert found["rescale"]["multipliers"] == found["norm_column"]["multipliers"] == 3 * 4
-    assert found["norm_lane"]["multipliers"] == 7
+    assert found["norm_lane"]["multipliers"] == 6
     assert found["score memory"]["block_ram"] == 9 and found["row_sums"]["block_ram"] == 5
     assert found["weight memory"]["block_ram"] == 114 and found["constant_loader"]["luts"] == 0
     loaded = predict(dataclasses.replace(arch, weights="loaded"), family, known)
@@ -231,16 +231,18 @@ def test_model_of_ecp5_is_whole():
 
 
 def test_prediction_of_a_synthesised_target():
-    """Target ecp5-85f as `bivit synth` made it (docs/synthesis.md), which was not fitted."""
+    """Target ecp5-85f as `bivit synth` made it (docs/synthesis.md), which was not fitted; the
+    square of a LayerNorm's sum takes a multiplier less than it did there."""
     found = predict(TARGETS["ecp5-85f"], DEVICES["ecp5-85f"].family)
     total = {name: sum(part[name] for part in found.values()) for name in RESOURCES}
-    assert total["block_ram"] == 189 and total["multipliers"] == 55
+    assert total["block_ram"] == 189 and total["multipliers"] == 55 - 1
     assert abs(total["luts"] - 57492) < 0.05 * 57492
     assert abs(total["registers"] - 36436) < 0.05 * 36436
 
 
 def test_prediction_of_a_machine_without_parts():
-    """2x4x16 without sums and moves of rows and exponentials, as Yosys made it."""
+    """2x4x16 without sums and moves of rows and exponentials, as Yosys made it; with the multiplier
+    less."""
     depths = {128: ("thr", "scale", "norm", "pos", "bend", "bias", "imem", "xmem", "pmem", "vmem"),
               256: ("hmem", "bmem", "resid"), 512: ("program", "weight"), 64: ("kmem",),
               32: ("pv",), 16: ("sums",)}
@@ -250,7 +252,7 @@ def test_prediction_of_a_machine_without_parts():
                                    for name in names})
     found = predict(arch, DEVICES["ecp5-85f"].family)
     total = {name: sum(part[name] for part in found.values()) for name in RESOURCES}
-    assert total["block_ram"] == 74 and total["multipliers"] == 31
+    assert total["block_ram"] == 74 and total["multipliers"] == 31 - 1
     assert 19431 < total["luts"] < 1.05 * 19431 and 11342 < total["registers"] < 1.05 * 11342
     assert not {"row_mover", "gelu", "exponential", "destination_walk"} & set(found)
     with_sums = predict(dataclasses.replace(arch, row_sums=True), DEVICES["ecp5-85f"].family)
