@@ -206,7 +206,7 @@ class Sequencer(wiring.Component):
         sent, completed = ([Signal(TAG_BITS, name=f"{name}_{unit.name.lower()}", init=1)
                             for unit in units] for name in ("sent", "completed"))
 
-        # Units before the start, so that the start clears their counters.
+        # Units before the first cycle, which clears their counters.
         targets, dispatch = Signal(data.ArrayLayout(TAG_BITS, len(units))), Signal()
         stage = Signal(data.StructLayout({
             "valid": 1, "word": INSTR_BITS, "counter": COUNTER_BITS, "tag": TAG_BITS,
@@ -225,13 +225,15 @@ class Sequencer(wiring.Component):
             m.d.sync += rests[unit].eq((completed[unit] == sent[unit]) & ~sends[unit])
 
         over, again = Signal(), Signal()  # the present frame is, and another one follows
-        m.d.sync += again.eq(over & ~again)
+        first = Signal()  # cycle with `busy`
+        m.d.sync += [again.eq(over & ~again), first.eq(0)]
         with m.If(self.busy):
             m.d.sync += [self.cycles.eq(self.cycles + 1),
                          self.frames_left.eq(self.frames_left - again)]
         with m.Elif(self.start & (self.error_code == ErrorCode.NONE)):
-            m.d.sync += [self.busy.eq(1), self.finished.eq(0), self.cycles.eq(0),
+            m.d.sync += [self.busy.eq(1), first.eq(1), self.finished.eq(0), self.cycles.eq(0),
                          self.frames_left.eq(Mux(self.frames == 0, 0, self.frames - 1))]
+        with m.If(first):
             for unit in units:
                 m.d.sync += [counter.eq(counter.init) for counter in (
                     sent[unit], completed[unit], self.run[unit], self.stall[unit],
