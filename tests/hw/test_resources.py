@@ -176,7 +176,7 @@ def test_prediction():
 
 @pytest.mark.parametrize("fabric, others, words", [
     ("generic", {}, "there is no resource model of the fabric generic"),
-    ("ecp5", {"bends": False}, "this one has no bends"),
+    ("ecp5", {"loops": False}, "this one has no loops"),
     ("ecp5", {"stem_macs": 16}, "this one has a stem engine"),
 ])
 def test_what_the_model_does_not_know(fabric, others, words):
