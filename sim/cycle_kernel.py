@@ -8,7 +8,8 @@ __all__ = ["follow_exactly"]
 
 @numba.njit(cache=True)
 def follow_exactly(queue, begin, rest, settling, kinds, sums, delays, lines, waits):
-    """Pop and done of each instruction before HALT, cycle of HALT, occupied cycles of each unit.
+    """Pop and done of each instruction before HALT, the cycle in which HALT sees that all
+    is done, occupied cycles of each unit.
 
     Parameters
     ----------
@@ -18,7 +19,7 @@ def follow_exactly(queue, begin, rest, settling, kinds, sums, delays, lines, wai
     begin : int
         The cycle in which the first instruction is decoded.
     rest : int
-        Cycles from the last end until HALT ends the frame.
+        Cycles from the last end until HALT sees it.
     settling : tuple of int
         The unit that has sums; cycles from them to an instruction of another kind.
     kinds : int array (instructions, 5)

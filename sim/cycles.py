@@ -12,7 +12,7 @@ from bivit.compiler.expand import Execution, frames_of
 from bivit.hw.arch import Arch
 from bivit.hw.blocks import fetch, matmul, softmax, stem, store, vector
 from bivit.hw.blocks.sequencer import (
-    AGAIN_CYCLES,
+    END_CYCLES,
     FIRST_DECODE,
     QUEUE_CYCLES,
     REST_CYCLES,
@@ -160,7 +160,7 @@ def executed_cycles(arch: Arch, *frames: Execution,
         ahead = {Unit.LOAD} if arch.stem_macs and more else ()
         time = max(time, *((unit.popped if kind in ahead else unit.done[-1]) + REST_CYCLES
                            for kind, unit in zip(Unit, units, strict=True) if unit.done), 0)
-        time += AGAIN_CYCLES * more
+        time += END_CYCLES
         for times in (dispatched, popped, finished):
             times.append(time)
         occupied.append(0)

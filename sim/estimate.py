@@ -19,7 +19,7 @@ from bivit.hw.blocks.checks import units_of
 from bivit.hw.blocks.fetch import MemoryTiming
 from bivit.hw.blocks.flow import control_cycles
 from bivit.hw.blocks.rows import settling_cycles
-from bivit.hw.blocks.sequencer import FIRST_DECODE, REST_CYCLES
+from bivit.hw.blocks.sequencer import END_CYCLES, FIRST_DECODE, REST_CYCLES
 from bivit.hw.isa import CONTROL, UNIT_OF, WAIT_FIELDS, Opcode, Unit
 from bivit.hw.memories import constant_order
 from bivit.sim.cycle_kernel import follow_exactly
@@ -118,7 +118,7 @@ def _follow(arch, program, steps, executed):
     pop, done, end, busy = follow_exactly(
         queue_of(arch), FIRST_DECODE, REST_CYCLES, (Unit.VEC.value, settling_cycles(arch)),
         kinds_of(arch, executed[:-1]), sums, delays, lines, waits)
-    return pop, done, end + 1, busy
+    return pop, done, end + END_CYCLES + 1, busy
 
 
 def execution_of(program: Candidate) -> Execution:

@@ -33,7 +33,7 @@ from bivit.hw.isa import (
     Unit,
 )
 
-__all__ = ["AGAIN_CYCLES", "FIRST_DECODE", "QUEUE_CYCLES", "REST_CYCLES", "ROOM_CYCLES",
+__all__ = ["END_CYCLES", "FIRST_DECODE", "QUEUE_CYCLES", "REST_CYCLES", "ROOM_CYCLES",
            "InstructionQueue", "Sequencer"]
 
 FIRST_DECODE = 4
@@ -48,10 +48,10 @@ ROOM_CYCLES = 2
 """Cycles from when an instruction heads its queue until another may be dispatched in its place."""
 
 REST_CYCLES = 2
-"""Cycles from the last `done` until a HALT that waits for it ends the frame."""
+"""Cycles from the last `done` until a HALT that waits for it sees that all is done."""
 
-AGAIN_CYCLES = 1
-"""Cycles that the end of a frame takes if another one follows."""
+END_CYCLES = 1
+"""Cycles from then until the frame ends."""
 
 _FETCH_DEPTH = 4  # cycles from an address until its slot is free again
 _HEADER_BITS = data.StructLayout(HEADER).size
@@ -224,9 +224,9 @@ class Sequencer(wiring.Component):
                 m.d.sync += completed[unit].eq(completed[unit] + 1)
             m.d.sync += rests[unit].eq((completed[unit] == sent[unit]) & ~sends[unit])
 
-        over, again = Signal(), Signal()  # the present frame is, and another one follows
+        over, ends, again = Signal(), Signal(), Signal()  # the present frame; and another follows
         first = Signal()  # cycle with `busy`
-        m.d.sync += [again.eq(over & ~again), first.eq(0)]
+        m.d.sync += [ends.eq(over & ~ends), first.eq(0)]
         with m.If(self.busy):
             m.d.sync += [self.cycles.eq(self.cycles + 1),
                          self.frames_left.eq(self.frames_left - again)]
@@ -255,12 +255,17 @@ class Sequencer(wiring.Component):
                      reset=~self.busy | again)
         last_frame = Signal()  # the first instruction of a frame comes cycles after that changes
         m.d.sync += last_frame.eq(self.frames_left == 0)
+        m.d.comb += again.eq(ends & ~last_frame)
         m.d.comb += flow.last_frame.eq(last_frame)
         entry = Mux(again, data.View(layout_of(Opcode.HALT), stage.word).entry, 0)
         self._fetch(m, flow, self.busy & ~again, entry)
         self._check(m, flow.o, stage, to, dispatch, self.busy & ~again,
                     Cat(queue.room for queue in queues))
-        self._dispatch(m, stage, targets, sent, rests, last_frame, over, rest)
+        self._targets(m, stage, targets, sent)
+        of_one_frame = Cat(rest, *(rests[unit] for unit in self._of_one_frame()))
+        m.d.comb += over.eq(self.busy & stage.valid & stage.halts
+                            & Mux(last_frame, rests.all(), of_one_frame.all()))
+        self._end(m, stage, ends & last_frame)
         return m
 
     def _fetch(self, m, flow, running, entry):
@@ -329,25 +334,23 @@ class Sequencer(wiring.Component):
         with m.If(~running):
             m.d.sync += [free.eq(1), to.eq(0), stage.valid.eq(0), stage.tag.eq(0)]
 
-    def _dispatch(self, m, stage, targets, sent, rests, last_frame, over, rest):
-        """Turn waits into targets; stop at errors and at the HALT of the last frame."""
+    def _targets(self, m, stage, targets, sent):
+        """Turn waits into targets."""
         view = data.View(data.StructLayout(HEADER), stage.word[:_HEADER_BITS])
         for unit, number in enumerate(sent):
             distance = view[WAIT_FIELDS[Unit(unit)]]
             nothing = (distance == 0) | (distance >= number)
             m.d.comb += targets[unit].eq(Mux(nothing, 0, number - distance))
+
+    def _end(self, m, stage, finishes):
+        """Stop at errors, and behind the last frame."""
         with m.If(self.unit_error != ErrorCode.NONE):
             with m.If(self.error_code == ErrorCode.NONE):
                 self._stop(m, self.unit_error, self.unit_error_tag)
-        with m.Elif(self.busy & stage.valid):
-            with m.If(stage.error != ErrorCode.NONE):
-                self._stop(m, stage.error, stage.counter)
-            with m.Elif(stage.halts):
-                with m.If(~last_frame):
-                    m.d.comb += over.eq(
-                        Cat(rest, *(rests[unit] for unit in self._of_one_frame())).all())
-                with m.Elif(rests.all()):
-                    m.d.sync += [self.busy.eq(0), self.finished.eq(1)]
+        with m.Elif(self.busy & stage.valid & (stage.error != ErrorCode.NONE)):
+            self._stop(m, stage.error, stage.counter)
+        with m.Elif(finishes):
+            m.d.sync += [self.busy.eq(0), self.finished.eq(1)]
 
     def _of_one_frame(self):
         """The units that do nothing for the following image."""

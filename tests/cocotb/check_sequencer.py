@@ -87,6 +87,7 @@ async def follows(dut, program, p_ready, longest):
     """Everything that is executed is popped in order, after what it waits for."""
     run = await machine(dut, program, p_ready=p_ready, longest=longest)
     await run.run()
+    await run.ports.edge()  # the counters of the units are complete
     ports, sent = run.ports, {unit: [] for unit in Unit}
     popped = {tag: (cycle, word) for unit in Unit for cycle, tag, word in run.pops[unit]}
     executed = straightened(ARCH, program)
