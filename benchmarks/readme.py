@@ -38,14 +38,14 @@ def _bench():
         "| compile s (peak MiB) | Verilog lines (modules) |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, row in targets["targets"].items():
+    for name, row in targets["rows"].items():
         built = compiling["targets"][name]
         lines.append(
             f"| {name}{' (default)' if name == targets['default'] else ''} | {row['array']} "
             f"| {row['macs_per_cycle']:,} | {row['cycles_per_image']:,} "
             f"| {100 * row['utilization']:.1f} % | {built['seconds']} ({built['peak_mebibytes']}) "
             f"| {built['verilog_lines']:,} ({built['verilog_modules']}) |")
-    equal = [name for name, row in targets["targets"].items()
+    equal = [name for name, row in targets["rows"].items()
              if row["rtl_cycles_per_image"] == row["cycles_per_image"] and row["mismatches"] == 0]
     lines += [
         "",
