@@ -19,7 +19,7 @@ from scipy.optimize import nnls
 from bivit.hw.arch import Arch
 from bivit.hw.devices import DEVICES, RESOURCES
 from bivit.hw.flow import accelerator_design, count_blocks
-from bivit.hw.resources import BLOCKS, BORROWED, COEFFICIENTS, FEATURES, by_rule, predict
+from bivit.hw.resources import BLOCKS, BORROWED, COEFFICIENTS, FEATURES, by_rule, left_out, predict
 
 __all__ = ["ROWS", "fit", "measure", "summary"]
 
@@ -95,7 +95,7 @@ def fit(rows) -> dict:
     ruled = [by_rule(arch, family) for arch, _ in rows]
     return {block: {resource: fitted(features, [
         (arch, blocks.get(block, {}).get(resource, 0) - rule.get(block, {}).get(resource, 0))
-        for (arch, blocks), rule in zip(rows, ruled, strict=True)])
+        for (arch, blocks), rule in zip(rows, ruled, strict=True) if block not in left_out(arch)])
         for resource, fitted in METHODS.items()}
         for block, features in BLOCKS.items()}
 

@@ -18,7 +18,8 @@ from bivit.hw.fabric.element import make_netlist, make_unit
 from bivit.hw.memories import constant_memories, score_shape
 from bivit.hw.memory_resources import all_memory_resources
 
-__all__ = ["BLOCKS", "BORROWED", "COEFFICIENTS", "FEATURES", "by_rule", "elements", "predict"]
+__all__ = ["BLOCKS", "BORROWED", "COEFFICIENTS", "FEATURES", "by_rule", "elements", "left_out",
+           "predict"]
 
 COEFFICIENTS = pathlib.Path(__file__).with_name("resources.json")
 """Fabric to what :func:`predict` takes as coefficients."""
@@ -249,10 +250,15 @@ def predict(arch: Arch, family: Family, coefficients: dict | None = None) -> dic
         own = found.setdefault(block, {})
         for name, count in counted.items():
             own[name] = own.get(name, 0) + count
-    gone = {block for parts, blocks in WITHOUT.items()
-            if not any(getattr(arch, part) for part in parts) for block in blocks}
+    gone = left_out(arch)
     return {block: {name: round(resources.get(name, 0)) for name in RESOURCES}
             for block, resources in found.items() if block not in gone}
+
+
+def left_out(arch: Arch) -> set[str]:
+    """The blocks that a machine without some parts does not have."""
+    return {block for parts, blocks in WITHOUT.items()
+            if not any(getattr(arch, part) for part in parts) for block in blocks}
 
 
 def by_rule(arch: Arch, family: Family) -> dict[str, dict[str, int]]:
