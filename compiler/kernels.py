@@ -70,11 +70,12 @@ def _begin(units, most):
 def _send(queue, state, kind, waits):
     """An instruction, and by unit the distance of what it waits for, or 0."""
     unit, occupancy, completion, drain = kind[0], kind[1], kind[2], kind[3]
-    number, (depth, ahead, room) = state.sent[unit], queue
+    number, (depth, ahead, room, wait) = state.sent[unit], queue
     time, needed = state.common[0] + 1, 0
     for other in range(len(waits)):
         if 0 < waits[other] <= state.sent[other]:
-            needed = max(needed, state.done[other, state.sent[other] - waits[other]] + 1)
+            end = state.done[other, state.sent[other] - waits[other]]
+            needed = max(needed, end + wait)
     if number >= depth:
         time = max(time, state.moved[unit, number - depth] + room)
     head = max(time + ahead, state.popped[unit])
@@ -106,8 +107,9 @@ def follow(queue, kinds, waits, cycles, lines, sends):
     Parameters
     ----------
     queue : tuple of int
-        Depth of the queues; cycles from a dispatch until an instruction heads its queue, and from
-        that until another may be dispatched in its place.
+        Depth of the queues; cycles from a dispatch until an instruction heads its queue, from
+        that until another may be dispatched in its place, and from the end of an instruction to
+        a pop that waited for it.
     kinds, waits : int arrays (lines, 5) and (lines, units)
         What is sent, as in :class:`Loop`, and by unit the distance of what it waits for, or 0.
     cycles : int array
@@ -190,8 +192,9 @@ def loop_time(body, late, loop, real, limit, queue, turn_cycles, largest):
     limit : int
         Only less than this matters: NEVER stands for more.
     queue : tuple of int
-        Depth of the queues; cycles from a dispatch until an instruction heads its queue, and from
-        that until another may be dispatched in its place.
+        Depth of the queues; cycles from a dispatch until an instruction heads its queue, from
+        that until another may be dispatched in its place, and from the end of an instruction to
+        a pop that waited for it.
     turn_cycles : int
         What the sequencer takes at the end of a body.
     largest : int

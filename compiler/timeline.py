@@ -10,7 +10,7 @@ from bivit.compiler.structures import Instruction, Plan
 from bivit.hw.arch import Arch
 from bivit.hw.blocks import fetch, matmul, softmax, stem, vector
 from bivit.hw.blocks.flow import control_cycles
-from bivit.hw.blocks.sequencer import QUEUE_CYCLES, ROOM_CYCLES
+from bivit.hw.blocks.sequencer import QUEUE_CYCLES, ROOM_CYCLES, WAIT_CYCLES
 from bivit.hw.isa import CONTROL, UNIT_OF, Opcode, Unit
 
 __all__ = ["busiest", "duration", "kind_of", "kinds_of", "measure", "queue_of"]
@@ -27,10 +27,11 @@ def duration(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, i
     return _TIMING[UNIT_OF[opcode]](arch, opcode, fields)
 
 
-def queue_of(arch: Arch) -> tuple[int, int, int]:
-    """Depth of the queues; cycles from a dispatch until an instruction heads its queue, and from
-    that until another may be dispatched in its place."""
-    return arch.queue_depth, QUEUE_CYCLES, ROOM_CYCLES
+def queue_of(arch: Arch) -> tuple[int, int, int, int]:
+    """Depth of the queues; cycles from a dispatch until an instruction heads its queue, from that
+    until another may be dispatched in its place, and from the end of an instruction to a pop that
+    waited for it."""
+    return arch.queue_depth, QUEUE_CYCLES, ROOM_CYCLES, WAIT_CYCLES
 
 
 def kind_of(arch: Arch, opcode: Opcode, fields: dict[str, int]) -> tuple[int, int, int, int, int]:

@@ -14,8 +14,9 @@ def follow_exactly(queue, begin, rest, settling, kinds, sums, delays, lines, wai
     Parameters
     ----------
     queue : tuple of int
-        Depth of the queues; cycles from a dispatch until an instruction heads its queue, and from
-        that until another may be dispatched in its place.
+        Depth of the queues; cycles from a dispatch until an instruction heads its queue, from
+        that until another may be dispatched in its place, and from the end of an instruction to
+        a pop that waited for it.
     begin : int
         The cycle in which the first instruction is decoded.
     rest : int
@@ -33,7 +34,7 @@ def follow_exactly(queue, begin, rest, settling, kinds, sums, delays, lines, wai
     waits : int array (lines, units)
         Distance of what is waited for, or 0.
     """
-    count, units, (depth, ahead, room) = len(kinds), waits.shape[1], queue
+    count, units, (depth, ahead, room, wait) = len(kinds), waits.shape[1], queue
     popped, done = np.empty(count, np.int64), np.empty(count, np.int64)
     most, sent = np.zeros(units, np.int64), np.zeros(units, np.int64)
     for index in range(count):
@@ -53,7 +54,7 @@ def follow_exactly(queue, begin, rest, settling, kinds, sums, delays, lines, wai
         for other in range(units):
             distance = waits[line, other]
             if 0 < distance <= sent[other]:
-                needed = max(needed, done[places[other, sent[other] - distance]] + 1)
+                needed = max(needed, done[places[other, sent[other] - distance]] + wait)
         number = sent[unit]
         if number >= depth:
             time = max(time, moved[places[unit, number - depth]] + room)

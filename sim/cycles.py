@@ -17,6 +17,7 @@ from bivit.hw.blocks.sequencer import (
     QUEUE_CYCLES,
     REST_CYCLES,
     ROOM_CYCLES,
+    WAIT_CYCLES,
 )
 from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit
 
@@ -126,7 +127,7 @@ def executed_cycles(arch: Arch, *frames: Execution,
             needed = 0
             for done, name in waits:
                 if 0 < (distance := fields[name]) <= len(done):
-                    needed = max(needed, done[-distance] + 1)
+                    needed = max(needed, done[-distance] + WAIT_CYCLES)
             if opcode is Opcode.HALT:
                 break
             kind = UNIT_OF[opcode]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from bivit.compiler.expand import Execution
 from bivit.compiler.ir.graph import Graph
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.sequencer import QUEUE_CYCLES
+from bivit.hw.blocks.sequencer import QUEUE_CYCLES, WAIT_CYCLES
 from bivit.hw.isa import UNIT_OF, WAIT_FIELDS, Opcode, Unit
 from bivit.sim.cycles import executed_cycles
 
@@ -148,8 +148,8 @@ def _source(fields, sent, timing, index):
     for unit, name in WAIT_FIELDS.items():
         if 0 < fields[name] <= len(sent[unit]):
             other = sent[unit][-fields[name]]
-            if timing.done[other] + 1 > ready:
-                ready, source = timing.done[other] + 1, other
+            if timing.done[other] + WAIT_CYCLES > ready:
+                ready, source = timing.done[other] + WAIT_CYCLES, other
     return source
 
 

@@ -43,9 +43,18 @@ _STEP = data.StructLayout({"reg": NUMBER_BITS, "add": REGISTER_BITS, "limit": RE
                            "on_wrap": 1, "keep": 1})  # keep: add to what the register holds
 
 
+_DECISION = data.StructLayout({
+    "error": ErrorCode, "passes": 1, "skipped": 1,  # to `o`; else, unless it is one of ours
+    "stays": 1, "last": range(max(STEPS, SETS) + 1),
+    "steps": 1, "used": range(max(STEPS, SETS) + 1),
+    "ends": 1, "opens": 1, "jumps": 1, "pushes": 1, "pops": 1, "turns": 1})
+
+
 def control_cycles(opcode: Opcode, fields: dict[str, int], *, jumps: bool) -> int:
     """Cycles that an instruction of the sequencer takes; one that is skipped takes 1."""
     own = fields["used"] + 1 if opcode in (Opcode.END, Opcode.SET) else 1
+    if opcode in (Opcode.LOOP, Opcode.END):  # the next one's guards look at what they change
+        own = max(own, 2)
     return max(own, JUMP_CYCLES) if jumps else own
 
 
@@ -55,9 +64,11 @@ class Flow(wiring.Component):
     An instruction of the following image is skipped in the last frame.
 
     Instructions wait in a register where their registers are read; one that is taken, or that has
-    an error, goes on to the register of `o`, with its sums. LOOP, RETURN and instructions that are
-    skipped stay a cycle, END and SET a cycle for each step and one more. A jump is pulsed in the
-    first of them, and `i` is then asked for the instruction at `target`.
+    an error, goes on to the register of `o`, with its sums. What an instruction will do is decided
+    while it goes into its register, by the loops and calls that are open then: so one that may
+    change these stays two cycles at least. RETURN and instructions that are skipped stay a cycle,
+    LOOP two, END and SET a cycle for each step and one more, END two at least. A jump is pulsed in
+    the first of them, and `i` is then asked for the instruction at `target`.
 
     Members
     -------
@@ -75,45 +86,33 @@ class Flow(wiring.Component):
         m = Module()
         now, valid, out = Signal(FETCHED, reset_less=True), Signal(), self._out(m)
         stack, depth = Signal(data.ArrayLayout(_FRAME, STACK)), Signal(range(STACK + 1))
-        step, top = Signal(range(max(STEPS, SETS) + 1)), stack[0]
-        view = {opcode: data.View(layout_of(opcode), now.word)
-                for opcode in (Opcode.LOOP, Opcode.END, Opcode.SET)}
-        is_ = {opcode: view[Opcode.LOOP].opcode == opcode for opcode in Opcode}
-        error, good = self._errors(m, now, step == 0, view, is_, top, depth)
-
-        header = view[Opcode.LOOP]
-        following = data.View(layout_of(Opcode.STEM), now.word).next
-        taken, control, used = Signal(), Signal(), Signal.like(step)
-        leave, passes = Signal(), Signal()
-        with m.Switch(now.word[:OPCODE_BITS]):
-            for opcode in CONTROL:
-                with m.Case(opcode.value):
-                    m.d.comb += control.eq(1)
-                    if "used" in FORMATS[opcode]:
-                        m.d.comb += used.eq(view[opcode].used)
+        step, does = Signal(range(max(STEPS, SETS) + 1)), Signal(_DECISION, reset_less=True)
+        leave, first = Signal(), Signal()  # first: of the cycles that the present one stays
         m.d.comb += [
-            taken.eq((~top.loop | ((header.stage <= top.begun) & (top.left > header.rest)))
-                     & ~(is_[Opcode.STEM] & following & self.last_frame)),
-            passes.eq(~good | (~control & taken)),
-            leave.eq(valid & Mux(passes, ~self.o.valid | self.o.ready,
-                                 ~control | (step == used))),
+            leave.eq(valid & Mux(does.passes, ~self.o.valid | self.o.ready,
+                                 does.skipped | (step == does.last))),
             self.i.ready.eq((~valid | leave) & ~self.jump),
+            self.jump.eq(first & does.jumps),
         ]
+        m.d.sync += first.eq(self.i.ready & self.i.valid)
         with m.If(self.i.ready):
             m.d.sync += [now.eq(self.i.payload), valid.eq(self.i.valid)]
+            self._decide(m, does, stack[0], depth)
         with m.Elif(leave):
             m.d.sync += valid.eq(0)
         with m.If(leave):
             m.d.sync += step.eq(0)
-        with m.Elif(valid & good & control):
+        with m.Elif(valid & does.stays):
             m.d.sync += step.eq(step + 1)
-        with m.If(valid & good & (step == 0)):
-            self._go(m, now, view, is_, stack, depth)
+        self._go(m, now, first, does, stack, depth)
 
-        values = self._registers(m, valid & good & (step != used), step, now.word, view,
-                                 is_[Opcode.END])
+        view = {opcode: data.View(layout_of(opcode), now.word)
+                for opcode in (Opcode.END, Opcode.SET)}
+        values = self._registers(m, valid & does.steps & (step != does.used), step, now.word, view,
+                                 does.ends)
         with m.If(~self.o.valid | self.o.ready):
-            m.d.sync += [self.o.valid.eq(valid & passes), out.eq(now), out.error.eq(error)]
+            m.d.sync += [self.o.valid.eq(valid & does.passes), out.eq(now),
+                         out.error.eq(does.error)]
             for (offset, width, _), value in zip(SLOTS, values, strict=True):
                 field = now.word[offset:offset + width]
                 m.d.sync += out.word[offset:offset + width].eq(field + value)
@@ -125,43 +124,68 @@ class Flow(wiring.Component):
         m.d.comb += self.o.payload.eq(out)
         return out
 
-    def _errors(self, m, now, first, view, is_, top, depth):
-        """The error of the instruction, and whether there is none."""
-        error, calls = Signal(ErrorCode), view[Opcode.SET].call & is_[Opcode.SET]
-        opens = is_[Opcode.LOOP] | calls
-        with m.If(now.error != ErrorCode.NONE):
-            m.d.comb += error.eq(now.error)
-        with m.Elif(first & ((opens & (depth == STACK)) | (is_[Opcode.END] & ~top.loop)
-                             | (is_[Opcode.RETURN] & (top.loop | (depth == 0))))):
-            m.d.comb += error.eq(ErrorCode.STACK)
-        with m.Elif(~top.loop & ((view[Opcode.LOOP].stage | view[Opcode.LOOP].rest) != 0)):
-            m.d.comb += error.eq(ErrorCode.STAGE)
-        good = Signal()
-        m.d.comb += good.eq(error == ErrorCode.NONE)
-        return error, good
+    def _decide(self, m, does, top, depth):
+        """What the instruction of `i` will do, which nothing changes before."""
+        word = self.i.payload.word
+        loop, end, call = (data.View(layout_of(opcode), word)
+                           for opcode in (Opcode.LOOP, Opcode.END, Opcode.SET))
+        is_ = {opcode: loop.opcode == opcode for opcode in Opcode}
+        following = data.View(layout_of(Opcode.STEM), word).next
+        control, used, calls = Signal(), Signal.like(does.used), Signal()
+        taken, good, closes = Signal(), Signal(), Signal()
+        with m.Switch(word[:OPCODE_BITS]):
+            for opcode in CONTROL:
+                with m.Case(opcode.value):
+                    m.d.comb += control.eq(1)
+                    if "used" in FORMATS[opcode]:
+                        m.d.comb += used.eq(data.View(layout_of(opcode), word).used)
+        error = self._error(m, loop, is_, calls, top, depth)
+        m.d.comb += [
+            calls.eq(is_[Opcode.SET] & call.call), closes.eq(is_[Opcode.END] & ~end.more),
+            good.eq(error == ErrorCode.NONE),
+            taken.eq((~top.loop | ((loop.stage <= top.begun) & (top.left > loop.rest)))
+                     & ~(is_[Opcode.STEM] & following & self.last_frame)),
+        ]
+        last_turn = top.left == 1
+        m.d.sync += [
+            does.error.eq(error), does.passes.eq(~good | (~control & taken)),
+            does.skipped.eq(~control), does.stays.eq(good & control),
+            does.steps.eq(good & control & (used != 0)), does.used.eq(used),
+            does.last.eq(Mux(used == 0, is_[Opcode.LOOP] | is_[Opcode.END], used)),
+            does.ends.eq(is_[Opcode.END]), does.opens.eq(is_[Opcode.LOOP]),
+            does.jumps.eq(good & (calls | (closes & ~last_turn) | is_[Opcode.RETURN])),
+            does.pushes.eq(good & (is_[Opcode.LOOP] | calls)),
+            does.pops.eq(good & ((closes & last_turn) | is_[Opcode.RETURN])),
+            does.turns.eq(good & closes),
+        ]
 
-    def _go(self, m, now, view, is_, stack, depth):
+    def _error(self, m, loop, is_, calls, top, depth):
+        """The error of the instruction of `i`."""
+        error = Signal(ErrorCode)
+        opens = is_[Opcode.LOOP] | calls
+        with m.If(self.i.payload.error != ErrorCode.NONE):
+            m.d.comb += error.eq(self.i.payload.error)
+        with m.Elif((opens & (depth == STACK)) | (is_[Opcode.END] & ~top.loop)
+                    | (is_[Opcode.RETURN] & (top.loop | (depth == 0)))):
+            m.d.comb += error.eq(ErrorCode.STACK)
+        with m.Elif(~top.loop & ((loop.stage | loop.rest) != 0)):
+            m.d.comb += error.eq(ErrorCode.STAGE)
+        return error
+
+    def _go(self, m, now, first, does, stack, depth):
         """Open and close loops and calls, and jump."""
-        top, loop, push, pop = stack[0], view[Opcode.LOOP], Signal(), Signal()
+        top, loop = stack[0], data.View(layout_of(Opcode.LOOP), now.word)
         behind = (now.counter + 1)[:COUNTER_BITS]
-        opened = Cat(behind, is_[Opcode.LOOP], C(0, _STAGE_BITS),
-                     Mux(is_[Opcode.LOOP], loop.count, 0))
-        m.d.comb += self.target.eq(top.counter)
-        with m.If(is_[Opcode.LOOP]):
-            m.d.comb += push.eq(1)
-        with m.Elif(is_[Opcode.SET]):
-            call = view[Opcode.SET].call
-            m.d.comb += [push.eq(call), self.jump.eq(call), self.target.eq(view[Opcode.SET].target)]
-        with m.Elif(is_[Opcode.END] & ~view[Opcode.END].more):
-            m.d.comb += [self.jump.eq(top.left != 1), pop.eq(top.left == 1)]
+        opened = Cat(behind, does.opens, C(0, _STAGE_BITS), Mux(does.opens, loop.count, 0))
+        call = data.View(layout_of(Opcode.SET), now.word)
+        m.d.comb += self.target.eq(Mux(does.pushes, call.target, top.counter))
+        with m.If(first & does.turns):
             m.d.sync += [top.left.eq(top.left - 1),
                          top.begun.eq(Mux(top.begun.all(), top.begun, top.begun + 1))]
-        with m.Elif(is_[Opcode.RETURN]):
-            m.d.comb += [self.jump.eq(1), pop.eq(1)]
-        with m.If(push):
+        with m.If(first & does.pushes):
             m.d.sync += [depth.eq(depth + 1), stack[0].eq(opened)]
             m.d.sync += [stack[index].eq(stack[index - 1]) for index in range(1, STACK)]
-        with m.If(pop):
+        with m.If(first & does.pops):
             m.d.sync += depth.eq(depth - 1)
             m.d.sync += [stack[index].eq(stack[index + 1] if index + 1 < STACK else 0)
                          for index in range(STACK)]

@@ -34,7 +34,7 @@ from bivit.hw.isa import (
 )
 
 __all__ = ["END_CYCLES", "FIRST_DECODE", "QUEUE_CYCLES", "REST_CYCLES", "ROOM_CYCLES",
-           "InstructionQueue", "Sequencer"]
+           "WAIT_CYCLES", "InstructionQueue", "Sequencer"]
 
 FIRST_DECODE = 4
 """Busy cycle in which the first instruction is in the register of the flow that decodes it; an
@@ -46,6 +46,9 @@ cycle later."""
 
 ROOM_CYCLES = 2
 """Cycles from when an instruction heads its queue until another may be dispatched in its place."""
+
+WAIT_CYCLES = 2
+"""Cycles from a `done` until an instruction that waited for it can be popped."""
 
 REST_CYCLES = 2
 """Cycles from the last `done` until a HALT that waits for it sees that all is done."""
@@ -76,8 +79,10 @@ class InstructionQueue(wiring.Component):
     i, o : streams
     room : ``Out(1)``
         Whether `i` will be ready in the next cycle.
-    front : ``Out(ahead)``
-        Of the next head, or of the head that `o` does not show.
+    front, coming : ``Out(ahead)``
+        Of the next head, or of the head that `o` does not show; of the one behind it.
+    fetch : ``Out(1)``
+        `front` will be what `coming` is.
     met : ``In(1)``
         Whether `o` may show that in the next cycle.
     waiting : ``Out(1)``
@@ -89,7 +94,7 @@ class InstructionQueue(wiring.Component):
         super().__init__({"i": In(stream.Signature(width)),
                           "o": Out(stream.Signature(width - ahead)),
                           "room": Out(1), "front": Out(ahead),
-                          "met": In(1, init=1), "waiting": Out(1)})
+                          "coming": Out(ahead), "fetch": Out(1), "met": In(1, init=1), "waiting": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -116,14 +121,15 @@ class InstructionQueue(wiring.Component):
         with m.Elif(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
 
-        tail, some, fetch = self._pointer(m, "tail", push), Signal(), Signal()
-        fetched = self._pointer(m, "fetched", some & fetch)
-        m.d.comb += [some.eq(fetched != tail), fetch.eq(~given | shown)]
-        with m.If(fetch):
+        tail, some = self._pointer(m, "tail", push), Signal()
+        fetched = self._pointer(m, "fetched", some & self.fetch)
+        m.d.comb += [some.eq(fetched != tail), self.fetch.eq(~given | shown)]
+        with m.If(self.fetch):
             m.d.sync += given.eq(some)
         if self.ahead:
             part = self._memory(m, "ahead", push, tail, fetched, self.i.payload[:self.ahead])
-            with m.If(fetch):
+            m.d.comb += self.coming.eq(part)
+            with m.If(self.fetch):
                 m.d.sync += self.front.eq(part)
         shows = self._pointer(m, "shows", shown)
         part = self._memory(m, "storage", push, tail, shows, self.i.payload[self.ahead:])
@@ -369,11 +375,15 @@ class Sequencer(wiring.Component):
             width=targets.shape().size + entry.size, depth=self.arch.queue_depth,
             ahead=targets.shape().size), reset=~self.busy)
         head, instructions = data.View(entry, queue.o.payload), self.units[unit]
-        # In the next cycle each instruction that is waited for is one of those that completed.
-        met = Cat(Cat(done, number) >= Cat(C(1, 1), target) for done, number, target in zip(
-            self.done, completed, data.View(targets.shape(), queue.front), strict=False)).all()
+        # Whether each instruction that is waited for was one of those that completed: of what is
+        # in front, and of what may come there, which is chosen last.
+        stays, comes = (Cat(Cat(done, number) >= Cat(C(1, 1), target) for done, number, target in
+                            zip(self.done, completed, data.View(targets.shape(), part),
+                                strict=False)) for part in (queue.front, queue.coming))
+        met = Signal(len(stays))
+        m.d.sync += met.eq(Mux(queue.fetch, comes, stays))
         m.d.comb += [
-            queue.met.eq(met),
+            queue.met.eq(met.all()),
             queue.i.valid.eq(to),
             queue.i.payload.eq(Cat(targets.as_value(), *(
                 stage.word[offset:offset + width] for offset, width in parts),
