@@ -25,7 +25,7 @@ from bivit.hw.isa import (
 )
 
 __all__ = ["ErrorCode", "PART_OF", "check_counts", "control_faults", "count_faults", "missing_part",
-           "opcodes_of", "units_of", "word_error", "word_faults"]
+           "opcode_faults", "opcodes_of", "units_of", "word_error", "word_faults"]
 
 
 PART_OF = {
@@ -130,22 +130,24 @@ def control_faults(arch: Arch, opcode: Opcode, fields):
 
 
 def word_faults(arch: Arch, word: Value) -> Value:
-    """What would be wrong with a word of the program if it had this or that opcode: the first half
-    of its check; the second is :func:`word_error`."""
-    masks = sorted(set(_reserved(arch).values()))
-    alike = {}  # bits that are reserved in the same opcodes
-    for bit in range(INSTR_BITS):
-        alike.setdefault(tuple(mask >> bit & 1 for mask in masks), []).append(word[bit])
-    alike = {where: Cat(bits).any() for where, bits in alike.items()}
-    return Cat(*(Cat(some for where, some in alike.items() if where[index]).any()
-                 for index in range(len(masks))),
+    """Whether bits of a word of the program that are reserved in the same opcodes are set, and what
+    would be wrong with it as this or that instruction of the sequencer: the first part of its
+    check; the others are :func:`opcode_faults` and :func:`word_error`."""
+    return Cat(*(Cat(word[bit] for bit in bits).any() for bits in _alike(arch).values()),
                *(_control_fault(arch, opcode, word) for opcode in _control(arch)))
+
+
+def opcode_faults(arch: Arch, faults: Value) -> Value:
+    """What would be wrong with the word if it had this or that opcode."""
+    alike = list(_alike(arch))
+    return Cat(*(Cat(faults[place] for place, where in enumerate(alike) if where[index]).any()
+                 for index in range(len(_masks(arch)))), faults[len(alike):])
 
 
 def word_error(m: Module, arch: Arch, word: Value, faults: Value) -> Signal:
     """The first error that a word of the program shows, whatever registers hold, or ``NONE``."""
     error, reserved = Signal(ErrorCode, init=ErrorCode.OPCODE), _reserved(arch)
-    masks = sorted(set(reserved.values()))
+    masks = _masks(arch)
     with m.Switch(word[:OPCODE_BITS]):
         for opcode in opcodes_of(arch):
             with m.Case(opcode.value):
@@ -162,6 +164,21 @@ def _reserved(arch):
     """Bits that must be zero, of each opcode."""
     return {opcode: reserved_bits(opcode) | (_HEADER_MASK if opcode in CONTROL else 0)
             for opcode in opcodes_of(arch)}
+
+
+def _masks(arch):
+    """The different ones of these."""
+    return sorted(set(_reserved(arch).values()))
+
+
+def _alike(arch):
+    """Bits that are reserved in the same opcodes, by whether each mask has them."""
+    masks, alike = _masks(arch), {}
+    for bit in range(INSTR_BITS):
+        where = tuple(mask >> bit & 1 for mask in masks)
+        if any(where):
+            alike.setdefault(where, []).append(bit)
+    return alike
 
 
 def _control(arch):

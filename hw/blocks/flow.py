@@ -31,7 +31,7 @@ COUNTER_BITS = 17
 FETCHED = data.StructLayout({"word": INSTR_BITS, "counter": COUNTER_BITS, "error": ErrorCode})
 """A word of the program, where it lies, and what is wrong with it."""
 
-JUMP_CYCLES = 5
+JUMP_CYCLES = 6
 """Cycles from a jump to the instruction that it goes to."""
 
 _STAGE_BITS = layout_of(Opcode.HALT)["stage"].width

@@ -12,6 +12,7 @@ from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import (
     ErrorCode,
     check_counts,
+    opcode_faults,
     opcodes_of,
     units_of,
     word_error,
@@ -36,7 +37,7 @@ from bivit.hw.isa import (
 __all__ = ["END_CYCLES", "FIRST_DECODE", "QUEUE_CYCLES", "REST_CYCLES", "ROOM_CYCLES",
            "WAIT_CYCLES", "InstructionQueue", "Sequencer"]
 
-FIRST_DECODE = 4
+FIRST_DECODE = 5
 """Busy cycle in which the first instruction is in the register of the flow that decodes it; an
 instruction is dispatched two cycles after that at the earliest."""
 
@@ -275,27 +276,34 @@ class Sequencer(wiring.Component):
         return m
 
     def _fetch(self, m, flow, running, entry):
-        """Program memory, then a short queue in front of the flow."""
+        """Program memory, then a short queue and a register in front of the flow."""
         depth, arch = _FETCH_DEPTH, self.arch
         faults = word_faults(arch, self.program_data)
         m.submodules.fetched = fetched = Memory(shape=INSTR_BITS + len(faults), depth=depth,
                                                 init=[])
         write, read = fetched.write_port(), fetched.read_port(domain="comb")
-        word = read.data[:INSTR_BITS]
         address, counter = Signal(COUNTER_BITS), Signal(COUNTER_BITS)
         free, level = Signal(range(depth + 1), init=depth), Signal(range(depth + 1))
         arriving = Signal(2)
         ask, take = Signal(), Signal()
-        error = word_error(m, arch, word, read.data[INSTR_BITS:])
+        head = Signal(data.StructLayout({
+            "word": INSTR_BITS, "counter": COUNTER_BITS, "beyond": 1,
+            "faults": len(opcode_faults(arch, faults))}), reset_less=True)
+        error = word_error(m, arch, head.word, head.faults)
         m.d.comb += [
             self.program_addr.eq(address),
             ask.eq(free != 0),
-            flow.i.valid.eq(level != 0),
-            take.eq(flow.i.valid & flow.i.ready),
+            take.eq((level != 0) & (~flow.i.valid | flow.i.ready)),
             write.en.eq(arriving[1]), write.data.eq(Cat(self.program_data, faults)),
-            flow.i.payload.word.eq(word), flow.i.payload.counter.eq(counter),
-            flow.i.payload.error.eq(Mux(counter >= arch.program_depth, ErrorCode.OPCODE, error)),
+            flow.i.payload.word.eq(head.word), flow.i.payload.counter.eq(head.counter),
+            flow.i.payload.error.eq(Mux(head.beyond, ErrorCode.OPCODE, error)),
         ]
+        with m.If(~flow.i.valid | flow.i.ready):
+            m.d.sync += [
+                flow.i.valid.eq(level != 0), head.word.eq(read.data[:INSTR_BITS]),
+                head.faults.eq(opcode_faults(arch, read.data[INSTR_BITS:])),
+                head.counter.eq(counter), head.beyond.eq(counter >= arch.program_depth),
+            ]
         with m.If(running & ~flow.jump):
             with m.If(ask):
                 m.d.sync += address.eq(address + 1)
@@ -308,7 +316,7 @@ class Sequencer(wiring.Component):
             ]
         with m.Else():
             m.d.sync += [signal.eq(signal.init) for signal in (
-                arriving, write.addr, read.addr, free, level)]
+                arriving, write.addr, read.addr, free, level, flow.i.valid)]
             start = Mux(running, flow.target, entry)
             m.d.sync += [address.eq(start), counter.eq(start)]
 
