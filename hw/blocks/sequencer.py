@@ -95,7 +95,8 @@ class InstructionQueue(wiring.Component):
         super().__init__({"i": In(stream.Signature(width)),
                           "o": Out(stream.Signature(width - ahead)),
                           "room": Out(1), "front": Out(ahead),
-                          "coming": Out(ahead), "fetch": Out(1), "met": In(1, init=1), "waiting": Out(1)})
+                          "coming": Out(ahead), "fetch": Out(1),
+                          "met": In(1, init=1), "waiting": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
