@@ -107,7 +107,7 @@ class _Model:
         work = max(sum(kind[1] * len(stream.indices)
                        for kind, stream in zip(kinds, calls[0].streams, strict=True)
                        if kind[0] is unit) for unit in Unit)
-        self._between = (STEPS + 1) * self._ends([stream.begin for stream in self._real])
+        self._between = (STEPS + 2) * self._ends([stream.begin for stream in self._real])
         self.ideal = work * len(calls) * _GOOD_ENOUGH
 
     def fits(self, body, stages):

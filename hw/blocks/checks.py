@@ -24,8 +24,8 @@ from bivit.hw.isa import (
     Unit,
 )
 
-__all__ = ["ErrorCode", "PART_OF", "check_counts", "control_faults", "count_faults", "missing_part",
-           "opcode_faults", "opcodes_of", "units_of", "word_error", "word_faults"]
+__all__ = ["ErrorCode", "FAULTS", "PART_OF", "check_counts", "control_faults", "count_faults",
+           "missing_part", "opcodes_of", "units_of", "word_error", "word_faults", "word_marks"]
 
 
 PART_OF = {
@@ -49,6 +49,9 @@ class ErrorCode(enum.Enum, shape=unsigned(8)):
     MEMORY_ERROR = 9   # external memory answers with an error
     MEMORY_SILENT = 10  # external memory does not answer
 
+
+FAULTS = data.StructLayout({"illegal": 1, "reserved": 8, "count": 1})
+"""What is wrong with a word of the program: some of its reserved bits each."""
 
 _HEADER_MASK = (1 << data.StructLayout(HEADER).size) - (1 << OPCODE_BITS)
 _COUNTS = {"n_tiles", "k_words", "pixels", "channels", "count", "a_planes", "b_planes", "groups",
@@ -129,35 +132,39 @@ def control_faults(arch: Arch, opcode: Opcode, fields):
         yield "target", (fields["call"] != 0) & (fields["target"] >= arch.program_depth)
 
 
-def word_faults(arch: Arch, word: Value) -> Value:
+def word_marks(arch: Arch, word: Value) -> Value:
     """Whether bits of a word of the program that are reserved in the same opcodes are set, and what
     would be wrong with it as this or that instruction of the sequencer: the first part of its
-    check; the others are :func:`opcode_faults` and :func:`word_error`."""
+    check; :func:`word_faults` is the second."""
     return Cat(*(Cat(word[bit] for bit in bits).any() for bits in _alike(arch).values()),
                *(_control_fault(arch, opcode, word) for opcode in _control(arch)))
 
 
-def opcode_faults(arch: Arch, faults: Value) -> Value:
-    """What would be wrong with the word if it had this or that opcode."""
-    alike = list(_alike(arch))
-    return Cat(*(Cat(faults[place] for place, where in enumerate(alike) if where[index]).any()
-                 for index in range(len(_masks(arch)))), faults[len(alike):])
+def word_faults(arch: Arch, opcode: Value, marks: Value) -> dict[str, Value]:
+    """The members of ``FAULTS`` for a word of the program."""
+    alike, control = _alike(arch), _control(arch)
+    is_ = {one: opcode == one.value for one in opcodes_of(arch)}
+    wrong = [mark & Cat(is_[one] for one in opcodes).any()
+             for mark, opcodes in zip(marks, alike, strict=False)]
+    share = -(-len(wrong) // FAULTS["reserved"].width)
+    return {"illegal": ~Cat(is_.values()).any(),
+            "reserved": Cat(Cat(wrong[first:first + share]).any()
+                            for first in range(0, len(wrong), share)),
+            "count": Cat(mark & is_[one] for mark, one in zip(
+                marks[len(alike):], control, strict=True)).any()}
 
 
-def word_error(m: Module, arch: Arch, word: Value, faults: Value) -> Signal:
-    """The first error that a word of the program shows, whatever registers hold, or ``NONE``."""
-    error, reserved = Signal(ErrorCode, init=ErrorCode.OPCODE), _reserved(arch)
-    masks = _masks(arch)
-    with m.Switch(word[:OPCODE_BITS]):
-        for opcode in opcodes_of(arch):
-            with m.Case(opcode.value):
-                m.d.comb += error.eq(ErrorCode.NONE)
-                if opcode in CONTROL:
-                    with m.If(faults[len(masks) + _control(arch).index(opcode)]):
-                        m.d.comb += error.eq(ErrorCode.COUNT)
-                with m.If(faults[masks.index(reserved[opcode])]):
-                    m.d.comb += error.eq(ErrorCode.RESERVED)
-    return error
+def word_error(m: Module, faults: data.View) -> tuple[Signal, Value]:
+    """The first error that a word of the program shows, whatever registers hold, or ``NONE``; and
+    whether there is one."""
+    error = Signal(ErrorCode)
+    with m.If(faults.illegal):
+        m.d.comb += error.eq(ErrorCode.OPCODE)
+    with m.Elif(faults.reserved.any()):
+        m.d.comb += error.eq(ErrorCode.RESERVED)
+    with m.Elif(faults.count):
+        m.d.comb += error.eq(ErrorCode.COUNT)
+    return error, faults.as_value().any()
 
 
 def _reserved(arch):
@@ -166,18 +173,13 @@ def _reserved(arch):
             for opcode in opcodes_of(arch)}
 
 
-def _masks(arch):
-    """The different ones of these."""
-    return sorted(set(_reserved(arch).values()))
-
-
 def _alike(arch):
-    """Bits that are reserved in the same opcodes, by whether each mask has them."""
-    masks, alike = _masks(arch), {}
+    """Bits that are reserved in the same opcodes, by these opcodes."""
+    alike = {}
     for bit in range(INSTR_BITS):
-        where = tuple(mask >> bit & 1 for mask in masks)
-        if any(where):
-            alike.setdefault(where, []).append(bit)
+        opcodes = tuple(opcode for opcode, mask in _reserved(arch).items() if mask >> bit & 1)
+        if opcodes:
+            alike.setdefault(opcodes, []).append(bit)
     return alike
 
 

@@ -6,7 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from bivit.hw.arch import Arch
-from bivit.hw.blocks.checks import ErrorCode, opcodes_of
+from bivit.hw.blocks.checks import FAULTS, ErrorCode, opcodes_of, word_error
 from bivit.hw.encoding import layout_of
 from bivit.hw.isa import (
     CONTROL,
@@ -23,13 +23,17 @@ from bivit.hw.isa import (
     Opcode,
 )
 
-__all__ = ["COUNTER_BITS", "FETCHED", "JUMP_CYCLES", "Flow", "StraightFlow", "control_cycles"]
+__all__ = ["COUNTER_BITS", "FETCHED", "JUMP_CYCLES", "WORD", "Flow", "StraightFlow",
+           "control_cycles"]
 
 COUNTER_BITS = 17
 """Bits of the program counter, which may stand behind the last word."""
 
-FETCHED = data.StructLayout({"word": INSTR_BITS, "counter": COUNTER_BITS, "error": ErrorCode})
+WORD = data.StructLayout({"word": INSTR_BITS, "counter": COUNTER_BITS, "faults": FAULTS})
 """A word of the program, where it lies, and what is wrong with it."""
+
+FETCHED = data.StructLayout({"word": INSTR_BITS, "counter": COUNTER_BITS, "error": ErrorCode})
+"""The same with the first error."""
 
 JUMP_CYCLES = 6
 """Cycles from a jump to the instruction that it goes to."""
@@ -45,14 +49,15 @@ _STEP = data.StructLayout({"reg": NUMBER_BITS, "add": REGISTER_BITS, "limit": RE
 
 _DECISION = data.StructLayout({
     "error": ErrorCode, "passes": 1, "skipped": 1,  # to `o`; else, unless it is one of ours
-    "stays": 1, "last": range(max(STEPS, SETS) + 1),
+    "stays": 1, "last": range(max(STEPS, SETS) + 2),
     "steps": 1, "used": range(max(STEPS, SETS) + 1),
     "ends": 1, "opens": 1, "jumps": 1, "pushes": 1, "pops": 1, "turns": 1})
 
 
 def control_cycles(opcode: Opcode, fields: dict[str, int], *, jumps: bool) -> int:
     """Cycles that an instruction of the sequencer takes; one that is skipped takes 1."""
-    own = fields["used"] + 1 if opcode in (Opcode.END, Opcode.SET) else 1
+    steps = fields["used"] if opcode in (Opcode.END, Opcode.SET) else 0
+    own = steps + 2 if steps else 1
     if opcode in (Opcode.LOOP, Opcode.END):  # the next one's guards look at what they change
         own = max(own, 2)
     return max(own, JUMP_CYCLES) if jumps else own
@@ -67,52 +72,52 @@ class Flow(wiring.Component):
     an error, goes on to the register of `o`, with its sums. What an instruction will do is decided
     while it goes into its register, by the loops and calls that are open then: so one that may
     change these stays two cycles at least. RETURN and instructions that are skipped stay a cycle,
-    LOOP two, END and SET a cycle for each step and one more, END two at least. A jump is pulsed in
-    the first of them, and `i` is then asked for the instruction at `target`.
+    LOOP two, END and SET a cycle for each step and two more, without steps two and one. A jump is
+    pulsed in the first of them, and `i` is then asked for the instruction at `target`.
 
     Members
     -------
-    i, o : streams of ``FETCHED``
+    i, o : streams of ``WORD`` and ``FETCHED``
     last_frame : ``In``
     jump, target : ``Out``
     """
 
     def __init__(self):
-        super().__init__({"i": In(stream.Signature(FETCHED)), "o": Out(stream.Signature(FETCHED)),
+        super().__init__({"i": In(stream.Signature(WORD)), "o": Out(stream.Signature(FETCHED)),
                           "last_frame": In(1),
                           "jump": Out(1), "target": Out(COUNTER_BITS)})
 
     def elaborate(self, platform):
         m = Module()
-        now, valid, out = Signal(FETCHED, reset_less=True), Signal(), self._out(m)
+        now, valid, out = Signal(WORD, reset_less=True), Signal(), self._out(m)
         stack, depth = Signal(data.ArrayLayout(_FRAME, STACK)), Signal(range(STACK + 1))
-        step, does = Signal(range(max(STEPS, SETS) + 1)), Signal(_DECISION, reset_less=True)
-        leave, first = Signal(), Signal()  # first: of the cycles that the present one stays
+        step, does = Signal(range(max(STEPS, SETS) + 2)), Signal(_DECISION, reset_less=True)
+        leave, first, last = Signal(), Signal(), Signal()  # of the cycles that one of ours stays
         m.d.comb += [
             leave.eq(valid & Mux(does.passes, ~self.o.valid | self.o.ready,
-                                 does.skipped | (step == does.last))),
+                                 does.skipped | last)),
             self.i.ready.eq((~valid | leave) & ~self.jump),
             self.jump.eq(first & does.jumps),
         ]
         m.d.sync += first.eq(self.i.ready & self.i.valid)
         with m.If(self.i.ready):
             m.d.sync += [now.eq(self.i.payload), valid.eq(self.i.valid)]
-            self._decide(m, does, stack[0], depth)
+            m.d.sync += last.eq(self._decide(m, does, stack[0], depth) == 0)
         with m.Elif(leave):
             m.d.sync += valid.eq(0)
         with m.If(leave):
             m.d.sync += step.eq(0)
         with m.Elif(valid & does.stays):
-            m.d.sync += step.eq(step + 1)
+            m.d.sync += [step.eq(step + 1), last.eq(step + 1 == does.last)]
         self._go(m, now, first, does, stack, depth)
 
         view = {opcode: data.View(layout_of(opcode), now.word)
                 for opcode in (Opcode.END, Opcode.SET)}
-        values = self._registers(m, valid & does.steps & (step != does.used), step, now.word, view,
-                                 does.ends)
+        stepping = valid & does.steps & (step != does.used) & ~last  # the last is for the write
+        values = self._registers(m, stepping, step, now.word, view, does.ends)
         with m.If(~self.o.valid | self.o.ready):
-            m.d.sync += [self.o.valid.eq(valid & does.passes), out.eq(now),
-                         out.error.eq(does.error)]
+            m.d.sync += [self.o.valid.eq(valid & does.passes), out.word.eq(now.word),
+                         out.counter.eq(now.counter), out.error.eq(does.error)]
             for (offset, width, _), value in zip(SLOTS, values, strict=True):
                 field = now.word[offset:offset + width]
                 m.d.sync += out.word[offset:offset + width].eq(field + value)
@@ -125,24 +130,24 @@ class Flow(wiring.Component):
         return out
 
     def _decide(self, m, does, top, depth):
-        """What the instruction of `i` will do, which nothing changes before."""
+        """What the instruction of `i` will do, which nothing changes before; its last step."""
         word = self.i.payload.word
         loop, end, call = (data.View(layout_of(opcode), word)
                            for opcode in (Opcode.LOOP, Opcode.END, Opcode.SET))
         is_ = {opcode: loop.opcode == opcode for opcode in Opcode}
         following = data.View(layout_of(Opcode.STEM), word).next
         control, used, calls = Signal(), Signal.like(does.used), Signal()
-        taken, good, closes = Signal(), Signal(), Signal()
+        taken, closes, last = Signal(), Signal(), Signal.like(does.last)
         with m.Switch(word[:OPCODE_BITS]):
             for opcode in CONTROL:
                 with m.Case(opcode.value):
                     m.d.comb += control.eq(1)
                     if "used" in FORMATS[opcode]:
                         m.d.comb += used.eq(data.View(layout_of(opcode), word).used)
-        error = self._error(m, loop, is_, calls, top, depth)
+        error, good = self._error(m, loop, is_, calls, top, depth)
         m.d.comb += [
             calls.eq(is_[Opcode.SET] & call.call), closes.eq(is_[Opcode.END] & ~end.more),
-            good.eq(error == ErrorCode.NONE),
+            last.eq(Mux(used == 0, is_[Opcode.LOOP] | is_[Opcode.END], used + 1)),
             taken.eq((~top.loop | ((loop.stage <= top.begun) & (top.left > loop.rest)))
                      & ~(is_[Opcode.STEM] & following & self.last_frame)),
         ]
@@ -151,26 +156,28 @@ class Flow(wiring.Component):
             does.error.eq(error), does.passes.eq(~good | (~control & taken)),
             does.skipped.eq(~control), does.stays.eq(good & control),
             does.steps.eq(good & control & (used != 0)), does.used.eq(used),
-            does.last.eq(Mux(used == 0, is_[Opcode.LOOP] | is_[Opcode.END], used)),
+            does.last.eq(last),
             does.ends.eq(is_[Opcode.END]), does.opens.eq(is_[Opcode.LOOP]),
             does.jumps.eq(good & (calls | (closes & ~last_turn) | is_[Opcode.RETURN])),
             does.pushes.eq(good & (is_[Opcode.LOOP] | calls)),
             does.pops.eq(good & ((closes & last_turn) | is_[Opcode.RETURN])),
             does.turns.eq(good & closes),
         ]
+        return last
 
     def _error(self, m, loop, is_, calls, top, depth):
-        """The error of the instruction of `i`."""
-        error = Signal(ErrorCode)
-        opens = is_[Opcode.LOOP] | calls
-        with m.If(self.i.payload.error != ErrorCode.NONE):
-            m.d.comb += error.eq(self.i.payload.error)
-        with m.Elif((opens & (depth == STACK)) | (is_[Opcode.END] & ~top.loop)
-                    | (is_[Opcode.RETURN] & (top.loop | (depth == 0)))):
+        """The error of the instruction of `i`, and whether there is none."""
+        error, (of_word, wrong) = Signal(ErrorCode), word_error(m, self.i.payload.faults)
+        no_stack = (((is_[Opcode.LOOP] | calls) & (depth == STACK))
+                    | (is_[Opcode.END] & ~top.loop)
+                    | (is_[Opcode.RETURN] & (top.loop | (depth == 0))))
+        no_stage = ~top.loop & ((loop.stage | loop.rest) != 0)
+        m.d.comb += error.eq(of_word)
+        with m.If(~wrong & no_stack):
             m.d.comb += error.eq(ErrorCode.STACK)
-        with m.Elif(~top.loop & ((loop.stage | loop.rest) != 0)):
+        with m.Elif(~wrong & no_stage):
             m.d.comb += error.eq(ErrorCode.STAGE)
-        return error
+        return error, ~(wrong | no_stack | no_stage)
 
     def _go(self, m, now, first, does, stack, depth):
         """Open and close loops and calls, and jump."""
@@ -191,7 +198,8 @@ class Flow(wiring.Component):
                          for index in range(STACK)]
 
     def _registers(self, m, stepping, step, word, view, is_end):
-        """One step of END or SET a cycle, chosen in the cycle before; what the slots read."""
+        """One step of END or SET a cycle, chosen in the cycle before and written in the one behind;
+        what the slots read."""
         chosen, valid, wrapped = Signal(_STEP), Signal(), Signal()
         m.d.sync += [valid.eq(stepping), chosen.keep.eq(is_end), chosen.limit.eq(0),
                      chosen.on_wrap.eq(0)]
@@ -201,13 +209,18 @@ class Flow(wiring.Component):
         with m.Else():
             self._choose(m, step, view[Opcode.SET], SETS, chosen, {"reg": "reg", "add": "value"})
 
-        old, total = Signal(REGISTER_BITS), Signal(REGISTER_BITS)
-        hit, taken = Signal(), Signal()
+        stored, old, total = (Signal(REGISTER_BITS) for _ in range(3))
+        hit, taken, written = Signal(), Signal(), Signal(data.StructLayout({
+            "en": 1, "reg": NUMBER_BITS, "total": REGISTER_BITS, "hit": 1}))
+        value = Mux(written.hit, 0, written.total)
         m.d.comb += [
+            old.eq(Mux(written.en & (written.reg == chosen.reg), value, stored)),
             total.eq(Mux(chosen.keep, old, 0) + chosen.add),
             hit.eq((chosen.limit != 0) & (total == chosen.limit)),
             taken.eq(~chosen.on_wrap | wrapped),
         ]
+        m.d.sync += [written.en.eq(valid & taken & (chosen.reg != 0)), written.reg.eq(chosen.reg),
+                     written.total.eq(total), written.hit.eq(hit)]
         with m.If(~valid):
             m.d.sync += wrapped.eq(0)
         with m.Elif(chosen.limit != 0):
@@ -219,11 +232,10 @@ class Flow(wiring.Component):
             memory = Memory(shape=REGISTER_BITS, depth=REGISTERS, init=[])
             m.submodules[f"registers_{index}"] = memory
             write, read = memory.write_port(), memory.read_port(domain="comb")
-            m.d.comb += [write.en.eq(valid & taken & (chosen.reg != 0)),
-                         write.addr.eq(chosen.reg), write.data.eq(Mux(hit, 0, total)),
-                         read.addr.eq(number)]
+            m.d.comb += [write.en.eq(written.en), write.addr.eq(written.reg),
+                         write.data.eq(value), read.addr.eq(number)]
             values.append(read.data)
-        m.d.comb += old.eq(values[0])
+        m.d.comb += stored.eq(values[0])
         return values[1:]
 
     def _choose(self, m, step, fields, count, chosen, names):
@@ -246,14 +258,13 @@ class StraightFlow(Flow):
 
     def elaborate(self, platform):
         m = Module()
-        now, out = Signal(FETCHED, reset_less=True), self._out(m)
+        now, out = Signal(WORD, reset_less=True), self._out(m)
         valid, leave, skipped = Signal(), Signal(), Signal()
         header, stem = (data.View(layout_of(opcode), now.word)
                         for opcode in (Opcode.HALT, Opcode.STEM))
-        error = Signal(ErrorCode)
-        with m.If(now.error != ErrorCode.NONE):
-            m.d.comb += error.eq(now.error)
-        with m.Elif((header.stage | header.rest) != 0):
+        error, (of_word, wrong) = Signal(ErrorCode), word_error(m, now.faults)
+        m.d.comb += error.eq(of_word)
+        with m.If(~wrong & ((header.stage | header.rest) != 0)):
             m.d.comb += error.eq(ErrorCode.STAGE)
         if Opcode.STEM in opcodes_of(self.arch):
             m.d.comb += skipped.eq((error == ErrorCode.NONE) & (header.opcode == Opcode.STEM)
@@ -265,5 +276,6 @@ class StraightFlow(Flow):
         with m.If(self.i.ready):
             m.d.sync += [now.eq(self.i.payload), valid.eq(self.i.valid)]
         with m.If(~self.o.valid | self.o.ready):
-            m.d.sync += [self.o.valid.eq(valid & ~skipped), out.eq(now), out.error.eq(error)]
+            m.d.sync += [self.o.valid.eq(valid & ~skipped), out.word.eq(now.word),
+                         out.counter.eq(now.counter), out.error.eq(error)]
         return m

@@ -12,13 +12,12 @@ from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import (
     ErrorCode,
     check_counts,
-    opcode_faults,
     opcodes_of,
     units_of,
-    word_error,
     word_faults,
+    word_marks,
 )
-from bivit.hw.blocks.flow import COUNTER_BITS, Flow, StraightFlow
+from bivit.hw.blocks.flow import COUNTER_BITS, WORD, Flow, StraightFlow
 from bivit.hw.emit import place
 from bivit.hw.encoding import layout_of
 from bivit.hw.isa import (
@@ -279,31 +278,28 @@ class Sequencer(wiring.Component):
     def _fetch(self, m, flow, running, entry):
         """Program memory, then a short queue and a register in front of the flow."""
         depth, arch = _FETCH_DEPTH, self.arch
-        faults = word_faults(arch, self.program_data)
-        m.submodules.fetched = fetched = Memory(shape=INSTR_BITS + len(faults), depth=depth,
+        marks = word_marks(arch, self.program_data)
+        m.submodules.fetched = fetched = Memory(shape=INSTR_BITS + len(marks), depth=depth,
                                                 init=[])
         write, read = fetched.write_port(), fetched.read_port(domain="comb")
         address, counter = Signal(COUNTER_BITS), Signal(COUNTER_BITS)
         free, level = Signal(range(depth + 1), init=depth), Signal(range(depth + 1))
         arriving = Signal(2)
         ask, take = Signal(), Signal()
-        head = Signal(data.StructLayout({
-            "word": INSTR_BITS, "counter": COUNTER_BITS, "beyond": 1,
-            "faults": len(opcode_faults(arch, faults))}), reset_less=True)
-        error = word_error(m, arch, head.word, head.faults)
+        word, head = read.data[:INSTR_BITS], Signal(WORD, reset_less=True)
+        faults = word_faults(arch, word[:OPCODE_BITS], read.data[INSTR_BITS:])
         m.d.comb += [
             self.program_addr.eq(address),
             ask.eq(free != 0),
             take.eq((level != 0) & (~flow.i.valid | flow.i.ready)),
-            write.en.eq(arriving[1]), write.data.eq(Cat(self.program_data, faults)),
-            flow.i.payload.word.eq(head.word), flow.i.payload.counter.eq(head.counter),
-            flow.i.payload.error.eq(Mux(head.beyond, ErrorCode.OPCODE, error)),
+            write.en.eq(arriving[1]), write.data.eq(Cat(self.program_data, marks)),
+            flow.i.payload.eq(head),
         ]
         with m.If(~flow.i.valid | flow.i.ready):
             m.d.sync += [
-                flow.i.valid.eq(level != 0), head.word.eq(read.data[:INSTR_BITS]),
-                head.faults.eq(opcode_faults(arch, read.data[INSTR_BITS:])),
-                head.counter.eq(counter), head.beyond.eq(counter >= arch.program_depth),
+                flow.i.valid.eq(level != 0), head.word.eq(word), head.counter.eq(counter),
+                head.faults.illegal.eq(faults["illegal"] | (counter >= arch.program_depth)),
+                head.faults.reserved.eq(faults["reserved"]), head.faults.count.eq(faults["count"]),
             ]
         with m.If(running & ~flow.jump):
             with m.If(ask):
