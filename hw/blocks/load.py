@@ -104,7 +104,7 @@ class LoadUnit(wiring.Component):
         writing = Signal()
         writing_final = Signal()
         plane = Signal(range(CODE_BITS))
-        last_plane = Signal()
+        free = Signal(init=1)  # in the next cycle
         planes = Signal(CODE_BITS * lanes)
         write_row = Signal(_FIELDS["row"])
         stride = Signal(_FIELDS["k_words"])
@@ -114,10 +114,10 @@ class LoadUnit(wiring.Component):
         row_written = Signal(self.arch.rows)
 
         m.d.comb += [
-            move.eq(full & (~writing | last_plane)),
-            space.eq(~full | ~writing | last_plane),
+            move.eq(full & free),
+            space.eq(~full | free),
             row_written.eq(Cat(writing & (write_row == row) for row in range(self.arch.rows))),
-            self.done.eq(writing & writing_final & last_plane),
+            self.done.eq(writing & writing_final & free),
             self.busy.eq(active | writing),
             self.instr.ready.eq(ready),
             self.s_axis.ready.eq(wants & space),
@@ -126,11 +126,11 @@ class LoadUnit(wiring.Component):
         ]
         with m.If(writing):
             m.d.sync += [planes.eq(planes >> lanes), plane.eq(plane + 1),
-                         last_plane.eq(plane == CODE_BITS - 2), writing.eq(~last_plane),
+                         free.eq(free | (plane == CODE_BITS - 2)), writing.eq(~free),
                          self.imem_addr.eq(self.imem_addr + stride)]
         with m.If(move):
             m.d.sync += [
-                full.eq(0), writing.eq(1), writing_final.eq(final), plane.eq(0), last_plane.eq(0),
+                full.eq(0), writing.eq(1), writing_final.eq(final), plane.eq(0), free.eq(0),
                 planes.eq(gathered), write_row.eq(full_row), stride.eq(fields.k_words),
                 self.imem_addr.eq(fields.dst_addr + full_word),
             ]
@@ -166,7 +166,7 @@ class LoadUnit(wiring.Component):
             ]
         with m.If(self.clear):
             m.d.sync += [ready.eq(1), active.eq(0), wants.eq(0), full.eq(0), writing.eq(0),
-                         self.error.eq(0)]
+                         free.eq(1), self.error.eq(0)]
         return m
 
     def _insert(self, m, gathered, beat_in_word, pixels_left):

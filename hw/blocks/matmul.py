@@ -106,14 +106,13 @@ class MatmulIssue(wiring.Component):
         plane_a, plane_b = Signal(4), Signal(4)
         planes_a_last, planes_b_last = Signal(4), Signal(4)
         tiles_left = Signal(12)  # after the present one
-        # Of the present cycle, known in the one before: whether a word pair enters, and whether an
-        # instruction may be taken.
-        issue, ready = Signal(), Signal(init=1)
+        # Of the present cycle, known in the one before: whether a word pair enters, whether it is
+        # the last one of its pass, and whether an instruction may be taken.
+        issue, end_pass, ready = Signal(), Signal(), Signal(init=1)
         first_word, last_word = Signal(), Signal()
         last_a, last_b, last_tile = Signal(), Signal(), Signal()
-        end_pass, end_tile = Signal(), Signal()
+        end_tile = Signal()
         m.d.comb += [
-            end_pass.eq(issue & last_word),
             end_tile.eq(end_pass & last_a & last_b),
             self.instr.ready.eq(ready),
         ]
@@ -143,16 +142,17 @@ class MatmulIssue(wiring.Component):
             m.d.sync += [tiles_left.eq(tiles_left - 1), last_tile.eq(tiles_left == 1)]
         self._step_addresses(m, issue, end_pass, last_a, last_b)
 
-        # The last word of an instruction enters in the next cycle: this pass goes on, another one
-        # begins, or its first word waited.
+        # In the next cycle this pass goes on, another one begins, or its first word waited.
         last_pass, enters = last_a & last_b & last_tile, Signal()
         pass_next = last_b_next & last_a_next & Mux(last_a & last_b, tiles_left == 1, last_tile)
         m.d.comb += enters.eq(~(words < drain))
         with m.If(issue & ~last_word):
-            m.d.sync += [issue.eq(1), ready.eq((words_left == 2) & last_pass)]
+            m.d.sync += [issue.eq(1), end_pass.eq(words_left == 2),
+                         ready.eq((words_left == 2) & last_pass)]
         with m.Else():
-            m.d.sync += [issue.eq(enters), ready.eq(enters & Mux(
-                issue, (words == 1) & pass_next, last_word & last_pass))]
+            m.d.sync += [
+                issue.eq(enters), end_pass.eq(enters & Mux(issue, words == 1, last_word)),
+                ready.eq(enters & Mux(issue, (words == 1) & pass_next, last_word & last_pass))]
 
         # What heads the queue is taken over whether it may start or not, which is known late.
         bits, score, acc = (data.View(layout_of(opcode), self.instr.payload.word) for opcode in
@@ -163,6 +163,7 @@ class MatmulIssue(wiring.Component):
             one_a, one_b = ~numbers | (acc.a_planes == 1), ~numbers | (acc.b_planes == 1)
             m.d.sync += [
                 issue.eq(self.instr.valid & ~(bits.k_words < drain)),
+                end_pass.eq(self.instr.valid & one_word & (drain <= 1)),
                 ready.eq(~self.instr.valid
                          | (one_word & one_tile & one_a & one_b & (drain <= 1))),
                 plane_a.eq(0), plane_b.eq(0),
