@@ -147,10 +147,11 @@ class LoadUnit(wiring.Component):
                 full.eq(word_done), final.eq(instruction_done), wants.eq(~instruction_done),
                 full_row.eq(row), full_word.eq(word_in_row),
                 beat_in_word.eq(Mux(word_done, 0, beat_in_word + 1)),
-                word_in_row.eq(Mux(row_done, 0, word_in_row + word_done)),
+                word_in_row.eq(Mux(row_done, 0, Mux(word_done, word_in_row + 1, word_in_row))),
                 pixels_left.eq(Mux(row_done, fields.pixels, pixels_left - PIXELS_PER_BEAT)),
-                row.eq(row + row_done), tokens_left.eq(tokens_left - row_done),
             ]
+            with m.If(row_done):
+                m.d.sync += [row.eq(row + 1), tokens_left.eq(tokens_left - 1)]
             with m.If(self.s_axis.p.last & ~(instruction_done & fields.last)):
                 m.d.sync += [self.error.eq(ENDED_EARLY), full.eq(0), wants.eq(0)]
             with m.Elif(~self.s_axis.p.last & instruction_done & fields.last):

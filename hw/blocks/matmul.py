@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.array import latency as array_latency
-from bivit.hw.blocks.lanes import PARAM_LEAD, Mode, delayed, pass_layout
+from bivit.hw.blocks.lanes import PARAM_LEAD, delayed, pass_layout
 from bivit.hw.blocks.post import latency as post_latency
 from bivit.hw.blocks.rounding import times
 from bivit.hw.encoding import layout_of
@@ -104,7 +104,7 @@ class MatmulIssue(wiring.Component):
         a_source, b_source = Signal(ASource), Signal(BSource)
         words, words_left = Signal(8), Signal(8)  # of a pass: all; with the present one
         plane_a, plane_b = Signal(4), Signal(4)
-        planes_a_last, planes_b_last = Signal(4), Signal(4)
+        planes_a_before, planes_b_before = Signal(4), Signal(4)  # before the last one
         tiles_left = Signal(12)  # after the present one
         # Of the present cycle, known in the one before: whether a word pair enters, whether it is
         # the last one of its pass, and whether an instruction may be taken.
@@ -125,9 +125,9 @@ class MatmulIssue(wiring.Component):
 
         last_b_next, last_a_next = Signal(), Signal()
         m.d.comb += [
-            last_b_next.eq(Mux(last_b, planes_b_last == 0, plane_b + 1 == planes_b_last)),
+            last_b_next.eq(Mux(last_b, planes_b_before.all(), plane_b == planes_b_before)),
             last_a_next.eq(Mux(~last_b, last_a, Mux(
-                last_a, planes_a_last == 0, plane_a + 1 == planes_a_last))),
+                last_a, planes_a_before.all(), plane_a == planes_a_before))),
         ]
         with m.If(issue):
             m.d.sync += [
@@ -170,8 +170,8 @@ class MatmulIssue(wiring.Component):
                 a_source.eq(bits.a_src), b_source.eq(bits.b_src),
                 words.eq(bits.k_words), words_left.eq(bits.k_words),
                 tiles_left.eq(bits.n_tiles - 1),
-                planes_a_last.eq(Mux(numbers, acc.a_planes - 1, 0)),
-                planes_b_last.eq(Mux(numbers, acc.b_planes - 1, 0)),
+                planes_a_before.eq(Mux(numbers, acc.a_planes - 2, ~0)),
+                planes_b_before.eq(Mux(numbers, acc.b_planes - 2, ~0)),
                 pass_drain.eq(Mux(numbers, Mux(_is_dual(acc), most, most // 2), 1)),
                 first_word.eq(1), last_word.eq(one_word),
                 last_a.eq(one_a), last_b.eq(one_b), last_tile.eq(one_tile),
