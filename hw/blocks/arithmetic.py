@@ -290,7 +290,7 @@ class ArithmeticLanes(wiring.Component):
 
     def _row_group(self, m, take):
         """Counts of the present row group: the first straight away, the others from a register."""
-        arch, fresh_group = self.arch, self.drain.group == 0
+        arch, fresh = self.arch, self.drain.first
         taken = arch.post_rows * arch.cols
         counts = list(self.counts)
         counts += [Const(0, arch.count_bits)] * (arch.drain_cycles * taken - len(counts))
@@ -298,12 +298,12 @@ class ArithmeticLanes(wiring.Component):
                 for index in range(len(counts) - taken)]
         following = rest[taken:] + [Const(0, arch.count_bits)] * taken
         with m.If(take):
-            for register, fresh, shifted in zip(rest, counts[taken:], following, strict=False):
-                m.d.sync += register.eq(Mux(fresh_group, fresh, shifted))
+            for register, count, shifted in zip(rest, counts[taken:], following, strict=False):
+                m.d.sync += register.eq(Mux(fresh, count, shifted))
         if not rest:
             return counts
-        return [Mux(fresh_group, fresh, held)
-                for fresh, held in zip(counts[:taken], rest[:taken], strict=True)]
+        return [Mux(fresh, count, held)
+                for count, held in zip(counts[:taken], rest[:taken], strict=True)]
 
     def _write(self, m, take, results):
         """Rows to RESID, as late as bits."""

@@ -30,8 +30,11 @@ class BitColumn(wiring.Component):
         One bit for each row; those without `mask` become zero.
     kept : ``Out``, cycle 2
         The bits that are left.
-    gather, gather_first, gather_addr : ``In``, cycle 2
-        Add their number to a PV word, or start it with them.
+    gather_addr : ``In``, cycle 0
+    gather_first, gather_again : ``In``, cycle 1
+        The PV word starts with them; it is the one of the cycle before, which is being written.
+    gather : ``In``, cycle 2
+        Add their number to that PV word.
     """
 
     def __init__(self, arch: Arch):
@@ -44,9 +47,10 @@ class BitColumn(wiring.Component):
             "bits": In(arch.rows),
             "mask": In(arch.rows),
             "kept": Out(arch.rows),
-            "gather": In(1),
-            "gather_first": In(1),
             "gather_addr": In(address_bits(arch.pv_depth)),
+            "gather_first": In(1),
+            "gather_again": In(1),
+            "gather": In(1),
         })
 
     def elaborate(self, platform):
@@ -62,14 +66,21 @@ class BitColumn(wiring.Component):
                       for name in ("masked", "last"))
         found = Signal(range(self.arch.rows + 1), reset_less=True)
         m.d.sync += [kept.eq(self.bits & self.mask), found.eq(_ones(kept)), last.eq(kept)]
+        # The addresses are registers of each column, since many bits of memory take them.
+        before, total = (Signal(self.arch.count_bits, name=name, reset_less=True)
+                         for name in ("before", "total"))
+        read_from = delayed(m, self.gather_addr, 1, name="read_from")
+        m.d.comb += total.eq(before + found)
+        m.d.sync += before.eq(Mux(self.gather_first, 0,
+                                  Mux(self.gather_again, total, gather_port.data)))
         m.d.comb += [
             read_port.addr.eq(self.read_addr),
             self.ones.eq(ones),
             self.kept.eq(last),
-            gather_port.addr.eq(self.gather_addr),
-            write_port.addr.eq(self.gather_addr),
+            gather_port.addr.eq(read_from),
+            write_port.addr.eq(delayed(m, read_from, 1, name="write_to")),
             write_port.en.eq(self.gather),
-            write_port.data.eq(found + Mux(self.gather_first, 0, gather_port.data)),
+            write_port.data.eq(total),
         ]
         return m
 
@@ -159,9 +170,13 @@ class BitWriter(wiring.Component):
                              name="valid_rows")
         mask = Signal(self.arch.rows, reset_less=True)
         m.d.sync += [keep.eq(row < valid_rows) for row, keep in enumerate(mask)]
-        gather = delayed(m, active & transposed, STAGES, name="gather", init=0)
-        gather_first = delayed(m, record.pv_first, STAGES, name="gather_first")
-        gather_addr = delayed(m, record.pv_addr, STAGES, name="gather_addr")
+        gather_next = delayed(m, active & transposed, STAGES - 1, name="gather", init=0)
+        gather = delayed(m, gather_next, 1, name="gather_now", init=0)
+        gather_first = delayed(m, record.pv_first, STAGES - 1, name="gather_first")
+        gather_addr = delayed(m, record.pv_addr, STAGES - 2, name="gather_addr")
+        addr_next = delayed(m, gather_addr, 1, name="gather_addr_next")
+        gather_again = Signal(reset_less=True)
+        m.d.sync += gather_again.eq(gather_next & (gather_addr == addr_next))
         columns = []
         for column in range(self.arch.cols):
             lane = place(m, platform, f"column_{column}", BitColumn(self.arch))
@@ -172,9 +187,10 @@ class BitWriter(wiring.Component):
                 self.ones[column].eq(lane.ones),
                 lane.bits.eq(self.bits.word_select(column, self.arch.rows)),
                 lane.mask.eq(mask),
-                lane.gather.eq(gather),
-                lane.gather_first.eq(gather_first),
                 lane.gather_addr.eq(gather_addr),
+                lane.gather_first.eq(gather_first),
+                lane.gather_again.eq(gather_again),
+                lane.gather.eq(gather),
             ]
             columns.append(lane.kept)
         return columns

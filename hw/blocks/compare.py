@@ -38,7 +38,7 @@ class CompareColumn(wiring.Component):
         limit = Signal(signed(threshold_bits(self.arch) + 1))
         bits = Signal(self.arch.rows, reset_less=True)
         m.d.comb += [limit.eq(self.thr + self.ones), self.bits.eq(bits)]
-        m.d.sync += [bit.eq((count <= limit) ^ self.flip)
+        m.d.sync += [bit.eq((limit < count) ^ ~self.flip)
                      for bit, count in zip(bits, self.counts, strict=True)]
         return m
 

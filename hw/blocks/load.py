@@ -104,55 +104,61 @@ class LoadUnit(wiring.Component):
         writing = Signal()
         writing_final = Signal()
         plane = Signal(range(CODE_BITS))
-        last_plane = Signal()
+        free = Signal(init=1)  # in the next cycle
         planes = Signal(CODE_BITS * lanes)
         write_row = Signal(_FIELDS["row"])
         stride = Signal(_FIELDS["k_words"])
-        stopped = Signal()
-        move = Signal()
+        # Whether an instruction may be taken, known a cycle before.
+        ready = Signal(init=1)
+        move, space = Signal(), Signal()
         row_written = Signal(self.arch.rows)
 
         m.d.comb += [
-            stopped.eq(self.error != 0),
-            move.eq(full & (~writing | last_plane)),
+            move.eq(full & free),
+            space.eq(~full | free),
             row_written.eq(Cat(writing & (write_row == row) for row in range(self.arch.rows))),
-            self.done.eq(writing & writing_final & last_plane),
+            self.done.eq(writing & writing_final & free),
             self.busy.eq(active | writing),
-            self.instr.ready.eq(~active & (~writing | (plane >= _ACCEPT_PLANE)) & ~stopped),
-            self.s_axis.ready.eq(wants & (~full | ~writing | last_plane)),
+            self.instr.ready.eq(ready),
+            self.s_axis.ready.eq(wants & space),
             self.imem_data.eq(planes[:lanes].replicate(self.arch.rows)),
             self.imem_we.eq(Cat(bit.replicate(lanes) for bit in row_written)),
         ]
         with m.If(writing):
             m.d.sync += [planes.eq(planes >> lanes), plane.eq(plane + 1),
-                         last_plane.eq(plane == CODE_BITS - 2), writing.eq(~last_plane),
+                         free.eq(free | (plane == CODE_BITS - 2)), writing.eq(~free),
                          self.imem_addr.eq(self.imem_addr + stride)]
         with m.If(move):
             m.d.sync += [
-                full.eq(0), writing.eq(1), writing_final.eq(final), plane.eq(0), last_plane.eq(0),
+                full.eq(0), writing.eq(1), writing_final.eq(final), plane.eq(0), free.eq(0),
                 planes.eq(gathered), write_row.eq(full_row), stride.eq(fields.k_words),
                 self.imem_addr.eq(fields.dst_addr + full_word),
             ]
             with m.If(final):
                 m.d.sync += active.eq(0)
+        # The place of the next beat holds anything, and with it those behind the first one.
+        with m.If(space):
+            m.d.sync += gathered.eq(self._insert(m, gathered, beat_in_word, pixels_left))
         with m.If(self.s_axis.valid & self.s_axis.ready):
             row_done = pixels_left <= PIXELS_PER_BEAT
             word_done = row_done | (beat_in_word == lanes // PIXELS_PER_BEAT - 1)
             instruction_done = row_done & (tokens_left == 1)
             m.d.sync += [
-                gathered.eq(self._insert(m, gathered, beat_in_word, pixels_left)),
                 full.eq(word_done), final.eq(instruction_done), wants.eq(~instruction_done),
                 full_row.eq(row), full_word.eq(word_in_row),
                 beat_in_word.eq(Mux(word_done, 0, beat_in_word + 1)),
-                word_in_row.eq(Mux(row_done, 0, word_in_row + word_done)),
+                word_in_row.eq(Mux(row_done, 0, Mux(word_done, word_in_row + 1, word_in_row))),
                 pixels_left.eq(Mux(row_done, fields.pixels, pixels_left - PIXELS_PER_BEAT)),
-                row.eq(row + row_done), tokens_left.eq(tokens_left - row_done),
             ]
+            with m.If(row_done):
+                m.d.sync += [row.eq(row + 1), tokens_left.eq(tokens_left - 1)]
             with m.If(self.s_axis.p.last & ~(instruction_done & fields.last)):
                 m.d.sync += [self.error.eq(ENDED_EARLY), full.eq(0), wants.eq(0)]
             with m.Elif(~self.s_axis.p.last & instruction_done & fields.last):
                 m.d.sync += [self.error.eq(ENDED_LATE), full.eq(0), wants.eq(0)]
-        with m.If(self.instr.ready):  # whether it may start or not, which is known late
+        # No instruction is taken after an error: the last word of the present one is never moved.
+        m.d.sync += ready.eq(Mux(ready, ~self.instr.valid, ~active & (plane == _ACCEPT_PLANE - 1)))
+        with m.If(ready):  # whether it may start or not, which is known late
             m.d.sync += [
                 fields.eq(word), active.eq(self.instr.valid), wants.eq(self.instr.valid),
                 row.eq(word.row),
@@ -160,7 +166,8 @@ class LoadUnit(wiring.Component):
                 word_in_row.eq(0), beat_in_word.eq(0),
             ]
         with m.If(self.clear):
-            m.d.sync += [active.eq(0), wants.eq(0), full.eq(0), writing.eq(0), self.error.eq(0)]
+            m.d.sync += [ready.eq(1), active.eq(0), wants.eq(0), full.eq(0), writing.eq(0),
+                         free.eq(1), self.error.eq(0)]
         return m
 
     def _insert(self, m, gathered, beat_in_word, pixels_left):

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.array import latency as array_latency
-from bivit.hw.blocks.lanes import PARAM_LEAD, Mode, delayed, pass_layout
+from bivit.hw.blocks.lanes import PARAM_LEAD, delayed, pass_layout
 from bivit.hw.blocks.post import latency as post_latency
 from bivit.hw.blocks.rounding import times
 from bivit.hw.encoding import layout_of
@@ -101,91 +101,115 @@ class MatmulIssue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        active = Signal()
         a_source, b_source = Signal(ASource), Signal(BSource)
-        words_left, word_last = Signal(8), Signal(8)  # of a pass: after the present one; at first
+        words, words_left = Signal(8), Signal(8)  # of a pass: all; with the present one
         plane_a, plane_b = Signal(4), Signal(4)
-        planes_a_last, planes_b_last = Signal(4), Signal(4)
+        planes_a_before, planes_b_before = Signal(4), Signal(4)  # before the last one
         tiles_left = Signal(12)  # after the present one
-        record = Signal(pass_layout(self.arch))
-        drain = Signal(range(2 * self.arch.drain_cycles + 1))
-        # What the next cycle is, so that an instruction is taken after a LUT or two.
-        first_word, last_word, drained = Signal(), Signal(), Signal()
+        # Of the present cycle, known in the one before: whether a word pair enters, whether it is
+        # the last one of its pass, and whether an instruction may be taken.
+        issue, end_pass, ready = Signal(), Signal(), Signal(init=1)
+        first_word, last_word = Signal(), Signal()
         last_a, last_b, last_tile = Signal(), Signal(), Signal()
-
-        self._keys_left, self._stride = Signal(16), Signal(12)
-        self._add_start, self._add_left, self._add_tiles = Signal(16), Signal(12), Signal(12)
-        issue, end_pass, end_tile, end = Signal(), Signal(), Signal(), Signal()
+        end_tile = Signal()
         m.d.comb += [
-            issue.eq(active & (~first_word | drained)),
-            end_pass.eq(issue & last_word),
             end_tile.eq(end_pass & last_a & last_b),
-            end.eq(end_tile & last_tile),
-            self.instr.ready.eq(~active | end),
+            self.instr.ready.eq(ready),
         ]
-        pass_drain = Mux(record.mode != Mode.ACC, 1, Mux(
-            record.dual, 2 * self.arch.drain_cycles, self.arch.drain_cycles))
-        with m.If(end_pass):
-            m.d.sync += drain.eq(pass_drain)
-        with m.Elif(drain != 0):
-            m.d.sync += drain.eq(drain - 1)
+        most = 2 * self.arch.drain_cycles
+        pass_drain, drain = Signal(range(most + 1)), Signal(range(most + 1))
+        rest = Signal(range(most))
+        # The drain counter of the next cycle, which must be at most the words of its pass.
+        m.d.comb += drain.eq(Mux(end_pass, pass_drain, rest))
+        m.d.sync += rest.eq(Mux(drain == 0, 0, drain - 1))
 
-        def is_drained(words):
-            """Whether the first of `words` may enter in the next cycle."""
-            return Mux(end_pass, pass_drain <= words, drain - 1 <= words)
-
-        m.d.sync += drained.eq(is_drained(word_last + 1))
+        last_b_next, last_a_next = Signal(), Signal()
+        m.d.comb += [
+            last_b_next.eq(Mux(last_b, planes_b_before.all(), plane_b == planes_b_before)),
+            last_a_next.eq(Mux(~last_b, last_a, Mux(
+                last_a, planes_a_before.all(), plane_a == planes_a_before))),
+        ]
         with m.If(issue):
             m.d.sync += [
-                words_left.eq(Mux(last_word, word_last, words_left - 1)), first_word.eq(last_word),
-                last_word.eq(Mux(last_word, word_last == 0, words_left == 1))]
+                words_left.eq(Mux(last_word, words, words_left - 1)), first_word.eq(last_word),
+                last_word.eq(Mux(last_word, words == 1, words_left == 2))]
         with m.If(end_pass):
             m.d.sync += [plane_b.eq(Mux(last_b, 0, plane_b + 1)),
-                         last_b.eq(Mux(last_b, planes_b_last == 0, plane_b + 1 == planes_b_last))]
+                         last_b.eq(last_b_next), last_a.eq(last_a_next)]
             with m.If(last_b):
-                m.d.sync += [
-                    plane_a.eq(Mux(last_a, 0, plane_a + 1)),
-                    last_a.eq(Mux(last_a, planes_a_last == 0, plane_a + 1 == planes_a_last))]
+                m.d.sync += plane_a.eq(Mux(last_a, 0, plane_a + 1))
         with m.If(end_tile):
             m.d.sync += [tiles_left.eq(tiles_left - 1), last_tile.eq(tiles_left == 1)]
         self._step_addresses(m, issue, end_pass, last_a, last_b)
-        with m.If(end_tile):
-            self._step_record(m, record)
+
+        # In the next cycle this pass goes on, another one begins, or its first word waited.
+        last_pass, enters = last_a & last_b & last_tile, Signal()
+        pass_next = last_b_next & last_a_next & Mux(last_a & last_b, tiles_left == 1, last_tile)
+        m.d.comb += enters.eq(~(words < drain))
+        with m.If(issue & ~last_word):
+            m.d.sync += [issue.eq(1), end_pass.eq(words_left == 2),
+                         ready.eq((words_left == 2) & last_pass)]
+        with m.Else():
+            m.d.sync += [
+                issue.eq(enters), end_pass.eq(enters & Mux(issue, words == 1, last_word)),
+                ready.eq(enters & Mux(issue, (words == 1) & pass_next, last_word & last_pass))]
 
         # What heads the queue is taken over whether it may start or not, which is known late.
-        with m.If(self.instr.ready):
-            bits, score, acc = (data.View(layout_of(opcode), self.instr.payload.word) for opcode in
-                                (Opcode.MM_BITS, Opcode.MM_SCORE, Opcode.MM_ACC))
-            planes = bits.opcode == Opcode.MM_ACC
+        bits, score, acc = (data.View(layout_of(opcode), self.instr.payload.word) for opcode in
+                            (Opcode.MM_BITS, Opcode.MM_SCORE, Opcode.MM_ACC))
+        with m.If(ready):
+            numbers = bits.opcode == Opcode.MM_ACC
+            one_word, one_tile = bits.k_words == 1, bits.n_tiles == 1
+            one_a, one_b = ~numbers | (acc.a_planes == 1), ~numbers | (acc.b_planes == 1)
             m.d.sync += [
-                active.eq(self.instr.valid), plane_a.eq(0), plane_b.eq(0),
+                issue.eq(self.instr.valid & ~(bits.k_words < drain)),
+                end_pass.eq(self.instr.valid & one_word & (drain <= 1)),
+                ready.eq(~self.instr.valid
+                         | (one_word & one_tile & one_a & one_b & (drain <= 1))),
+                plane_a.eq(0), plane_b.eq(0),
                 a_source.eq(bits.a_src), b_source.eq(bits.b_src),
-                word_last.eq(bits.k_words - 1), words_left.eq(bits.k_words - 1),
+                words.eq(bits.k_words), words_left.eq(bits.k_words),
                 tiles_left.eq(bits.n_tiles - 1),
-                planes_a_last.eq(Mux(planes, acc.a_planes - 1, 0)),
-                planes_b_last.eq(Mux(planes, acc.b_planes - 1, 0)),
-                first_word.eq(1), last_word.eq(bits.k_words == 1),
-                last_a.eq(~planes | (acc.a_planes == 1)), last_b.eq(~planes | (acc.b_planes == 1)),
-                last_tile.eq(bits.n_tiles == 1), drained.eq(is_drained(bits.k_words)),
+                planes_a_before.eq(Mux(numbers, acc.a_planes - 2, ~0)),
+                planes_b_before.eq(Mux(numbers, acc.b_planes - 2, ~0)),
+                pass_drain.eq(Mux(numbers, Mux(_is_dual(acc), most, most // 2), 1)),
+                first_word.eq(1), last_word.eq(one_word),
+                last_a.eq(one_a), last_b.eq(one_b), last_tile.eq(one_tile),
                 self._a_base.eq(bits.a_addr), self._a_plane.eq(bits.a_addr),
                 self.a_addr.eq(bits.a_addr),
                 self._b_tile.eq(bits.b_addr), self.b_addr.eq(bits.b_addr),
             ]
-            self._start_record(m, record, bits, score, acc)
-
         self._operands(m, issue, a_source, b_source, first_word, last_word)
+        self._records(m, ready, end_pass, end_tile, Cat(
+            last_pass, (plane_a == 0) & (plane_b == 0), last_a & last_b, plane_a + plane_b))
+        return m
+
+    def _records(self, m, ready, end_pass, end_tile, passed):
+        """The record of each pass, made a cycle later than its words enter."""
+        record = Signal(pass_layout(self.arch))
+        self._keys_left, self._stride = Signal(16), Signal(12)
+        self._add_start, self._add_left, self._add_tiles = Signal(16), Signal(12), Signal(12)
+        taken = delayed(m, self.instr.payload, 1, name="taken")
+        takes, ended_tile = (delayed(m, value, 1, name=name, init=0) for name, value in
+                             (("takes", ready), ("ended_tile", end_tile)))
+        with m.If(ended_tile):
+            self._step_record(m, record)
+        with m.If(takes):
+            self._start_record(m, record, taken.tag, *(
+                data.View(layout_of(opcode), taken.word)
+                for opcode in (Opcode.MM_BITS, Opcode.MM_SCORE, Opcode.MM_ACC)))
         issued = Signal.like(record)
+        last_pass, plane_first, plane_last, *planes = delayed(m, passed, 1, name="passed")
         m.d.comb += [
             issued.eq(record),
-            issued.last_pass.eq(last_a & last_b & last_tile),
-            issued.plane_first.eq((plane_a == 0) & (plane_b == 0)),
-            issued.plane_last.eq(last_a & last_b),
-            issued.count_shift.eq(plane_a + plane_b + ~record.use_pv),
+            issued.last_pass.eq(last_pass),
+            issued.plane_first.eq(plane_first),
+            issued.plane_last.eq(plane_last),
+            issued.count_shift.eq(Cat(planes) + ~record.use_pv),
         ]
         delay = WORD_LATENCY + array_latency(self.arch) - PARAM_LEAD
         m.d.comb += self.pass_valid.eq(delayed(m, end_pass, delay, name="pass_valid_after", init=0))
-        m.d.comb += self.pass_.eq(delayed(m, issued, delay, name="pass_after"))
-        return m
+        m.d.comb += self.pass_.eq(delayed(m, issued, delay - 1, name="pass_after"))
 
     def _step_addresses(self, m, issue, end_pass, last_a, last_b):
         """A goes back to its plane for each plane of B; B goes back to its tile for each of A."""
@@ -203,7 +227,7 @@ class MatmulIssue(wiring.Component):
                 m.d.sync += [self.a_addr.eq(self._a_base), self._a_plane.eq(self._a_base),
                              self._b_tile.eq(b_next)]
 
-    def _start_record(self, m, record, bits, score, acc):
+    def _start_record(self, m, record, tag, bits, score, acc):
         """The record of tile 0."""
         numbers = bits.opcode == Opcode.MM_ACC
         self._set_valid_cols(m, record, score.keys)
@@ -220,13 +244,13 @@ class MatmulIssue(wiring.Component):
             m.d.sync += record[name].eq(acc[name])
         m.d.sync += [
             record.mode.eq(bits.opcode.as_value() - Opcode.MM_BITS.value),
-            record.tag.eq(self.instr.payload.tag),
+            record.tag.eq(tag),
             record.tile.eq(0), record.first_tile.eq(1),
             record.to_bits.eq(Mux(numbers, acc.to_bits, bits.opcode == Opcode.MM_BITS)),
             self._stride.eq(Mux(numbers, acc.dst_stride, bits.dst_stride)),
             record.scale_addr.eq(acc.param_addr),
             record.resid_addr.eq(acc.dst_addr),
-            record.dual.eq((acc.add_src == acc.add2_src) & (acc.add_src != AddSource.NONE)),
+            record.dual.eq(_is_dual(acc)),
             record.add_addr.eq(acc.add_addr + times(acc.add_phase, self.arch.drain_cycles)),
             self._add_start.eq(acc.add_addr), self._add_tiles.eq(acc.add_tiles),
             self._add_left.eq(acc.add_tiles - acc.add_phase),
@@ -275,3 +299,7 @@ class MatmulIssue(wiring.Component):
                     m.d.sync += self.b.eq(self.b_data[source.value])
         m.d.sync += [self.valid.eq(valid), self.first.eq(control[4]), self.last.eq(control[5])]
 
+
+def _is_dual(acc):
+    """Whether the two addends of an MM_ACC come from the same memory."""
+    return (acc.add_src == acc.add2_src) & (acc.add_src != AddSource.NONE)

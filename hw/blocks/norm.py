@@ -1,11 +1,12 @@
 """LayerNorm of one row: sums, variance and square root, then a comparison, a code or a number.
 
 Stages count from the cycle that puts an address on the RESID port (stage 0); the numbers are there
-in stage 2. Each product takes registered factors. The first pass: squares (3), their sum (4; that
-of the numbers in 3), the partial products of ``N sum(x^2)`` and ``sum(x)^2`` (5), their sums (6),
-square root (7 on). The second pass: ``N x`` (3), ``d = N x - sum`` (4), for bits ``sigma k``
-beside it (4 and 5) and the comparison (6); for codes and numbers ``d mantissa`` (5 and 6), ``n``,
-shifted (7) and rounded (8), ``n scale`` (9 and 10), plus the bias (11) and the result (12).
+in stage 2. Each product takes registered factors. The first pass: squares (3), sums of four of them
+(4), of all (5; those of the numbers in 3 and 4), the partial products of ``N sum(x^2)`` (6; those
+of ``sum(x)^2`` in 5, what they are more than ``eps`` in 6), square root (7 on). The second pass:
+``N x`` (3), ``d = N x - sum`` (4), for bits ``sigma k`` beside it (4 and 5) and the comparison
+(6); for codes and numbers ``d mantissa`` (5 and 6), ``n``, shifted (7) and rounded (8), ``n
+scale`` (9 and 10), plus the bias (11) and the result (12).
 """
 
 import dataclasses
@@ -145,12 +146,13 @@ def control_layout(arch: Arch) -> data.StructLayout:
     channels = NormWidths(arch).channels
     return data.StructLayout({
         "centre": 1,       # stage 2: multiply by N instead of by itself
-        "accumulate": 2,   # stages 3 and 4 of the first pass: numbers, squares
-        "restart": 2,      # the same of its first word
+        "accumulate": 2,   # stages 4 and 5 of the first pass: numbers, squares
+        "restart": 2,      # a stage before that, of its first word
         "finish": 1,       # `ROOT_STAGE` of its last word
+        # Of the next cycle:
         "take": 1,         # the second pass: take the parameters, in stage 2 for bits
         "second": 1,       # `NORMALISED_STAGE`: the normalised number, and the scale, are next
-        "load": 1,         # `BITS_STAGE` or `NUMBER_STAGE` of the second pass: take the result
+        "load": 1,         # `NUMBER_STAGE` of the second pass: take the code or number
         "channels": channels,          # of the first pass
         "eps": _FIELDS["eps"],
         "norm_channels": channels,     # of the second pass
@@ -205,7 +207,8 @@ class NormColumn(wiring.Component):
     number, valid, parameter : stage 2; an invalid number counts as zero and gives zero bits
     total, sigma, mantissa, shift : of the row
     summand, square : stages 3 and 4 of the first pass
-    result : a bit, a number, or a code that is shifted right in every cycle after the first
+    result : a bit (the cycle after `BITS_STAGE`), a number, or a code that is shifted right in
+        every cycle after the first
     """
 
     def __init__(self, arch: Arch):
@@ -228,6 +231,10 @@ class NormColumn(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         arch, control = self.arch, self.control
+        # Registers of the column: what they say goes far.
+        take, second_factors, load, normalise = (
+            delayed(m, control[name], 1, name=f"own_{name}")
+            for name in ("take", "second", "load", "normalise"))
         # Stage 3: x * x or x * N.
         number_bits, factor_bits, _ = number_products(arch)[0]
         masked = Signal(signed(number_bits), reset_less=True)
@@ -239,7 +246,7 @@ class NormColumn(wiring.Component):
             multiple.eq(masked * factor),
         ]
         m.d.comb += [self.summand.eq(masked), self.square.eq(multiple)]
-        scale, bias = self._parameters(m)
+        scale, bias = self._parameters(m, take)
         # The second multiplier: sigma * k, or d * mantissa (stage 5) and then n * scale.
         left = Signal(signed(NormWidths(arch).numerator), reset_less=True)
         right = Signal(signed(MANTISSA_BITS + 1), reset_less=True)
@@ -248,31 +255,29 @@ class NormColumn(wiring.Component):
         m.d.comb += centred.eq(multiple - self.total)
         normalised = self._normalise(m, second)
         m.d.sync += [
-            left.eq(Mux(control.second, normalised,
-                        Mux(control.normalise, centred, self.sigma).as_signed())),
-            right.eq(Mux(control.normalise & ~control.second, self.mantissa, scale)),
+            left.eq(Mux(second_factors, normalised,
+                        Mux(normalise, centred, self.sigma).as_signed())),
+            right.eq(Mux(normalise & ~second_factors, self.mantissa, scale)),
         ]
         # Results.
         # Kind 0: at least, kind 1: at most, which is not greater than; 2 and 3: always 0 and 1.
-        kind = delayed(m, bias[:2], BITS_STAGE - 3, name="kind")
+        kind = delayed(m, Cat(bias[:2], ~bias[0]), BITS_STAGE - 3, name="kind")
         scaled = delayed(m, centred, BITS_STAGE - 4, name="centred") << THRESHOLD_FRACTION
-        reached = Cat(~kind[0], scaled).as_signed() >= Cat(1, second).as_signed()
-        bit = Mux(kind[1], kind[0], reached ^ kind[0])
+        reached = Cat(kind[2], scaled).as_signed() >= Cat(1, second).as_signed()
+        bit = delayed(m, Mux(kind[1], kind[0], reached ^ kind[0]), 1, name="bit")
+        number = Signal.like(self.result, reset_less=True)
+        m.d.sync += number.eq(Mux(load, self._rescale(m, second, bias), number >> 1))
         # Only the lowest bit counts of what is a bit.
-        number = self._rescale(m, second, bias)
-        with m.If(control.load):
-            m.d.sync += self.result.eq(
-                Cat(Mux(control.normalise, number[0], bit), number[1:]).as_signed())
-        with m.Else():
-            m.d.sync += self.result.eq(self.result >> 1)
+        m.d.comb += self.result.eq(
+            Cat(Mux(normalise, number[0], bit), number[1:]).as_signed())
         return m
 
-    def _parameters(self, m: Module) -> tuple[Value, Value]:
+    def _parameters(self, m: Module, take: Value) -> tuple[Value, Value]:
         """Scale, and bias with a half."""
         scale = Signal(signed(SCALE_BITS), reset_less=True)
         bias = Signal(signed(BIAS_BITS + 1), reset_less=True)
         half = C(1 << (BIAS_FRACTION - 1))
-        with m.If(self.control.take):
+        with m.If(take):
             with m.If(self.valid):
                 m.d.sync += [scale.eq(self.parameter.scale), bias.eq(self.parameter.bias + half)]
             with m.Else():  # always 0: kind 2; and as the bias of a code 2 / 256, rounded to 0
@@ -283,7 +288,8 @@ class NormColumn(wiring.Component):
         """``saturate(round_shift(number, 6 + exponent), 16)``, a cycle later."""
         # Shift by all but one place, then add the half and shift by the last one. Whether a number
         # of one bit more is left is seen before the shift.
-        shift, width = self.shift, _NORMALISED_BITS + 1
+        width = _NORMALISED_BITS + 1
+        shift = delayed(m, self.shift, 1, name="own_shift")
         beyond = ((number[_SHIFT + width - 1:-1] ^ number[-1].replicate(len(shift.beyond)))
                   & shift.beyond).any()
         coarse = _chosen(number[_SHIFT:].as_signed(), shift.coarse, FINE, width + FINE - 1)
@@ -352,13 +358,15 @@ class NormLane(wiring.Component):
         for index, (register, terms) in enumerate((
                 (total, [column.summand for column in columns]),
                 (squares, [column.square for column in columns]))):
-            with m.If(control.accumulate[index]):
-                m.d.sync += register.eq(Mux(control.restart[index], 0, register) + tree(terms))
-        first_term, second_term = (
-            delayed(m, term[:widths.radicand], 1, name=name) for name, term in
-            (("first_term", self._multiple(m, squares)), ("second_term", self._square(m, total))))
+            fours = [delayed(m, tree(terms[first:first + 4]), 1, name=f"four_{index}_{first}")
+                     for first in range(0, len(terms), 4)]
+            with m.If(control.restart[index]):
+                m.d.sync += register.eq(0)
+            with m.Elif(control.accumulate[index]):
+                m.d.sync += register.eq(register + tree(fours))
+        rest = delayed(m, (self._square(m, total) - control.eps)[:widths.radicand], 1, name="rest")
         m.d.comb += [root.start.eq(control.finish),
-                     root.radicand.eq(first_term - second_term + control.eps)]
+                     root.radicand.eq(self._multiple(m, squares) - rest)]
         root_ready = Signal(widths.root_cycles)
         m.d.sync += [root_ready.eq(Cat(root.start, root_ready)),
                      reciprocal.start.eq(root_ready[-1])]

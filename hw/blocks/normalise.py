@@ -17,7 +17,7 @@ from bivit.hw.blocks.norm import (
     control_layout,
 )
 from bivit.hw.blocks.rounding import limits
-from bivit.hw.blocks.writeback import NormWriter
+from bivit.hw.blocks.writeback import LEAD, NormWriter
 from bivit.hw.emit import place
 from bivit.hw.encoding import layout_of
 from bivit.hw.isa import FORMATS, INSTR_BITS, TAG_BITS, NumberSource, Opcode
@@ -145,6 +145,7 @@ class Normaliser(wiring.Component):
         phase = Signal(range(CODE_BITS))
         last_phase = Signal(range(CODE_BITS))
         tail = Signal(range(max(map(_tail, _CYCLES))))
+        short_tail = Signal()  # of one cycle
         first_tile = Signal()
         summing = Signal()
         normalising = Signal()
@@ -154,7 +155,6 @@ class Normaliser(wiring.Component):
         last_tile = Signal()   # nothing in tiles_left
         last_group = Signal()  # nothing in groups_left
         phase_done = Signal()  # the last phase of a tile
-        tail_done = Signal()   # the last cycle of the instruction
 
         def follow():
             with m.If(self.start):
@@ -193,11 +193,11 @@ class Normaliser(wiring.Component):
                         with m.If(~last_group):
                             m.next = "SUM"
                         with m.Else():
+                            m.d.sync += self.last.eq(short_tail)
                             m.next = "TAIL"
             with m.State("TAIL"):
-                m.d.comb += self.last.eq(tail_done)
-                m.d.sync += [tail.eq(tail - 1), tail_done.eq(tail == 1)]
-                with m.If(tail_done):
+                m.d.sync += [tail.eq(tail - 1), self.last.eq(tail == 1)]
+                with m.If(self.last):
                     follow()
         # One word after the other.
         with m.If(tile_done):
@@ -222,7 +222,7 @@ class Normaliser(wiring.Component):
                 last_phase.eq(_of(word.opcode, {kind: cycles - 1 for kind, cycles in
                                                 _CYCLES.items()})),
                 tail.eq(_of(word.opcode, {kind: _tail(kind) - 1 for kind in _CYCLES})),
-                tail_done.eq(_of(word.opcode, {kind: int(_tail(kind) == 1) for kind in _CYCLES})),
+                short_tail.eq(_of(word.opcode, {kind: int(_tail(kind) == 1) for kind in _CYCLES})),
                 self.address.eq(word.src_addr), group_address.eq(word.src_addr),
                 self.norm_addr.eq(word.param_addr),
                 tiles_left.eq(word.n_tiles - 1), columns_left.eq(word.span),
@@ -233,26 +233,26 @@ class Normaliser(wiring.Component):
 
         # Stages of the first pass, then of the second with its own copy of the instruction.
         valid = Cat(columns_left > column for column in range(arch.cols))
-        sums = _stages(m, "sum", summing, 4)
+        sums = _stages(m, "sum", summing, 5)
         restarts = _stages(m, "restart", summing & first_tile, 4)
-        norms = _stages(m, "norm", normalising, WRITE_STAGE)
-        write_stage = Mux(control.normalise, norms[WRITE_STAGE], norms[BITS_WRITE_STAGE])
+        norms = _stages(m, "norm", normalising, WRITE_STAGE - LEAD)
         m.d.comb += [
-            control.accumulate.eq(Cat(sums[3:])),
+            control.accumulate.eq(Cat(sums[4:])),
             control.restart.eq(Cat(restarts[3:])),
             control.finish.eq(_stages(m, "finish", summing & last_tile, ROOT_STAGE)[ROOT_STAGE]),
             control.channels.eq(fields.channels),
             control.eps.eq(fields.eps),
             control.centre.eq(norms[2]),
-            control.take.eq(~control.normalise | norms[PARAMETER_STAGE]),
-            control.second.eq(norms[NORMALISED_STAGE] & control.normalise),
-            control.load.eq(Mux(control.normalise, norms[NUMBER_STAGE], norms[BITS_STAGE])),
+            control.take.eq(~control.normalise | norms[PARAMETER_STAGE - 1]),
+            control.second.eq(norms[NORMALISED_STAGE - 1] & control.normalise),
+            control.load.eq(norms[NUMBER_STAGE - 1]),
             writer.begin.eq(begin),
             writer.fields.eq(fields),
             writer.group.eq(group),
             writer.last_group.eq(last_group),
             writer.instr_tag.eq(tag),
-            writer.write.eq(write_stage),
+            writer.write.eq(Mux(control.normalise, norms[WRITE_STAGE - LEAD],
+                                norms[BITS_WRITE_STAGE - LEAD])),
         ]
         with m.If(begin):
             sat = data.View(layout_of(Opcode.NORM_NUMBERS), fields.as_value()).sat

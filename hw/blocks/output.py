@@ -1,6 +1,6 @@
 """Numbers of one row of RESID or VMEM to the output stream."""
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -66,8 +66,9 @@ class OutputStreamer(wiring.Component):
         left = Signal(len(self.fields.count))      # numbers not yet handed over
         none, last = Signal(init=1), Signal()      # there are none, there is one
         in_tile = Signal(range(arch.cols + 1))     # of them in `numbers`
+        valid, alone = Signal(), Signal()          # there are some, there is one
         numbers = Signal(arch.cols * width)        # the present one lowest
-        age = Signal(range(MEM_LATENCY + 1))       # cycles since the address came
+        ages = Signal(MEM_LATENCY)                 # the last one: the word of the address is there
         finished = Signal(DONE_DELAY)
         word = Mux(from_vmem, self.vmem_data, self.resid_data)
         lanes = [word.word_select(index, arch.cols * width)
@@ -75,28 +76,25 @@ class OutputStreamer(wiring.Component):
         transfer = self.m_axis.valid & self.m_axis.ready
         m.d.comb += [
             self.last.eq(none),
-            self.m_axis.valid.eq(in_tile != 0),
+            self.m_axis.valid.eq(valid),
             self.m_axis.p.data.eq(numbers[:width].as_signed()),
             self.m_axis.p.last.eq(last),
             self.done.eq(finished[-1]),
         ]
         m.d.sync += finished.eq((finished << 1) | (transfer & last))
-        with m.If(age != MEM_LATENCY):
-            m.d.sync += age.eq(age + 1)
+        m.d.sync += ages.eq(Cat(C(1, 1), ages))
         with m.If(transfer):
             m.d.sync += [numbers.eq(numbers >> width), in_tile.eq(in_tile - 1), left.eq(left - 1),
-                         none.eq(last), last.eq(left == 2)]
-        empty = (in_tile == 0) | ((in_tile == 1) & transfer)
-        more = ~Mux(transfer, last, none)
-        with m.If(empty & more & (age == MEM_LATENCY)):
+                         none.eq(last), last.eq(left == 2),
+                         valid.eq(~alone & ~last), alone.eq(in_tile == 2)]
+        # Nothing is in `numbers`, or the last of them but not of all is handed over.
+        with m.If(ages[-1] & Mux(valid, transfer & alone & ~last, ~none)):
             m.d.sync += [
                 numbers.eq(Array(lanes)[lane] if arch.post_rows > 1 else lanes[0]),
-                in_tile.eq(arch.cols),
+                in_tile.eq(arch.cols), valid.eq(1), alone.eq(arch.cols == 1),
                 self.address.eq(self.address + arch.drain_cycles),
-                age.eq(0),
+                ages.eq(0),
             ]
-        with m.If(transfer & last):
-            m.d.sync += in_tile.eq(0)
         with m.If(none):  # whether it starts here or not, which is known late
             group, place_in_group = split_row(arch, self.fields.row)
             m.d.sync += [
@@ -104,6 +102,6 @@ class OutputStreamer(wiring.Component):
                 lane.eq(place_in_group),
                 from_vmem.eq(self.fields.src == NumberSource.VMEM),
                 left.eq(self.fields.count), none.eq(~self.start), last.eq(self.fields.count == 1),
-                age.eq(0),
+                ages.eq(0),
             ]
         return m

@@ -1,6 +1,9 @@
 """The registers of the machine behind AXI4-Lite."""
 
-from amaranth.hdl import Cat, Const, Module, Signal
+import functools
+import operator
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -98,7 +101,7 @@ class Registers(wiring.Component):
                 m.d.sync += self.memory_base.eq(axi.wdata)
 
     def _read(self, m):
-        axi, read = self.s_axil, Signal()
+        axi = self.s_axil
         zeros = Const(0, 31 - len(self.load_select))
         values = {
             "ID": Const(ID, 32), "VERSION": Const(VERSION, 32),
@@ -111,15 +114,15 @@ class Registers(wiring.Component):
         for unit in Unit:
             values |= {f"{unit.name}_RUN": self.run[unit], f"{unit.name}_STALL": self.stall[unit],
                        f"{unit.name}_IDLE": self.idle[unit]}
-        m.d.comb += [read.eq(axi.arvalid & (~axi.rvalid | axi.rready)), axi.arready.eq(read)]
-        with m.If(axi.rready | ~axi.rvalid):
-            m.d.sync += axi.rvalid.eq(read)
-        with m.If(read):
-            m.d.sync += axi.rdata.eq(0)
-            with m.Switch(axi.araddr[2:]):
-                for name, value in values.items():
-                    with m.Case(ADDRESSES[name] >> 2):
-                        m.d.sync += axi.rdata.eq(value)
+        # Which register is asked for, then its value.
+        asked, chosen, free = Signal(), Signal(len(values)), Signal()
+        m.d.comb += [free.eq(axi.rready | ~axi.rvalid), axi.arready.eq(~asked | free)]
+        with m.If(axi.arready):
+            m.d.sync += [asked.eq(axi.arvalid),
+                         chosen.eq(Cat(self._selects(axi.araddr, name) for name in values))]
+        with m.If(free):
+            m.d.sync += [axi.rvalid.eq(asked), axi.rdata.eq(functools.reduce(operator.or_, (
+                Mux(bit, value, 0) for bit, value in zip(chosen, values.values(), strict=True))))]
 
     def _selects(self, address, name):
         return address[2:] == ADDRESSES[name] >> 2

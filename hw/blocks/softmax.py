@@ -160,7 +160,8 @@ class SoftmaxThreshold(wiring.Component):
         now, held = Signal(instruction), Signal(instruction, reset_less=True)
         place_layout = data.StructLayout({
             "address": 16,      # score buffer
-            "left": 12,         # tiles after this one
+            "left": 12,         # tiles from this one on
+            "last": 1,          # tile of the pass
             "first": 1,         # tile of the pass
             "keys": 16,         # valid keys in this tile and after it
             "position": range(arch.key_groups_per_word),
@@ -181,22 +182,24 @@ class SoftmaxThreshold(wiring.Component):
             # What heads the queue is looked at whether it may start or not, which is known late.
             now.eq(Mux(self.instr.ready, Cat(fields, self.instr.payload.tag), held)),
             start.address.eq(slot_start(arch, now.slot)),
-            start.left.eq(now.n_tiles - 1),
+            start.left.eq(now.n_tiles), start.last.eq(now.n_tiles == 1),
             start.first.eq(1),
             start.keys.eq(now.keys),
             start.dst_addr.eq(now.dst_addr),
             read.eq(Mux(self.instr.ready, start, after)),
+            # Without the choice of the instruction before it.
+            read.last.eq(Mux(self.instr.ready, word.n_tiles == 1, after.last)),
         ]
         absolute = self._is_absolute(now)
         full, last_group = arch.keys_per_group, arch.drain_cycles - 1
         tile_ends = ~absolute | (read.group == last_group)
         word_ends = read.position == arch.key_groups_per_word - 1
-        m.d.comb += ends.eq(issue & tile_ends & (read.left == 0))
+        m.d.comb += ends.eq(issue & tile_ends & read.last)
         m.d.sync += [held.eq(now), after.eq(read), running.eq(issue & ~ends)]
         with m.If(tile_ends):
             m.d.sync += [
                 after.address.eq(read.address + 1),
-                after.left.eq(read.left - 1),
+                after.left.eq(read.left - 1), after.last.eq(read.left == 2),
                 after.first.eq(0),
                 after.keys.eq(Mux(read.keys > full, read.keys - full, 0)),
                 after.position.eq(Mux(word_ends, 0, read.position + 1)),
@@ -229,7 +232,7 @@ class SoftmaxThreshold(wiring.Component):
             m.d.comb += total.eq(number + delta)
             m.d.sync += limit.eq(Mux(total > greatest, greatest,
                                      Mux(total < least, least, total)))
-            found.append(Cat(score <= limit for score in scores[row]) & valid)
+            found.append(Cat(~(limit < score) for score in scores[row]) & valid)
         return found
 
     def _far(self, m, platform, scores, valid, base, held, group, *, first_pass, second_pass,

@@ -262,15 +262,11 @@ class VectorUnit(wiring.Component):
             self.kmem_addr.eq(mover.write_address),
             self.kmem_data.eq(mover.bits[:bits].replicate(arch.cols)),
         ]
-        with m.If(norm.writing):
-            m.d.comb += [self.xmem_addr.eq(norm.write_address),
-                         self.vmem_write_addr.eq(norm.write_address)]
-        with m.Else():
-            m.d.comb += [self.xmem_addr.eq(row_address),
-                         self.vmem_write_addr.eq(writer.write_address)]
+        # One of them at a time; without parts that write rows nothing is left of the choice.
+        writes_rows, writes_numbers = mover.writes_xmem | writer.writes_xmem, writer.lanes.any()
         m.d.comb += [
-            self.xmem_data.eq(Mux(norm.writing, norm.xmem_data,
-                                  row_bits)),
-            self.vmem_write_data.eq(Mux(norm.writing, norm.vmem_write_data,
-                                        writer.numbers)),
+            self.xmem_addr.eq(Mux(writes_rows, row_address, norm.write_address)),
+            self.xmem_data.eq(Mux(writes_rows, row_bits, norm.xmem_data)),
+            self.vmem_write_addr.eq(Mux(writes_numbers, writer.write_address, norm.write_address)),
+            self.vmem_write_data.eq(Mux(writes_numbers, writer.numbers, norm.vmem_write_data)),
         ]

@@ -6,16 +6,23 @@ from amaranth.lib.wiring import In, Out
 
 from bivit.compiler.ir.numeric import CODE_BITS
 from bivit.hw.arch import Arch
+from bivit.hw.blocks.lanes import spread
 from bivit.hw.blocks.norm import result_shape
 from bivit.hw.encoding import layout_of
 from bivit.hw.isa import TAG_BITS, Opcode
 from bivit.hw.memories import memories
 
-__all__ = ["NormWriter"]
+__all__ = ["LEAD", "NormWriter"]
+
+LEAD = 2
+"""Cycles by which the writer knows of results before they are there: all but the words of a write
+comes from registers."""
 
 
 class NormWriter(wiring.Component):
     """Address, mask and word of each write of a second pass.
+
+    Nothing of a pass is to be written any more when the next one begins.
 
     Parameters
     ----------
@@ -25,7 +32,7 @@ class NormWriter(wiring.Component):
     -------
     begin : take the instruction and the row group that follow
     fields, group, last_group, instr_tag : of the second pass that begins
-    write : a tile is in `results`, for codes also in the 7 cycles that follow
+    write : ``LEAD`` cycles later a tile is in `results`, for codes also in the 7 that follow
     results : of each lane
     writing : a write is at a port
     done : the last write of the last row group is
@@ -64,16 +71,22 @@ class NormWriter(wiring.Component):
         group = Signal(6)
         k_words = Signal(len(self.fields.k_words))
         tiles_left = Signal(len(self.fields.n_tiles))
+        last_tile = Signal()  # nothing in tiles_left
         plane = Signal(range(CODE_BITS))
         slot = Signal(range(max(2, arch.chunks_per_word)))
+        address = Signal(len(self.address))
         word_addr = Signal(len(self.address))  # of plane 0
-        tile_done = Signal()
-        m.d.comb += [self.writing.eq(self.write | (plane != 0)),
-                     tile_done.eq(~codes | (plane == CODE_BITS - 1))]
-        m.d.comb += self.done.eq(self.writing & tile_done & (tiles_left == 0) & last_group)
-        with m.If(self.writing):
+        active = Signal()                      # the cycle before a write
+        tile_done = Signal()                   # would be its last one of a tile
+        m.d.sync += [
+            active.eq(self.write | (active & ~tile_done)),
+            tile_done.eq(~codes | (plane == CODE_BITS - 2)),
+            self.writing.eq(active), self.address.eq(address),
+            self.done.eq(active & tile_done & last_tile & last_group),
+        ]
+        with m.If(active):
             with m.If(~tile_done):
-                m.d.sync += [plane.eq(plane + 1), self.address.eq(self.address + k_words)]
+                m.d.sync += [plane.eq(plane + 1), address.eq(address + k_words)]
             with m.Else():
                 word_done = Signal()
                 next_word = Signal(len(word_addr))
@@ -85,8 +98,8 @@ class NormWriter(wiring.Component):
                     plane.eq(0),
                     slot.eq(Mux(word_done, 0, slot + 1)),
                     word_addr.eq(next_word),
-                    self.address.eq(next_word),
-                    tiles_left.eq(tiles_left - 1),
+                    address.eq(next_word),
+                    tiles_left.eq(tiles_left - 1), last_tile.eq(tiles_left == 1),
                 ]
         with m.If(self.begin):
             is_numbers = self.fields.opcode == Opcode.NORM_NUMBERS
@@ -96,11 +109,11 @@ class NormWriter(wiring.Component):
                 codes.eq(self.fields.opcode == Opcode.NORM_CODES), numbers.eq(is_numbers),
                 last_group.eq(self.last_group), group.eq(self.group),
                 self.tag.eq(self.instr_tag), k_words.eq(self.fields.k_words),
-                tiles_left.eq(self.fields.n_tiles - 1), slot.eq(0), plane.eq(0),
-                word_addr.eq(first), self.address.eq(first),
+                tiles_left.eq(self.fields.n_tiles - 1), last_tile.eq(self.fields.n_tiles == 1),
+                slot.eq(0), plane.eq(0), word_addr.eq(first), address.eq(first),
             ]
-        self._write_chunk(m, self.writing & ~numbers, group, slot)
-        self._write_numbers(m, self.writing & numbers, group)
+        self._write_chunk(m, active & ~numbers, group, slot)
+        self._write_numbers(m, active & numbers, group)
         return m
 
     def _write_numbers(self, m, writing, group):
@@ -108,9 +121,10 @@ class NormWriter(wiring.Component):
         arch = self.arch
         row_bits = arch.cols * arch.resid_bits
         for lane in range(arch.post_rows):
-            inside = group * arch.post_rows + lane < arch.rows
+            mask = Signal(name=f"mask_of_lane_{lane}")
+            m.d.sync += mask.eq(writing & (group * arch.post_rows + lane < arch.rows))
             m.d.comb += [
-                self.vmem_we.word_select(lane, row_bits).eq((writing & inside).replicate(row_bits)),
+                self.vmem_we.word_select(lane, row_bits).eq(mask.replicate(row_bits)),
                 self.vmem_write_data.word_select(lane, row_bits).eq(
                     Cat(number[:arch.resid_bits] for number in self.results[lane])),
             ]
@@ -121,15 +135,16 @@ class NormWriter(wiring.Component):
         unused = arch.lanes - arch.chunks_per_word * arch.cols
         bits = [Cat(result[0] for result in lane) for lane in self.results]
         masks, words = [], []
-        chunks = Signal(arch.chunks_per_word)   # the present one
-        cleared = Signal(arch.chunks_per_word)  # and those that its write clears
-        m.d.comb += [chunks.eq(1 << slot), cleared.eq(Mux(slot == 0, ~0, chunks))]
+        present = Signal(arch.chunks_per_word)
+        chunks = Signal.like(present, reset_less=True)  # the present one, with the word
+        m.d.comb += present.eq(1 << slot)
+        m.d.sync += chunks.eq(present)
         for row in range(arch.rows):
             row_mask = Signal(arch.chunks_per_word, name=f"mask_{row}")
-            with m.If(writing & (group == row // arch.post_rows)):
-                m.d.comb += row_mask.eq(cleared)
+            m.d.sync += row_mask.eq(Mux(writing & (group == row // arch.post_rows),
+                                        present | spread(slot == 0, len(present)), 0))
             masks += [bit.replicate(arch.cols) for bit in row_mask]
-            masks.append((row_mask[0] & chunks[0]).replicate(unused))
+            masks.append(row_mask[0].replicate(unused))
             words += [Mux(bit, bits[row % arch.post_rows], 0) for bit in chunks]
             words.append(C(0, unused))
         m.d.comb += [self.xmem_we.eq(Cat(masks)), self.xmem_data.eq(Cat(words))]
