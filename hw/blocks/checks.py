@@ -2,7 +2,7 @@
 
 import functools
 
-from amaranth.hdl import Cat, Module, Shape, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Shape, Signal, Value, unsigned
 from amaranth.lib import data, enum
 
 from bivit.hw.arch import Arch
@@ -50,7 +50,7 @@ class ErrorCode(enum.Enum, shape=unsigned(8)):
     MEMORY_SILENT = 10  # external memory does not answer
 
 
-FAULTS = data.StructLayout({"illegal": 1, "reserved": 8, "count": 1})
+FAULTS = data.StructLayout({"illegal": 1, "count": 1, "reserved": 8})
 """What is wrong with a word of the program: some of its reserved bits each."""
 
 _HEADER_MASK = (1 << data.StructLayout(HEADER).size) - (1 << OPCODE_BITS)
@@ -132,26 +132,29 @@ def control_faults(arch: Arch, opcode: Opcode, fields):
         yield "target", (fields["call"] != 0) & (fields["target"] >= arch.program_depth)
 
 
-def word_marks(arch: Arch, word: Value) -> Value:
-    """Whether bits of a word of the program that are reserved in the same opcodes are set, and what
-    would be wrong with it as this or that instruction of the sequencer: the first part of its
-    check; :func:`word_faults` is the second."""
-    return Cat(*(Cat(word[bit] for bit in bits).any() for bits in _alike(arch).values()),
-               *(_control_fault(arch, opcode, word) for opcode in _control(arch)))
+def word_marks(arch: Arch, word: Value) -> data.View:
+    """What is wrong with a word of the program: whether reserved bits are set, each bit for those
+    that are reserved in the same opcodes, and the rest of ``FAULTS``."""
+    is_ = {opcode: word[:OPCODE_BITS] == opcode.value for opcode in opcodes_of(arch)}
+    alike = {}  # bits that are reserved in the same opcodes
+    for bit in range(INSTR_BITS):
+        opcodes = tuple(opcode for opcode, mask in _reserved(arch).items() if mask >> bit & 1)
+        if opcodes:
+            alike.setdefault(opcodes, []).append(word[bit])
+    wrong = Cat(Cat(bits).any() & Cat(is_[opcode] for opcode in opcodes).any()
+                for opcodes, bits in alike.items())
+    count = Cat(_control_fault(arch, opcode, word) & is_[opcode] for opcode in is_
+                if opcode in CONTROL).any()
+    layout = data.StructLayout({"illegal": 1, "count": 1, "reserved": len(wrong)})
+    return data.View(layout, Cat(~Cat(is_.values()).any(), count, wrong))
 
 
-def word_faults(arch: Arch, opcode: Value, marks: Value) -> dict[str, Value]:
-    """The members of ``FAULTS`` for a word of the program."""
-    alike, control = _alike(arch), _control(arch)
-    is_ = {one: opcode == one.value for one in opcodes_of(arch)}
-    wrong = [mark & Cat(is_[one] for one in opcodes).any()
-             for mark, opcodes in zip(marks, alike, strict=False)]
-    share = -(-len(wrong) // FAULTS["reserved"].width)
-    return {"illegal": ~Cat(is_.values()).any(),
-            "reserved": Cat(Cat(wrong[first:first + share]).any()
-                            for first in range(0, len(wrong), share)),
-            "count": Cat(mark & is_[one] for mark, one in zip(
-                marks[len(alike):], control, strict=True)).any()}
+def word_faults(marks: data.View) -> data.View:
+    """The same with fewer bits."""
+    wrong, bits = Value.cast(marks.reserved), FAULTS["reserved"].width
+    share = -(-len(wrong) // bits)
+    parts = [wrong[first:first + share].any() for first in range(0, len(wrong), share)]
+    return data.View(FAULTS, Cat(marks.illegal, marks.count, *parts, Const(0, bits - len(parts))))
 
 
 def word_error(m: Module, faults: data.View) -> tuple[Signal, Value]:
@@ -171,21 +174,6 @@ def _reserved(arch):
     """Bits that must be zero, of each opcode."""
     return {opcode: reserved_bits(opcode) | (_HEADER_MASK if opcode in CONTROL else 0)
             for opcode in opcodes_of(arch)}
-
-
-def _alike(arch):
-    """Bits that are reserved in the same opcodes, by these opcodes."""
-    alike = {}
-    for bit in range(INSTR_BITS):
-        opcodes = tuple(opcode for opcode, mask in _reserved(arch).items() if mask >> bit & 1)
-        if opcodes:
-            alike.setdefault(opcodes, []).append(bit)
-    return alike
-
-
-def _control(arch):
-    """The opcodes of the sequencer itself."""
-    return [opcode for opcode in opcodes_of(arch) if opcode in CONTROL]
 
 
 def _control_fault(arch, opcode, word):

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from bivit.hw.arch import Arch
 from bivit.hw.blocks.checks import FAULTS, ErrorCode, opcodes_of, word_error
+from bivit.hw.emit import place
 from bivit.hw.encoding import layout_of
 from bivit.hw.isa import (
     CONTROL,
@@ -63,6 +64,28 @@ def control_cycles(opcode: Opcode, fields: dict[str, int], *, jumps: bool) -> in
     return max(own, JUMP_CYCLES) if jumps else own
 
 
+class Taker(wiring.Component):
+    """Whether a register takes the next word: few LUTs, and apart from those with many loads.
+
+    Members
+    -------
+    valid, passes, ends : ``In(1)``
+        There is a word in it; it goes on to `o`; it leaves in this cycle if it does not.
+    jump, o_valid, o_ready : ``In(1)``
+    ready : ``Out(1)``
+    """
+
+    def __init__(self):
+        super().__init__({name: In(1) for name in (
+            "valid", "passes", "ends", "jump", "o_valid", "o_ready")} | {"ready": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        leave = Mux(self.passes, ~self.o_valid | self.o_ready, self.ends)
+        m.d.comb += self.ready.eq((~self.valid | leave) & ~self.jump)
+        return m
+
+
 class Flow(wiring.Component):
     """Executes the instructions of the sequencer, and adds registers to those of the units.
 
@@ -96,13 +119,15 @@ class Flow(wiring.Component):
         m.d.comb += [
             leave.eq(valid & Mux(does.passes, ~self.o.valid | self.o.ready,
                                  does.skipped | last)),
-            self.i.ready.eq((~valid | leave) & ~self.jump),
             self.jump.eq(first & does.jumps),
         ]
-        m.d.sync += first.eq(self.i.ready & self.i.valid)
-        with m.If(self.i.ready):
-            m.d.sync += [now.eq(self.i.payload), valid.eq(self.i.valid)]
-            m.d.sync += last.eq(self._decide(m, does, stack[0], depth) == 0)
+        takes = self._taker(m, platform, "takes", valid, does, last)  # for all that is here
+        m.d.comb += self.i.ready.eq(self._taker(m, platform, "ready", valid, does, last))
+        decision = self._decision(m, stack[0], depth)
+        m.d.sync += first.eq(takes & self.i.valid)
+        with m.If(takes):
+            m.d.sync += [now.eq(self.i.payload), valid.eq(self.i.valid), does.eq(decision),
+                         last.eq(decision.last == 0)]
         with m.Elif(leave):
             m.d.sync += valid.eq(0)
         with m.If(leave):
@@ -129,15 +154,24 @@ class Flow(wiring.Component):
         m.d.comb += self.o.payload.eq(out)
         return out
 
-    def _decide(self, m, does, top, depth):
-        """What the instruction of `i` will do, which nothing changes before; its last step."""
+    def _taker(self, m, platform, name, valid, does, last):
+        """Whether the register takes what `i` has."""
+        taker = place(m, platform, name, Taker())
+        m.d.comb += [taker.valid.eq(valid), taker.passes.eq(does.passes),
+                     taker.ends.eq(does.skipped | last), taker.jump.eq(self.jump),
+                     taker.o_valid.eq(self.o.valid), taker.o_ready.eq(self.o.ready)]
+        return taker.ready
+
+    def _decision(self, m, top, depth):
+        """What the instruction of `i` will do, which nothing changes before."""
         word = self.i.payload.word
         loop, end, call = (data.View(layout_of(opcode), word)
                            for opcode in (Opcode.LOOP, Opcode.END, Opcode.SET))
         is_ = {opcode: loop.opcode == opcode for opcode in Opcode}
         following = data.View(layout_of(Opcode.STEM), word).next
+        does = Signal(_DECISION)
         control, used, calls = Signal(), Signal.like(does.used), Signal()
-        taken, closes, last = Signal(), Signal(), Signal.like(does.last)
+        taken, closes = Signal(), Signal()
         with m.Switch(word[:OPCODE_BITS]):
             for opcode in CONTROL:
                 with m.Case(opcode.value):
@@ -147,23 +181,22 @@ class Flow(wiring.Component):
         error, good = self._error(m, loop, is_, calls, top, depth)
         m.d.comb += [
             calls.eq(is_[Opcode.SET] & call.call), closes.eq(is_[Opcode.END] & ~end.more),
-            last.eq(Mux(used == 0, is_[Opcode.LOOP] | is_[Opcode.END], used + 1)),
             taken.eq((~top.loop | ((loop.stage <= top.begun) & (top.left > loop.rest)))
                      & ~(is_[Opcode.STEM] & following & self.last_frame)),
         ]
         last_turn = top.left == 1
-        m.d.sync += [
+        m.d.comb += [
             does.error.eq(error), does.passes.eq(~good | (~control & taken)),
             does.skipped.eq(~control), does.stays.eq(good & control),
             does.steps.eq(good & control & (used != 0)), does.used.eq(used),
-            does.last.eq(last),
+            does.last.eq(Mux(used == 0, is_[Opcode.LOOP] | is_[Opcode.END], used + 1)),
             does.ends.eq(is_[Opcode.END]), does.opens.eq(is_[Opcode.LOOP]),
             does.jumps.eq(good & (calls | (closes & ~last_turn) | is_[Opcode.RETURN])),
             does.pushes.eq(good & (is_[Opcode.LOOP] | calls)),
             does.pops.eq(good & ((closes & last_turn) | is_[Opcode.RETURN])),
             does.turns.eq(good & closes),
         ]
-        return last
+        return does
 
     def _error(self, m, loop, is_, calls, top, depth):
         """The error of the instruction of `i`, and whether there is none."""
@@ -200,31 +233,33 @@ class Flow(wiring.Component):
     def _registers(self, m, stepping, step, word, view, is_end):
         """One step of END or SET a cycle, chosen in the cycle before and written in the one behind;
         what the slots read."""
-        chosen, valid, wrapped = Signal(_STEP), Signal(), Signal()
-        m.d.sync += [valid.eq(stepping), chosen.keep.eq(is_end), chosen.limit.eq(0),
-                     chosen.on_wrap.eq(0)]
+        coming, chosen, valid = Signal(_STEP), Signal(_STEP), Signal()
+        m.d.comb += coming.keep.eq(is_end)
         with m.If(is_end):
-            self._choose(m, step, view[Opcode.END], STEPS, chosen, {
+            self._choose(m, step, view[Opcode.END], STEPS, coming, {
                 "reg": "reg", "add": "add", "limit": "limit", "on_wrap": "on_wrap"})
         with m.Else():
-            self._choose(m, step, view[Opcode.SET], SETS, chosen, {"reg": "reg", "add": "value"})
+            self._choose(m, step, view[Opcode.SET], SETS, coming, {"reg": "reg", "add": "value"})
 
-        stored, old, total = (Signal(REGISTER_BITS) for _ in range(3))
-        hit, taken, written = Signal(), Signal(), Signal(data.StructLayout({
-            "en": 1, "reg": NUMBER_BITS, "total": REGISTER_BITS, "hit": 1}))
-        value = Mux(written.hit, 0, written.total)
+        # A sum is compared with its limit while it is written; the next step may read it.
+        stored, old, value = (Signal(REGISTER_BITS) for _ in range(3))
+        taken, again, hit, before, wrapped = (Signal() for _ in range(5))
+        written = Signal(data.StructLayout({
+            "en": 1, "taken": 1, "reg": NUMBER_BITS, "total": REGISTER_BITS,
+            "limit": REGISTER_BITS}))
         m.d.comb += [
-            old.eq(Mux(written.en & (written.reg == chosen.reg), value, stored)),
-            total.eq(Mux(chosen.keep, old, 0) + chosen.add),
-            hit.eq((chosen.limit != 0) & (total == chosen.limit)),
+            hit.eq((written.limit != 0) & (written.total == written.limit)),
+            value.eq(Mux(hit, 0, written.total)),
+            wrapped.eq(Mux(written.limit != 0, written.taken & hit, before)),
+            old.eq(Mux(written.en & again, value, stored)),
             taken.eq(~chosen.on_wrap | wrapped),
         ]
-        m.d.sync += [written.en.eq(valid & taken & (chosen.reg != 0)), written.reg.eq(chosen.reg),
-                     written.total.eq(total), written.hit.eq(hit)]
-        with m.If(~valid):
-            m.d.sync += wrapped.eq(0)
-        with m.Elif(chosen.limit != 0):
-            m.d.sync += wrapped.eq(taken & hit)
+        m.d.sync += [
+            valid.eq(stepping), chosen.eq(coming), again.eq(coming.reg == chosen.reg),
+            written.en.eq(valid & taken & (chosen.reg != 0)), written.taken.eq(taken),
+            written.reg.eq(chosen.reg), written.total.eq(Mux(chosen.keep, old, 0) + chosen.add),
+            written.limit.eq(Mux(valid, chosen.limit, 0)), before.eq(wrapped & valid),
+        ]
 
         values = []
         numbers = [word[at:at + NUMBER_BITS] for _, _, at in SLOTS]
@@ -242,7 +277,7 @@ class Flow(wiring.Component):
         with m.Switch(step):
             for index in range(count):
                 with m.Case(index):
-                    m.d.sync += [chosen[name].eq(fields[f"{field}_{index}"])
+                    m.d.comb += [chosen[name].eq(fields[f"{field}_{index}"])
                                  for name, field in names.items()]
 
 

@@ -154,6 +154,18 @@ class InstructionQueue(wiring.Component):
         return read.data
 
 
+class Freedom(wiring.Component):
+    """A register of one bit that begins as 1, apart from its equals: each has its own loads."""
+
+    def __init__(self):
+        super().__init__({"next": In(1), "now": Out(1, init=1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.sync += self.now.eq(self.next)
+        return m
+
+
 class Sequencer(wiring.Component):
     """Runs a program: dispatches its instructions to the units and keeps their waits.
 
@@ -266,7 +278,7 @@ class Sequencer(wiring.Component):
         m.d.comb += flow.last_frame.eq(last_frame)
         entry = Mux(again, data.View(layout_of(Opcode.HALT), stage.word).entry, 0)
         self._fetch(m, flow, self.busy & ~again, entry)
-        self._check(m, flow.o, stage, to, dispatch, self.busy & ~again,
+        self._check(m, platform, flow.o, stage, to, dispatch, self.busy & ~again,
                     Cat(queue.room for queue in queues))
         self._targets(m, stage, targets, sent)
         of_one_frame = Cat(rest, *(rests[unit] for unit in self._of_one_frame()))
@@ -279,27 +291,27 @@ class Sequencer(wiring.Component):
         """Program memory, then a short queue and a register in front of the flow."""
         depth, arch = _FETCH_DEPTH, self.arch
         marks = word_marks(arch, self.program_data)
-        m.submodules.fetched = fetched = Memory(shape=INSTR_BITS + len(marks), depth=depth,
-                                                init=[])
+        stored = Cat(self.program_data, marks.as_value())
+        m.submodules.fetched = fetched = Memory(shape=len(stored), depth=depth, init=[])
         write, read = fetched.write_port(), fetched.read_port(domain="comb")
         address, counter = Signal(COUNTER_BITS), Signal(COUNTER_BITS)
         free, level = Signal(range(depth + 1), init=depth), Signal(range(depth + 1))
         arriving = Signal(2)
         ask, take = Signal(), Signal()
         word, head = read.data[:INSTR_BITS], Signal(WORD, reset_less=True)
-        faults = word_faults(arch, word[:OPCODE_BITS], read.data[INSTR_BITS:])
+        faults = word_faults(data.View(marks.shape(), read.data[INSTR_BITS:]))
         m.d.comb += [
             self.program_addr.eq(address),
             ask.eq(free != 0),
             take.eq((level != 0) & (~flow.i.valid | flow.i.ready)),
-            write.en.eq(arriving[1]), write.data.eq(Cat(self.program_data, marks)),
+            write.en.eq(arriving[1]), write.data.eq(stored),
             flow.i.payload.eq(head),
         ]
         with m.If(~flow.i.valid | flow.i.ready):
             m.d.sync += [
                 flow.i.valid.eq(level != 0), head.word.eq(word), head.counter.eq(counter),
-                head.faults.illegal.eq(faults["illegal"] | (counter >= arch.program_depth)),
-                head.faults.reserved.eq(faults["reserved"]), head.faults.count.eq(faults["count"]),
+                head.faults.eq(faults),
+                head.faults.illegal.eq(faults.illegal | (counter >= arch.program_depth)),
             ]
         with m.If(running & ~flow.jump):
             with m.If(ask):
@@ -317,22 +329,23 @@ class Sequencer(wiring.Component):
             start = Mux(running, flow.target, entry)
             m.d.sync += [address.eq(start), counter.eq(start)]
 
-    def _check(self, m, summed, stage, to, dispatch, running, room):
+    def _check(self, m, platform, summed, stage, to, dispatch, running, room):
         """Counts, then the register that dispatches.
 
         Whether that is free, which holds up all in front of it, is known a cycle before. One with
         an error may count as free: the machine stops.
         """
-        word, free, goes = summed.payload.word, Signal(init=1), Signal.like(to)
+        word, goes, known = summed.payload.word, Signal.like(to), Signal()
+        free, wide = (self._freedom(m, platform, name, known) for name in ("free", "stage_free"))
         wrong, owner = check_counts(m, self.arch, word), Signal.like(to)
         with m.Switch(word[:OPCODE_BITS]):
             for opcode in (opcode for opcode in opcodes_of(self.arch) if opcode in UNIT_OF):
                 with m.Case(opcode.value):
                     m.d.comb += owner[UNIT_OF[opcode]].eq(1)
         good, halt = summed.payload.error == ErrorCode.NONE, word[:OPCODE_BITS] == Opcode.HALT.value
-        m.d.comb += [summed.ready.eq(free), goes.eq(Mux(free, owner, to))]
-        m.d.sync += free.eq((free & ~summed.valid) | (goes & room).any())
-        with m.If(free):
+        m.d.comb += [summed.ready.eq(free), goes.eq(Mux(free, owner, to)),
+                     known.eq((free & ~summed.valid) | (goes & room).any() | ~running)]
+        with m.If(wide):
             m.d.sync += [
                 stage.word.eq(word), stage.counter.eq(summed.payload.counter),
                 stage.error.eq(Mux(good & wrong, ErrorCode.COUNT.value,
@@ -343,7 +356,12 @@ class Sequencer(wiring.Component):
         with m.If(dispatch):
             m.d.sync += stage.tag.eq(stage.tag + 1)
         with m.If(~running):
-            m.d.sync += [free.eq(1), to.eq(0), stage.valid.eq(0), stage.tag.eq(0)]
+            m.d.sync += [to.eq(0), stage.valid.eq(0), stage.tag.eq(0)]
+
+    def _freedom(self, m, platform, name, known):
+        freedom = place(m, platform, name, Freedom())
+        m.d.comb += freedom.next.eq(known)
+        return freedom.now
 
     def _targets(self, m, stage, targets, sent):
         """Turn waits into targets."""
