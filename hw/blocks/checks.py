@@ -133,8 +133,8 @@ def control_faults(arch: Arch, opcode: Opcode, fields):
 
 
 def word_marks(arch: Arch, word: Value) -> data.View:
-    """What is wrong with a word of the program: whether reserved bits are set, each bit for those
-    that are reserved in the same opcodes, and the rest of ``FAULTS``."""
+    """What is wrong with a word of the program: ``FAULTS``, with a bit for those that are reserved
+    in the same opcodes, and for each instruction of the sequencer."""
     is_ = {opcode: word[:OPCODE_BITS] == opcode.value for opcode in opcodes_of(arch)}
     alike = {}  # bits that are reserved in the same opcodes
     for bit in range(INSTR_BITS):
@@ -144,8 +144,8 @@ def word_marks(arch: Arch, word: Value) -> data.View:
     wrong = Cat(Cat(bits).any() & Cat(is_[opcode] for opcode in opcodes).any()
                 for opcodes, bits in alike.items())
     count = Cat(_control_fault(arch, opcode, word) & is_[opcode] for opcode in is_
-                if opcode in CONTROL).any()
-    layout = data.StructLayout({"illegal": 1, "count": 1, "reserved": len(wrong)})
+                if opcode in CONTROL)
+    layout = data.StructLayout({"illegal": 1, "count": len(count), "reserved": len(wrong)})
     return data.View(layout, Cat(~Cat(is_.values()).any(), count, wrong))
 
 
@@ -154,7 +154,8 @@ def word_faults(marks: data.View) -> data.View:
     wrong, bits = Value.cast(marks.reserved), FAULTS["reserved"].width
     share = -(-len(wrong) // bits)
     parts = [wrong[first:first + share].any() for first in range(0, len(wrong), share)]
-    return data.View(FAULTS, Cat(marks.illegal, marks.count, *parts, Const(0, bits - len(parts))))
+    return data.View(FAULTS, Cat(marks.illegal, Value.cast(marks.count).any(), *parts,
+                                 Const(0, bits - len(parts))))
 
 
 def word_error(m: Module, faults: data.View) -> tuple[Signal, Value]:

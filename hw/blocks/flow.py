@@ -1,5 +1,7 @@
 """The way of a program through itself: loops, calls and registers."""
 
+import itertools
+
 from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
@@ -45,7 +47,8 @@ _FRAME = data.StructLayout({
     "loop": 1, "begun": _STAGE_BITS,  # iterations, as far as stages reach
     "left": FORMATS[Opcode.LOOP]["count"]})
 _STEP = data.StructLayout({"reg": NUMBER_BITS, "add": REGISTER_BITS, "limit": REGISTER_BITS,
-                           "on_wrap": 1, "keep": 1})  # keep: add to what the register holds
+                           "on_wrap": 1, "keep": 1,  # keep: add to what the register holds
+                           "again": 1})  # it is the register of the step before
 
 
 _DECISION = data.StructLayout({
@@ -101,13 +104,15 @@ class Flow(wiring.Component):
     Members
     -------
     i, o : streams of ``WORD`` and ``FETCHED``
+    taken : ``Out(1)``
+        `i.ready` once more, for what has many loads.
     last_frame : ``In``
     jump, target : ``Out``
     """
 
     def __init__(self):
         super().__init__({"i": In(stream.Signature(WORD)), "o": Out(stream.Signature(FETCHED)),
-                          "last_frame": In(1),
+                          "taken": Out(1), "last_frame": In(1),
                           "jump": Out(1), "target": Out(COUNTER_BITS)})
 
     def elaborate(self, platform):
@@ -121,11 +126,13 @@ class Flow(wiring.Component):
                                  does.skipped | last)),
             self.jump.eq(first & does.jumps),
         ]
-        takes = self._taker(m, platform, "takes", valid, does, last)  # for all that is here
-        m.d.comb += self.i.ready.eq(self._taker(m, platform, "ready", valid, does, last))
+        m.d.comb += [
+            self.i.ready.eq(self._taker(m, platform, "ready", valid, does, last)),
+            self.taken.eq(self._taker(m, platform, "takes", valid, does, last)),
+        ]
         decision = self._decision(m, stack[0], depth)
-        m.d.sync += first.eq(takes & self.i.valid)
-        with m.If(takes):
+        m.d.sync += first.eq(self.taken & self.i.valid)
+        with m.If(self.taken):
             m.d.sync += [now.eq(self.i.payload), valid.eq(self.i.valid), does.eq(decision),
                          last.eq(decision.last == 0)]
         with m.Elif(leave):
@@ -235,6 +242,9 @@ class Flow(wiring.Component):
         what the slots read."""
         coming, chosen, valid = Signal(_STEP), Signal(_STEP), Signal()
         m.d.comb += coming.keep.eq(is_end)
+        ends = [view[Opcode.END][f"reg_{k}"] for k in range(STEPS)]
+        same = Cat(0, *(reg == before for before, reg in itertools.pairwise(ends)))
+        m.d.comb += coming.again.eq(same.bit_select(step, 1))
         with m.If(is_end):
             self._choose(m, step, view[Opcode.END], STEPS, coming, {
                 "reg": "reg", "add": "add", "limit": "limit", "on_wrap": "on_wrap"})
@@ -243,22 +253,23 @@ class Flow(wiring.Component):
 
         # A sum is compared with its limit while it is written; the next step may read it.
         stored, old, value = (Signal(REGISTER_BITS) for _ in range(3))
-        taken, again, hit, before, wrapped = (Signal() for _ in range(5))
+        taken, hit, before, wrapped = (Signal() for _ in range(4))
         written = Signal(data.StructLayout({
             "en": 1, "taken": 1, "reg": NUMBER_BITS, "total": REGISTER_BITS,
-            "limit": REGISTER_BITS}))
+            "limited": 1, "limit": REGISTER_BITS}))
         m.d.comb += [
-            hit.eq((written.limit != 0) & (written.total == written.limit)),
+            hit.eq(written.limited & (written.total == written.limit)),
             value.eq(Mux(hit, 0, written.total)),
-            wrapped.eq(Mux(written.limit != 0, written.taken & hit, before)),
-            old.eq(Mux(written.en & again, value, stored)),
+            wrapped.eq(Mux(written.limited, written.taken & hit, before)),
+            old.eq(Mux(written.en & chosen.again, value, stored)),
             taken.eq(~chosen.on_wrap | wrapped),
         ]
         m.d.sync += [
-            valid.eq(stepping), chosen.eq(coming), again.eq(coming.reg == chosen.reg),
+            valid.eq(stepping), chosen.eq(coming),
             written.en.eq(valid & taken & (chosen.reg != 0)), written.taken.eq(taken),
             written.reg.eq(chosen.reg), written.total.eq(Mux(chosen.keep, old, 0) + chosen.add),
-            written.limit.eq(Mux(valid, chosen.limit, 0)), before.eq(wrapped & valid),
+            written.limited.eq(valid & (chosen.limit != 0)), written.limit.eq(chosen.limit),
+            before.eq(wrapped & valid),
         ]
 
         values = []
@@ -306,7 +317,7 @@ class StraightFlow(Flow):
                                    & stem.next & self.last_frame)
         m.d.comb += [
             leave.eq(valid & (~self.o.valid | self.o.ready | skipped)),
-            self.i.ready.eq(~valid | leave),
+            self.i.ready.eq(~valid | leave), self.taken.eq(self.i.ready),
         ]
         with m.If(self.i.ready):
             m.d.sync += [now.eq(self.i.payload), valid.eq(self.i.valid)]

@@ -226,15 +226,17 @@ class Sequencer(wiring.Component):
                             for unit in units] for name in ("sent", "completed"))
 
         # Units before the first cycle, which clears their counters.
+        failed = Signal()  # there is an error code
         targets, dispatch = Signal(data.ArrayLayout(TAG_BITS, len(units))), Signal()
         stage = Signal(data.StructLayout({
             "valid": 1, "word": INSTR_BITS, "counter": COUNTER_BITS, "tag": TAG_BITS,
-            "error": ErrorCode, "halts": 1}), reset_less=True)  # without error: HALT
-        to = Signal(len(units))  # the unit that it goes to, if to any
-        queues = [self._unit(m, platform, unit, completed, targets, stage, to[unit])
+            "error": ErrorCode, "halts": 1,  # without error: HALT
+            "wrong": 1}), reset_less=True)   # a count of what has no other error
+        to = Signal(len(units))  # the unit that it goes to, if to any, unless it is wrong
+        queues = [self._unit(m, platform, unit, completed, targets, stage, to[unit] & ~stage.wrong)
                   for unit in units]
         sends, rests = Signal(len(units)), Signal(len(units))  # rests: has completed what was sent
-        m.d.comb += [sends.eq(to & Cat(queue.i.ready for queue in queues)),
+        m.d.comb += [sends.eq(Cat(queue.i.valid & queue.i.ready for queue in queues)),
                      dispatch.eq(sends.any())]
         for unit in units:
             with m.If(sends[unit]):
@@ -249,7 +251,7 @@ class Sequencer(wiring.Component):
         with m.If(self.busy):
             m.d.sync += [self.cycles.eq(self.cycles + 1),
                          self.frames_left.eq(self.frames_left - again)]
-        with m.Elif(self.start & (self.error_code == ErrorCode.NONE)):
+        with m.Elif(self.start & ~failed):
             m.d.sync += [self.busy.eq(1), first.eq(1), self.finished.eq(0), self.cycles.eq(0),
                          self.frames_left.eq(Mux(self.frames == 0, 0, self.frames - 1))]
         with m.If(first):
@@ -284,7 +286,7 @@ class Sequencer(wiring.Component):
         of_one_frame = Cat(rest, *(rests[unit] for unit in self._of_one_frame()))
         m.d.comb += over.eq(self.busy & stage.valid & stage.halts
                             & Mux(last_frame, rests.all(), of_one_frame.all()))
-        self._end(m, stage, ends & last_frame)
+        self._end(m, stage, ends & last_frame, failed)
         return m
 
     def _fetch(self, m, flow, running, entry):
@@ -307,7 +309,7 @@ class Sequencer(wiring.Component):
             write.en.eq(arriving[1]), write.data.eq(stored),
             flow.i.payload.eq(head),
         ]
-        with m.If(~flow.i.valid | flow.i.ready):
+        with m.If(~flow.i.valid | flow.taken):
             m.d.sync += [
                 flow.i.valid.eq(level != 0), head.word.eq(word), head.counter.eq(counter),
                 head.faults.eq(faults),
@@ -348,10 +350,9 @@ class Sequencer(wiring.Component):
         with m.If(wide):
             m.d.sync += [
                 stage.word.eq(word), stage.counter.eq(summed.payload.counter),
-                stage.error.eq(Mux(good & wrong, ErrorCode.COUNT.value,
-                                   summed.payload.error.as_value())),
+                stage.error.eq(summed.payload.error), stage.wrong.eq(good & wrong),
                 stage.halts.eq(good & halt), stage.valid.eq(summed.valid),
-                to.eq(owner & (summed.valid & good & ~wrong).replicate(len(to))),
+                to.eq(owner & (summed.valid & good).replicate(len(to))),
             ]
         with m.If(dispatch):
             m.d.sync += stage.tag.eq(stage.tag + 1)
@@ -371,13 +372,14 @@ class Sequencer(wiring.Component):
             nothing = (distance == 0) | (distance >= number)
             m.d.comb += targets[unit].eq(Mux(nothing, 0, number - distance))
 
-    def _end(self, m, stage, finishes):
+    def _end(self, m, stage, finishes, failed):
         """Stop at errors, and behind the last frame."""
         with m.If(self.unit_error != ErrorCode.NONE):
-            with m.If(self.error_code == ErrorCode.NONE):
-                self._stop(m, self.unit_error, self.unit_error_tag)
-        with m.Elif(self.busy & stage.valid & (stage.error != ErrorCode.NONE)):
-            self._stop(m, stage.error, stage.counter)
+            with m.If(~failed):
+                self._stop(m, failed, self.unit_error, self.unit_error_tag)
+        with m.Elif(self.busy & stage.valid & (stage.wrong | (stage.error != ErrorCode.NONE))):
+            self._stop(m, failed, Mux(stage.wrong, ErrorCode.COUNT.value, stage.error.as_value()),
+                       stage.counter)
         with m.Elif(finishes):
             m.d.sync += [self.busy.eq(0), self.finished.eq(1)]
 
@@ -386,8 +388,9 @@ class Sequencer(wiring.Component):
         return [unit for unit in units_of(self.arch)
                 if unit is not Unit.LOAD or not self.arch.stem_macs]
 
-    def _stop(self, m, code, tag):
-        m.d.sync += [self.busy.eq(0), self.error_code.eq(code), self.error_tag.eq(tag)]
+    def _stop(self, m, failed, code, tag):
+        m.d.sync += [self.busy.eq(0), failed.eq(1), self.error_code.eq(code),
+                     self.error_tag.eq(tag)]
 
     def _unit(self, m, platform, unit, completed, targets, stage, to):
         """Queue of one unit, the check of its head's waits, its counters."""
