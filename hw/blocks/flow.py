@@ -1,6 +1,8 @@
 """The way of a program through itself: loops, calls and registers."""
 
+import functools
 import itertools
+import operator
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
@@ -26,14 +28,19 @@ from bivit.hw.isa import (
     Opcode,
 )
 
-__all__ = ["COUNTER_BITS", "FETCHED", "JUMP_CYCLES", "WORD", "Flow", "StraightFlow",
+__all__ = ["COUNTER_BITS", "FETCHED", "JUMP_CYCLES", "KINDS", "WORD", "Flow", "StraightFlow",
            "control_cycles"]
 
 COUNTER_BITS = 17
 """Bits of the program counter, which may stand behind the last word."""
 
-WORD = data.StructLayout({"word": INSTR_BITS, "counter": COUNTER_BITS, "faults": FAULTS})
-"""A word of the program, where it lies, and what is wrong with it."""
+KINDS = (*CONTROL, Opcode.STEM)
+"""Opcodes that the flow treats in ways of their own."""
+
+WORD = data.StructLayout({
+    "word": INSTR_BITS, "counter": COUNTER_BITS, "faults": FAULTS,
+    "kind": data.StructLayout({opcode.name: 1 for opcode in KINDS})})
+"""A word of the program, where it lies, what is wrong with it, and whether it is one of these."""
 
 FETCHED = data.StructLayout({"word": INSTR_BITS, "counter": COUNTER_BITS, "error": ErrorCode})
 """The same with the first error."""
@@ -48,7 +55,7 @@ _FRAME = data.StructLayout({
     "left": FORMATS[Opcode.LOOP]["count"]})
 _STEP = data.StructLayout({"reg": NUMBER_BITS, "add": REGISTER_BITS, "limit": REGISTER_BITS,
                            "on_wrap": 1, "keep": 1,  # keep: add to what the register holds
-                           "again": 1})  # it is the register of the step before
+                           "again": 1})  # the register of the step before
 
 
 _DECISION = data.StructLayout({
@@ -120,6 +127,7 @@ class Flow(wiring.Component):
         now, valid, out = Signal(WORD, reset_less=True), Signal(), self._out(m)
         stack, depth = Signal(data.ArrayLayout(_FRAME, STACK)), Signal(range(STACK + 1))
         step, does = Signal(range(max(STEPS, SETS) + 2)), Signal(_DECISION, reset_less=True)
+        of_end, of_set = Signal(STEPS), Signal(SETS)  # the step as one of these bits
         leave, first, last = Signal(), Signal(), Signal()  # of the cycles that one of ours stays
         m.d.comb += [
             leave.eq(valid & Mux(does.passes, ~self.o.valid | self.o.ready,
@@ -134,19 +142,21 @@ class Flow(wiring.Component):
         m.d.sync += first.eq(self.taken & self.i.valid)
         with m.If(self.taken):
             m.d.sync += [now.eq(self.i.payload), valid.eq(self.i.valid), does.eq(decision),
-                         last.eq(decision.last == 0)]
+                         last.eq(decision.last == 0),
+                         of_end.eq(decision.ends), of_set.eq(~decision.ends)]
         with m.Elif(leave):
             m.d.sync += valid.eq(0)
         with m.If(leave):
             m.d.sync += step.eq(0)
         with m.Elif(valid & does.stays):
-            m.d.sync += [step.eq(step + 1), last.eq(step + 1 == does.last)]
+            m.d.sync += [step.eq(step + 1), last.eq(step + 1 == does.last),
+                         of_end.eq(of_end << 1), of_set.eq(of_set << 1)]
         self._go(m, now, first, does, stack, depth)
 
         view = {opcode: data.View(layout_of(opcode), now.word)
                 for opcode in (Opcode.END, Opcode.SET)}
         stepping = valid & does.steps & (step != does.used) & ~last  # the last is for the write
-        values = self._registers(m, stepping, step, now.word, view, does.ends)
+        values = self._registers(m, stepping, of_end, of_set, now.word, view)
         with m.If(~self.o.valid | self.o.ready):
             m.d.sync += [self.o.valid.eq(valid & does.passes), out.word.eq(now.word),
                          out.counter.eq(now.counter), out.error.eq(does.error)]
@@ -174,7 +184,7 @@ class Flow(wiring.Component):
         word = self.i.payload.word
         loop, end, call = (data.View(layout_of(opcode), word)
                            for opcode in (Opcode.LOOP, Opcode.END, Opcode.SET))
-        is_ = {opcode: loop.opcode == opcode for opcode in Opcode}
+        is_ = {opcode: self.i.payload.kind[opcode.name] for opcode in KINDS}
         following = data.View(layout_of(Opcode.STEM), word).next
         does = Signal(_DECISION)
         control, used, calls = Signal(), Signal.like(does.used), Signal()
@@ -237,23 +247,24 @@ class Flow(wiring.Component):
             m.d.sync += [stack[index].eq(stack[index + 1] if index + 1 < STACK else 0)
                          for index in range(STACK)]
 
-    def _registers(self, m, stepping, step, word, view, is_end):
+    def _registers(self, m, stepping, of_end, of_set, word, view):
         """One step of END or SET a cycle, chosen in the cycle before and written in the one behind;
         what the slots read."""
         coming, chosen, valid = Signal(_STEP), Signal(_STEP), Signal()
-        m.d.comb += coming.keep.eq(is_end)
-        ends = [view[Opcode.END][f"reg_{k}"] for k in range(STEPS)]
-        same = Cat(0, *(reg == before for before, reg in itertools.pairwise(ends)))
-        m.d.comb += coming.again.eq(same.bit_select(step, 1))
-        with m.If(is_end):
-            self._choose(m, step, view[Opcode.END], STEPS, coming, {
-                "reg": "reg", "add": "add", "limit": "limit", "on_wrap": "on_wrap"})
-        with m.Else():
-            self._choose(m, step, view[Opcode.SET], SETS, coming, {"reg": "reg", "add": "value"})
+        end, set_ = view[Opcode.END], view[Opcode.SET]
+        numbers = [end[f"reg_{k}"] for k in range(STEPS)]
+        same = Cat(0, *(number == before for before, number in itertools.pairwise(numbers)))
+        m.d.comb += [
+            coming.keep.eq(of_end.any()), coming.again.eq((same & of_end).any()),
+            coming.reg.eq(_chosen(of_end, end, "reg") | _chosen(of_set, set_, "reg")),
+            coming.add.eq(_chosen(of_end, end, "add") | _chosen(of_set, set_, "value")),
+            coming.limit.eq(_chosen(of_end, end, "limit")),
+            coming.on_wrap.eq(_chosen(of_end, end, "on_wrap")),
+        ]
 
         # A sum is compared with its limit while it is written; the next step may read it.
         stored, old, value = (Signal(REGISTER_BITS) for _ in range(3))
-        taken, hit, before, wrapped = (Signal() for _ in range(4))
+        taken, writes, hit, before, wrapped, again = (Signal() for _ in range(6))
         written = Signal(data.StructLayout({
             "en": 1, "taken": 1, "reg": NUMBER_BITS, "total": REGISTER_BITS,
             "limited": 1, "limit": REGISTER_BITS}))
@@ -261,12 +272,12 @@ class Flow(wiring.Component):
             hit.eq(written.limited & (written.total == written.limit)),
             value.eq(Mux(hit, 0, written.total)),
             wrapped.eq(Mux(written.limited, written.taken & hit, before)),
-            old.eq(Mux(written.en & chosen.again, value, stored)),
-            taken.eq(~chosen.on_wrap | wrapped),
+            old.eq(Mux(again, value, stored)),
+            taken.eq(~chosen.on_wrap | wrapped), writes.eq(valid & taken & (chosen.reg != 0)),
         ]
         m.d.sync += [
-            valid.eq(stepping), chosen.eq(coming),
-            written.en.eq(valid & taken & (chosen.reg != 0)), written.taken.eq(taken),
+            valid.eq(stepping), chosen.eq(coming), again.eq(coming.again & writes),
+            written.en.eq(writes), written.taken.eq(taken),
             written.reg.eq(chosen.reg), written.total.eq(Mux(chosen.keep, old, 0) + chosen.add),
             written.limited.eq(valid & (chosen.limit != 0)), written.limit.eq(chosen.limit),
             before.eq(wrapped & valid),
@@ -284,12 +295,11 @@ class Flow(wiring.Component):
         m.d.comb += stored.eq(values[0])
         return values[1:]
 
-    def _choose(self, m, step, fields, count, chosen, names):
-        with m.Switch(step):
-            for index in range(count):
-                with m.Case(index):
-                    m.d.comb += [chosen[name].eq(fields[f"{field}_{index}"])
-                                 for name, field in names.items()]
+
+def _chosen(bits, fields, name):
+    """The numbered field of which one of some bits tells."""
+    return functools.reduce(operator.or_, (Mux(bit, fields[f"{name}_{index}"], 0)
+                                           for index, bit in enumerate(bits)))
 
 
 class StraightFlow(Flow):

@@ -17,7 +17,7 @@ from bivit.hw.blocks.checks import (
     word_faults,
     word_marks,
 )
-from bivit.hw.blocks.flow import COUNTER_BITS, WORD, Flow, StraightFlow
+from bivit.hw.blocks.flow import COUNTER_BITS, KINDS, WORD, Flow, StraightFlow
 from bivit.hw.emit import place
 from bivit.hw.encoding import layout_of
 from bivit.hw.isa import (
@@ -232,8 +232,8 @@ class Sequencer(wiring.Component):
             "valid": 1, "word": INSTR_BITS, "counter": COUNTER_BITS, "tag": TAG_BITS,
             "error": ErrorCode, "halts": 1,  # without error: HALT
             "wrong": 1}), reset_less=True)   # a count of what has no other error
-        to = Signal(len(units))  # the unit that it goes to, if to any, unless it is wrong
-        queues = [self._unit(m, platform, unit, completed, targets, stage, to[unit] & ~stage.wrong)
+        to = Signal(len(units))  # the unit that it goes to, if to any, wrong or not
+        queues = [self._unit(m, platform, unit, completed, targets, stage, to[unit])
                   for unit in units]
         sends, rests = Signal(len(units)), Signal(len(units))  # rests: has completed what was sent
         m.d.comb += [sends.eq(Cat(queue.i.valid & queue.i.ready for queue in queues)),
@@ -313,6 +313,7 @@ class Sequencer(wiring.Component):
             m.d.sync += [
                 flow.i.valid.eq(level != 0), head.word.eq(word), head.counter.eq(counter),
                 head.faults.eq(faults),
+                head.kind.eq(Cat(word[:OPCODE_BITS] == opcode.value for opcode in KINDS)),
                 head.faults.illegal.eq(faults.illegal | (counter >= arch.program_depth)),
             ]
         with m.If(running & ~flow.jump):
