@@ -23,6 +23,7 @@ PARTS = {
     "popcount": "LUTs of a dot-product unit and of the array, by synthesis",
     "density": "binary operations per cycle and thousand LUTs, of arrays and whole accelerators",
     "clock": "clock rate of the array with its edge memories, placed and routed on ECP5-85F",
+    "paths": "estimated paths between the units of a target, before place and route",
     "units": "clock rate of each unit alone, placed and routed on ECP5-25F",
     "resources": "the resource model: coefficients from synthesis, errors on other configurations",
     "estimate": "seconds of an exact estimate against those of a compilation",
