@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 from bivit.hw.devices import DEVICES
-from bivit.hw.flow import accelerator_design, address_registers, synthesise
+from bivit.hw.flow import accelerator_design, address_registers, many_loads, synthesise
 from bivit.hw.flow.design import CORE
 from bivit.hw.flow.run import netlist_store
 from bivit.hw.flow.synthesis import NETLIST
@@ -73,6 +73,7 @@ def _top(design):
         netlist = pathlib.Path(folder) / NETLIST
         netlist_store(design, device, yosys.version).unpack(netlist)
         address_registers.rewrite(netlist)
+        many_loads.rewrite(netlist)
         modules = json.loads(netlist.read_text())["modules"].values()
     return next(module for module in modules if "top" in module["attributes"])
 

@@ -8,8 +8,8 @@ import collections
 import copy
 import itertools
 import pathlib
-import re
 
+from bivit.hw.flow.many_loads import numbered
 from bivit.hw.flow.rewriting import rewrite_top
 
 __all__ = ["KEY", "copy_registers", "rewrite"]
@@ -64,12 +64,7 @@ def _pins(cells):
 
 def _groups(rams):
     """Names of block RAMs, some of one memory in each group."""
-    names = sorted(rams, key=_numbered)
+    names = sorted(rams, key=numbered)
     for _, memory in itertools.groupby(names, key=lambda name: name.rstrip("0123456789.")):
         memory = list(memory)
         yield from (memory[first:first + RAMS] for first in range(0, len(memory), RAMS))
-
-
-def _numbered(name):
-    """A name by whose order number 10 comes after number 9."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

@@ -8,7 +8,7 @@ import resource
 import time
 
 from bivit.hw.devices import Device
-from bivit.hw.flow import address_registers
+from bivit.hw.flow import address_registers, many_loads
 from bivit.hw.flow.design import CORE
 from bivit.hw.flow.synthesis import NETLIST
 from bivit.hw.flow.tools import nextpnr
@@ -92,7 +92,8 @@ def arguments(device: Device, seed: int) -> list[str]:
 
 
 def run(device: Device, seed: int, folder: pathlib.Path, progress) -> Routed:
-    """Place and route ``netlist.json`` in `folder`, with registers before block RAM copied.
+    """Place and route ``netlist.json`` in `folder`, with registers before block RAM copied, and
+    what has many loads.
 
     Parameters
     ----------
@@ -106,6 +107,7 @@ def run(device: Device, seed: int, folder: pathlib.Path, progress) -> Routed:
     if device.route.sites:
         (folder / SITES).write_text(_sites(device, folder / NETLIST))
     address_registers.rewrite(folder / NETLIST)
+    many_loads.rewrite(folder / NETLIST)
     start, spent = time.monotonic(), _processor_seconds()
     nextpnr(device.route.tool).run(arguments(device, seed), folder, listen=listen)
     seconds = time.monotonic() - start

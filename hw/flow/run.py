@@ -6,7 +6,7 @@ import statistics
 import time
 
 from bivit.hw.devices import DEVICES, RESOURCES, Device
-from bivit.hw.flow import address_registers, output_registers, route, synthesis
+from bivit.hw.flow import address_registers, many_loads, output_registers, route, synthesis
 from bivit.hw.flow.design import Design
 from bivit.hw.flow.store import Store, work_folder
 from bivit.hw.flow.synthesis import NETLIST, Cells
@@ -97,7 +97,8 @@ def netlist_store(design: Design, device: Device, version: str) -> Store:
 
 def routed_store(device: Device, netlist: Store, seed: int, versions: dict[str, str]) -> Store:
     """Where the result of one run of place and route is kept."""
-    return Store("routed", netlist.key, address_registers.KEY, route.arguments(device, seed),
+    return Store("routed", netlist.key, address_registers.KEY, many_loads.KEY,
+                 route.arguments(device, seed),
                  device.route.sites, versions)
 
 
