@@ -93,6 +93,8 @@ BLOCKS: dict[str, tuple[str, ...]] = {
     "sequencer": ("one", "streamed"),
     "instruction_queue": ("one", "streamed"),
     "flow": ("one",),
+    "taker": ("one",),
+    "freedom": ("one",),
     "load_unit": ("plain", "plain lanes", "plain row bits"),
     "stem_unit": ("stem", "stem lanes", "stem products", "stem numbers"),
     "stem_lane": ("stem lanes", "stem products"),
